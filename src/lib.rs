@@ -1,0 +1,1 @@
+//! Gwanmun: an edge API gateway.
