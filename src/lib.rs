@@ -10,3 +10,5 @@
 //! ```
 
 pub mod conf;
+pub mod engine;
+pub mod policies;
