@@ -10,6 +10,7 @@ mod facts;
 mod lookup;
 mod policy;
 mod principal;
+mod problem;
 mod record;
 mod truth;
 
@@ -22,6 +23,7 @@ pub use lookup::{
 };
 pub use policy::{Outcome, Policy, Rule, Stage, Verdict, Why};
 pub use principal::Principal;
+pub use problem::{problem, retry_after, rfc3339};
 pub use record::{Effected, Observer, PartSummary, Record, RecordedRequest, UpstreamSummary};
 pub use truth::Truth;
 
