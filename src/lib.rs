@@ -1,1 +1,3 @@
 //! Gwanmun: an edge API gateway.
+
+pub mod demo;
