@@ -36,9 +36,7 @@ pub(super) fn transfers(ledger: &Ledger, request: &Request) -> Reply {
 /// `GET /summary/{customer}`, `POST /orders`
 pub(super) fn invest(ledger: &Ledger, request: &Request) -> Reply {
     match (request.path().as_slice(), request.verb) {
-        (["summary", customer], Verb::Get) if !customer.is_empty() => {
-            Reply::ok(&summary(customer)).cached(PRIVATE)
-        }
+        (["summary", customer], Verb::Get) if !customer.is_empty() => Reply::ok(&summary(customer)).cached(PRIVATE),
         (["summary", _], Verb::Post | Verb::Other) => Reply::not_allowed("GET, HEAD"),
         (["orders"], Verb::Post) => order(ledger, request).into(),
         (["orders"], _) => Reply::not_allowed("POST"),
@@ -114,14 +112,8 @@ struct Booking {
 fn recent(ledger: &Ledger, request: &Request) -> Result<Reply, Reply> {
     let limit = request.count("limit", 20, 100)?;
     let account = match request.parameter("account") {
-        Some(text) => text
-            .parse()
-            .map_err(|_| Reply::bad_request("`account` is a number"))?,
-        None => account_of(
-            request
-                .user()
-                .map_err(|_| Reply::bad_request("`account` is missing"))?,
-        ),
+        Some(text) => text.parse().map_err(|_| Reply::bad_request("`account` is a number"))?,
+        None => account_of(request.user().map_err(|_| Reply::bad_request("`account` is missing"))?),
     };
     let mut draw = Draw::of("transfers", &account.to_string());
     let mut hours = 0;
@@ -135,14 +127,7 @@ fn recent(ledger: &Ledger, request: &Request) -> Result<Reply, Reply> {
                 direction: if incoming { "in" } else { "out" },
                 amount: Hundredths::whole(draw.between(3, 1_800) * 500),
                 currency: "KRW",
-                counterpart: draw.pick(&[
-                    "김민지",
-                    "이서준",
-                    "박하은",
-                    "한강전력",
-                    "서울교통",
-                    "새벽장터",
-                ]),
+                counterpart: draw.pick(&["김민지", "이서준", "박하은", "한강전력", "서울교통", "새벽장터"]),
                 memo: draw.pick(&["월세", "점심", "관리비", "회비", "용돈", ""]),
                 booked_at: ledger.hours_ago(hours),
             }
@@ -268,11 +253,7 @@ fn order(ledger: &Ledger, request: &Request) -> Result<Reply, Reply> {
         symbol: order.symbol,
         side: order.side,
         quantity: order.quantity,
-        kind: if order.price.is_some() {
-            "limit"
-        } else {
-            "market"
-        },
+        kind: if order.price.is_some() { "limit" } else { "market" },
         price: order.price,
         user,
         accepted_at: ledger.now(),

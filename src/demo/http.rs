@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, EXPECT, IF_NONE_MATCH,
-};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, EXPECT, IF_NONE_MATCH};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
@@ -118,11 +116,7 @@ impl Reply {
     }
 
     pub(super) fn not_allowed(allow: &'static str) -> Self {
-        let reply = Reply::problem(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method_not_allowed",
-            "see `allow`",
-        );
+        let reply = Reply::problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "see `allow`");
         Reply {
             allow: Some(allow),
             ..reply
@@ -139,21 +133,13 @@ impl Reply {
 
     /// Who may keep this for how long, as `Cache-Control`.
     pub(super) fn cached(self, cache_control: &'static str) -> Self {
-        Reply {
-            cache_control,
-            ..self
-        }
+        Reply { cache_control, ..self }
     }
 
     /// Adds an `ETag` made from the body; a request that already has that body gets 304 (RFC 9110 §13.1.2).
     pub(super) fn tagged(self, request: &Request) -> Self {
         let hash = digest(&SHA256, &self.body);
-        let short: String = hash
-            .as_ref()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let short: String = hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let etag = format!("\"{short}\"");
         let known = request.if_none_match.as_deref().is_some_and(|list| {
             list.split(',')
@@ -205,11 +191,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub(super) fn new(
-        name: &str,
-        port: u16,
-        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
-    ) -> Self {
+    pub(super) fn new(name: &str, port: u16, answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         Site {
             served_by: format!("{name}/{port}"),
             answer: Box::new(answer),
@@ -235,9 +217,7 @@ impl Site {
             },
         );
         service.add_tcp(&name);
-        service
-            .start_service(Some(Arc::new(Mutex::new(fds))), stopped, 1)
-            .await;
+        service.start_service(Some(Arc::new(Mutex::new(fds))), stopped, 1).await;
         drop(service);
         drop(alive);
     }
@@ -251,11 +231,7 @@ struct Connections {
 
 #[async_trait]
 impl ServerApp for Connections {
-    async fn process_new(
-        self: &Arc<Self>,
-        stream: Stream,
-        shutdown: &ShutdownWatch,
-    ) -> Option<Stream> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let mut stopped = shutdown.clone();
         tokio::select! {
             reusable = self.site.process_new(stream, shutdown) => reusable,
@@ -313,9 +289,7 @@ async fn read(http: &mut ServerSession) -> Result<Request, Reply> {
     let header = http.req_header();
     let text = |name: &str| {
         let value = header.headers.get(name)?;
-        std::str::from_utf8(value.as_bytes())
-            .ok()
-            .map(str::to_owned)
+        std::str::from_utf8(value.as_bytes()).ok().map(str::to_owned)
     };
     let mut request = Request {
         verb: match header.method {
@@ -332,15 +306,12 @@ async fn read(http: &mut ServerSession) -> Result<Request, Reply> {
     let announced = text(CONTENT_LENGTH.as_str())
         .and_then(|length| length.parse().ok())
         .unwrap_or(0);
-    let waits =
-        text(EXPECT.as_str()).is_some_and(|expect| expect.eq_ignore_ascii_case("100-continue"));
+    let waits = text(EXPECT.as_str()).is_some_and(|expect| expect.eq_ignore_ascii_case("100-continue"));
     if announced > MAX_DISCARDED || (waits && announced > MAX_BODY) {
         return Err(too_large());
     }
     if waits {
-        http.write_continue_response()
-            .await
-            .map_err(|_| unreadable())?;
+        http.write_continue_response().await.map_err(|_| unreadable())?;
     }
     let (mut body, mut length) = (Vec::new(), 0);
     while let Some(chunk) = http.read_request_body().await.map_err(|_| unreadable())? {
@@ -359,11 +330,7 @@ async fn read(http: &mut ServerSession) -> Result<Request, Reply> {
 }
 
 fn too_large() -> Reply {
-    Reply::problem(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "too_large",
-        "the body exceeds 64 KiB",
-    )
+    Reply::problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body exceeds 64 KiB")
 }
 
 fn unreadable() -> Reply {

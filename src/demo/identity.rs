@@ -28,9 +28,8 @@ impl Identity {
     pub(super) fn new(issuer: &str) -> Result<Self, Unspecified> {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)?;
-        let key =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random)
-                .map_err(|_| Unspecified)?;
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random)
+            .map_err(|_| Unspecified)?;
         // An uncompressed point: one byte 4, then both coordinates (SEC 1 §2.3.3).
         let point = key.public_key().as_ref().get(1..).unwrap_or_default();
         let (x, y) = point.split_at_checked(32).ok_or(Unspecified)?;

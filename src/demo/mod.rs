@@ -116,10 +116,7 @@ impl Ports {
                 (Service::Payments, 7105),
             ],
         };
-        Ports {
-            issuer: 9800,
-            services,
-        }
+        Ports { issuer: 9800, services }
     }
 
     /// The same services, all on ports of the system's choice.
@@ -132,10 +129,7 @@ impl Ports {
 
     /// The addresses of one service, in order.
     pub fn of(&self, service: Service) -> impl Iterator<Item = SocketAddr> {
-        let endpoints = self
-            .services
-            .iter()
-            .filter(move |(kind, _)| *kind == service);
+        let endpoints = self.services.iter().filter(move |(kind, _)| *kind == service);
         endpoints.map(|(_, port)| loopback(*port))
     }
 }
@@ -186,22 +180,16 @@ pub async fn start(which: Which, ports: &Ports, now: Timestamp) -> Result<Runnin
 
     let issuer = format!("http://{}", loopback(issuer_port));
     let identity = Identity::new(&issuer).map_err(|_| StartError::Signing)?;
-    let users = identity
-        .users(which, now)
-        .map_err(|_| StartError::Signing)?;
+    let users = identity.users(which, now).map_err(|_| StartError::Signing)?;
 
     let (stop, stopped) = watch::channel(false);
     let (alive, ended) = mpsc::channel(1);
-    let site = Site::new("identity", issuer_port, move |request| {
-        identity.answer(request)
-    });
+    let site = Site::new("identity", issuer_port, move |request| identity.answer(request));
     tokio::spawn(site.serve(issuer_listener, stopped.clone(), alive.clone()));
     let ledger = Arc::new(Ledger::new(now));
     for (service, port, listener) in listeners {
         let ledger = Arc::clone(&ledger);
-        let site = Site::new(service.name(), port, move |request| {
-            service.answer(&ledger, request)
-        });
+        let site = Site::new(service.name(), port, move |request| service.answer(&ledger, request));
         tokio::spawn(site.serve(listener, stopped.clone(), alive.clone()));
     }
     Ok(Running {

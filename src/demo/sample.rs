@@ -94,8 +94,7 @@ impl Ledger {
     /// A ledger whose clock starts at `now`.
     pub(super) fn new(now: Timestamp) -> Self {
         let day = SEOUL.to_datetime(now).date();
-        let day =
-            day.year().unsigned_abs() as u64 * 10_000 + day.month() as u64 * 100 + day.day() as u64;
+        let day = day.year().unsigned_abs() as u64 * 10_000 + day.month() as u64 * 100 + day.day() as u64;
         Ledger {
             opened: now,
             since: Instant::now(),
@@ -110,11 +109,7 @@ impl Ledger {
 
     /// Now, in RFC 3339 with Seoul's offset and whole seconds.
     pub(super) fn now(&self) -> String {
-        written(
-            self.opened
-                .checked_add(self.since.elapsed())
-                .unwrap_or(self.opened),
-        )
+        written(self.opened.checked_add(self.since.elapsed()).unwrap_or(self.opened))
     }
 
     /// As many hours before the opening of the ledger, written like [`Ledger::now`].

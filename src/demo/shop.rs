@@ -26,9 +26,7 @@ pub(super) fn products(ledger: &Ledger, request: &Request) -> Reply {
     let path = request.path();
     let reply = match path.as_slice() {
         ["products"] => catalogue(request),
-        ["products", id] => {
-            product(id).map(|product| Reply::ok(&product).cached("public, max-age=60"))
-        }
+        ["products", id] => product(id).map(|product| Reply::ok(&product).cached("public, max-age=60")),
         ["reviews"] => reviews(ledger, request),
         _ => return Reply::not_found(),
     };
@@ -181,9 +179,7 @@ struct Page {
 
 fn catalogue(request: &Request) -> Result<Reply, Reply> {
     let limit = request.count("limit", 20, 100)?;
-    let offset = request
-        .parameter("offset")
-        .map_or(Ok(0), str::parse::<usize>);
+    let offset = request.parameter("offset").map_or(Ok(0), str::parse::<usize>);
     let offset = offset.map_err(|_| Reply::bad_request("`offset` is a number"))?;
     let products = (1..=CATALOGUE).skip(offset).take(limit).map(numbered);
     let products = products.map(
@@ -228,10 +224,7 @@ fn reviews(ledger: &Ledger, request: &Request) -> Result<Reply, Reply> {
     let product = request
         .parameter("product")
         .ok_or_else(|| Reply::bad_request("`product` is missing"))?;
-    let known = product
-        .parse()
-        .ok()
-        .filter(|id| (1..=CATALOGUE).contains(id));
+    let known = product.parse().ok().filter(|id| (1..=CATALOGUE).contains(id));
     let reviews: Vec<Review> = known.map(|id| reviews_of(ledger, id)).unwrap_or_default();
     let shown: Vec<&Review> = reviews.iter().take(limit).collect();
     Ok(Reply::ok(&shown).cached("public, max-age=15"))
@@ -279,13 +272,7 @@ struct Order<'a> {
 }
 
 impl<'a> Order<'a> {
-    fn new(
-        order_id: u64,
-        user: &'a str,
-        status: &'static str,
-        lines: Vec<Line>,
-        placed_at: String,
-    ) -> Self {
+    fn new(order_id: u64, user: &'a str, status: &'static str, lines: Vec<Line>, placed_at: String) -> Self {
         let total = lines
             .iter()
             .map(|line| line.price.amount.0 * line.quantity as i64)
@@ -306,9 +293,7 @@ impl<'a> Order<'a> {
 }
 
 fn line(product: u64, quantity: u64) -> Line {
-    let Product {
-        id, name, price, ..
-    } = numbered(product);
+    let Product { id, name, price, .. } = numbered(product);
     Line {
         product: id,
         name,
@@ -365,9 +350,8 @@ fn order(ledger: &Ledger, request: &Request) -> Result<Reply, Reply> {
             sold.then(|| line(item.product, item.quantity))
         })
         .collect();
-    let lines = lines.ok_or_else(|| {
-        Reply::bad_request("an item is a `product` we sell and a `quantity` from 1 to 99")
-    })?;
+    let lines =
+        lines.ok_or_else(|| Reply::bad_request("an item is a `product` we sell and a `quantity` from 1 to 99"))?;
     Ok(Reply::created(&Order::new(
         ledger.number(),
         user,

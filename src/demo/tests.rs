@@ -1,11 +1,3 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice
-)]
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
@@ -24,9 +16,7 @@ async fn a_token_verifies_with_the_key_found_by_discovery() {
             .await
             .json();
         assert_eq!(discovery["issuer"], issuer.as_str());
-        let keys = get(discovery["jwks_uri"].as_str().unwrap(), &[])
-            .await
-            .json();
+        let keys = get(discovery["jwks_uri"].as_str().unwrap(), &[]).await.json();
         let key = &keys["keys"][0];
         let mut point = vec![4];
         point.extend(decode(key["x"].as_str().unwrap()));
@@ -36,15 +26,9 @@ async fn a_token_verifies_with_the_key_found_by_discovery() {
         assert_eq!(demo.users().len(), 3);
         for user in demo.users() {
             let (signed, signature) = user.token.rsplit_once('.').unwrap();
-            public
-                .verify(signed.as_bytes(), &decode(signature))
-                .unwrap();
+            public.verify(signed.as_bytes(), &decode(signature)).unwrap();
             let forged = signed.replacen('.', ".A", 1);
-            assert!(
-                public
-                    .verify(forged.as_bytes(), &decode(signature))
-                    .is_err()
-            );
+            assert!(public.verify(forged.as_bytes(), &decode(signature)).is_err());
 
             let (header, claims) = signed.split_once('.').unwrap();
             let header: Value = serde_json::from_slice(&decode(header)).unwrap();
@@ -54,10 +38,7 @@ async fn a_token_verifies_with_the_key_found_by_discovery() {
             let claims: Value = serde_json::from_slice(&decode(claims)).unwrap();
             assert_eq!(claims, user.claims);
             assert_eq!(claims["iss"], issuer.as_str());
-            assert_eq!(
-                claims["exp"].as_i64().unwrap() - now().as_second(),
-                24 * 60 * 60
-            );
+            assert_eq!(claims["exp"].as_i64().unwrap() - now().as_second(), 24 * 60 * 60);
         }
         demo.stop().await;
     }
@@ -78,9 +59,7 @@ async fn users_carry_the_roles_and_scopes_their_examples_need() {
         };
         demo.users().iter().map(rights).collect::<Vec<_>>()
     };
-    let bank = |role: &'static str, scope: &str| {
-        (role, "mobile-bank".into(), role.into(), Some(scope.into()))
-    };
+    let bank = |role: &'static str, scope: &str| (role, "mobile-bank".into(), role.into(), Some(scope.into()));
     assert_eq!(
         rights(Which::Bank).await,
         [
@@ -89,9 +68,7 @@ async fn users_carry_the_roles_and_scopes_their_examples_need() {
             bank("treasury", "transfer:read transfer:write"),
         ]
     );
-    let shop = |role: &'static str, scope: Option<&str>| {
-        (role, "shop".into(), role.into(), scope.map(Value::from))
-    };
+    let shop = |role: &'static str, scope: Option<&str>| (role, "shop".into(), role.into(), scope.map(Value::from));
     assert_eq!(
         rights(Which::Shop).await,
         [
@@ -105,11 +82,8 @@ async fn users_carry_the_roles_and_scopes_their_examples_need() {
 #[test]
 fn the_ports_are_those_of_the_configuration_files() {
     for (which, file) in [(Which::Bank, "bank.yaml"), (Which::Shop, "shop.yaml")] {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("conf")
-            .join(file);
-        let conf: serde_yaml::Value =
-            serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(file);
+        let conf: serde_yaml::Value = serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let ports = Ports::configured(which);
         let mut named = Vec::new();
         for (name, upstream) in conf["upstreams"].as_mapping().unwrap() {
@@ -126,17 +100,9 @@ fn the_ports_are_those_of_the_configuration_files() {
             .map(|(service, port)| (service.name(), loopback(*port)))
             .collect();
         assert_eq!(ours, named);
-        let (_, authenticator) = conf["authenticators"]
-            .as_mapping()
-            .unwrap()
-            .iter()
-            .next()
-            .unwrap();
+        let (_, authenticator) = conf["authenticators"].as_mapping().unwrap().iter().next().unwrap();
         let issuer = format!("http://{}", loopback(ports.issuer));
-        assert_eq!(
-            authenticator["jwt"]["issuer"].as_str(),
-            Some(issuer.as_str())
-        );
+        assert_eq!(authenticator["jwt"]["issuer"].as_str(), Some(issuer.as_str()));
     }
 }
 
@@ -158,11 +124,7 @@ async fn both_account_endpoints_tell_the_same_balance_digit_by_digit() {
     assert_ne!(first.header("x-served-by"), second.header("x-served-by"));
     let balance = first.json();
     assert!(balance["account_id"].as_u64().unwrap() > 1 << 53);
-    assert!(
-        first
-            .body
-            .contains(".00,\"currency\":\"KRW\",\"opened\":\"")
-    );
+    assert!(first.body.contains(".00,\"currency\":\"KRW\",\"opened\":\""));
     demo.stop().await;
 }
 
@@ -171,26 +133,17 @@ async fn bank_services_answer() {
     let demo = demo(Which::Bank).await;
     let user = &[("x-user", "u1001")];
     let transfers = format!("{}/transfers", url(&demo, Service::Transfers));
-    let five = get(
-        &format!("{transfers}?account=11000000000000042&limit=5"),
-        &[],
-    )
-    .await
-    .json();
-    let three = get(
-        &format!("{transfers}?limit=3&account=11000000000000042"),
-        &[],
-    )
-    .await
-    .json();
+    let five = get(&format!("{transfers}?account=11000000000000042&limit=5"), &[])
+        .await
+        .json();
+    let three = get(&format!("{transfers}?limit=3&account=11000000000000042"), &[])
+        .await
+        .json();
     assert_eq!(five.as_array().unwrap().len(), 5);
     assert_eq!(five.as_array().unwrap()[..3], three.as_array().unwrap()[..]);
     assert_eq!(get(&format!("{transfers}?limit=5"), &[]).await.status, 400);
     assert_eq!(get(&format!("{transfers}?limit=0"), user).await.status, 400);
-    assert_eq!(
-        get(&transfers, user).await.json().as_array().unwrap().len(),
-        20
-    );
+    assert_eq!(get(&transfers, user).await.json().as_array().unwrap().len(), 20);
 
     let order = r#"{"to": 11022334455667788, "amount": 50000.10, "memo": "월세"}"#;
     let receipt = post(&transfers, user, order).await;
@@ -198,11 +151,7 @@ async fn bank_services_answer() {
         (receipt.status, receipt.header("cache-control")),
         (201, Some("no-store"))
     );
-    assert!(
-        receipt.body.contains("\"amount\":50000.10,"),
-        "{}",
-        receipt.body
-    );
+    assert!(receipt.body.contains("\"amount\":50000.10,"), "{}", receipt.body);
     assert!(
         receipt.body.contains("\"booked_at\":\"2026-11-24T12:00:"),
         "{}",
@@ -229,28 +178,17 @@ async fn bank_services_answer() {
     let order = r#"{"symbol":"005930","side":"buy","quantity":3,"price":71500.50}"#;
     let accepted = post(&format!("{invest}/orders"), user, order).await;
     assert_eq!(accepted.status, 201);
-    assert!(
-        accepted.body.contains("\"price\":71500.50,"),
-        "{}",
-        accepted.body
-    );
+    assert!(accepted.body.contains("\"price\":71500.50,"), "{}", accepted.body);
 
     let cards = format!("{}/cards", url(&demo, Service::Cards));
     assert_eq!(get(&cards, user).await.json().as_array().unwrap().len(), 2);
     assert_eq!(get(&cards, &[]).await.status, 401);
     let support = url(&demo, Service::Support);
     assert_eq!(
-        get(&format!("{support}/support/tickets/77"), &[])
-            .await
-            .json()["id"],
+        get(&format!("{support}/support/tickets/77"), &[]).await.json()["id"],
         77
     );
-    assert_eq!(
-        get(&format!("{support}/support/tickets/x"), &[])
-            .await
-            .status,
-        404
-    );
+    assert_eq!(get(&format!("{support}/support/tickets/x"), &[]).await.status, 404);
     demo.stop().await;
 }
 
@@ -263,24 +201,14 @@ async fn shop_services_answer() {
     assert_eq!(product.header("cache-control"), Some("public, max-age=60"));
     assert_eq!(product.json()["id"], 42);
     assert!(product.body.len() > 1024, "large enough to be compressed");
-    assert!(
-        product.body.contains("\"price\":{\"amount\":")
-            && product.body.contains(".00,\"currency\":\"KRW\"}")
-    );
+    assert!(product.body.contains("\"price\":{\"amount\":") && product.body.contains(".00,\"currency\":\"KRW\"}"));
     let etag = product.header("etag").unwrap();
-    let same = get(
-        &format!("{products}/products/42"),
-        &[("if-none-match", etag)],
-    )
-    .await;
+    let same = get(&format!("{products}/products/42"), &[("if-none-match", etag)]).await;
     assert_eq!(
         (same.status, same.body.as_str(), same.header("etag")),
         (304, "", Some(etag))
     );
-    assert_eq!(
-        get(&format!("{products}/products/121"), &[]).await.status,
-        404
-    );
+    assert_eq!(get(&format!("{products}/products/121"), &[]).await.status, 404);
     let page = get(&format!("{products}/products?limit=7&offset=118"), &[])
         .await
         .json();
@@ -288,19 +216,12 @@ async fn shop_services_answer() {
         (page["products"].as_array().unwrap().len(), &page["total"]),
         (2, &120.into())
     );
-    let reviews = get(&format!("{products}/reviews?product=42&limit=3"), &[])
-        .await
-        .json();
+    let reviews = get(&format!("{products}/reviews?product=42&limit=3"), &[]).await.json();
     assert_eq!(
         (reviews.as_array().unwrap().len(), &reviews[0]["product_id"]),
         (3, &42.into())
     );
-    assert_eq!(
-        get(&format!("{products}/reviews?product=999"), &[])
-            .await
-            .body,
-        "[]"
-    );
+    assert_eq!(get(&format!("{products}/reviews?product=999"), &[]).await.body, "[]");
 
     let me = format!("{}/me", url(&demo, Service::Users));
     assert_eq!(get(&me, user).await.json()["id"], "u5001");
@@ -315,10 +236,7 @@ async fn shop_services_answer() {
     )
     .await;
     assert_eq!(
-        (
-            placed.status,
-            placed.json()["lines"].as_array().unwrap().len()
-        ),
+        (placed.status, placed.json()["lines"].as_array().unwrap().len()),
         (201, 2)
     );
     assert_eq!(
@@ -331,12 +249,7 @@ async fn shop_services_answer() {
 
     let payments = format!("{}/payments", url(&demo, Service::Payments));
     let number = placed.json()["order_id"].as_u64().unwrap();
-    let paid = post(
-        &payments,
-        user,
-        &format!(r#"{{"order":{number},"amount":1e3}}"#),
-    )
-    .await;
+    let paid = post(&payments, user, &format!(r#"{{"order":{number},"amount":1e3}}"#)).await;
     assert_eq!((paid.status, &paid.json()["order"]), (201, &number.into()));
     assert!(paid.body.contains("\"amount\":1e3,"), "{}", paid.body);
     demo.stop().await;
@@ -347,17 +260,9 @@ async fn every_service_knows_health_and_refuses_what_it_has_not() {
     for which in [Which::Bank, Which::Shop] {
         let demo = demo(which).await;
         let ports = demo.ports();
-        for port in ports
-            .services
-            .iter()
-            .map(|(_, port)| *port)
-            .chain([ports.issuer])
-        {
+        for port in ports.services.iter().map(|(_, port)| *port).chain([ports.issuer]) {
             let base = format!("http://{}", loopback(port));
-            assert_eq!(
-                get(&format!("{base}/healthz"), &[]).await.body,
-                r#"{"status":"ok"}"#
-            );
+            assert_eq!(get(&format!("{base}/healthz"), &[]).await.body, r#"{"status":"ok"}"#);
             let missing = get(&format!("{base}/nothing/here"), &[]).await;
             assert_eq!(
                 (missing.status, missing.json()["error"].as_str()),
@@ -372,18 +277,8 @@ async fn every_service_knows_health_and_refuses_what_it_has_not() {
 async fn answers_405_with_allow_to_a_wrong_method() {
     let demo = demo(Which::Bank).await;
     let cases = [
-        (
-            Service::Accounts,
-            "POST",
-            "/customers/u1/balance",
-            "GET, HEAD",
-        ),
-        (
-            Service::Transfers,
-            "DELETE",
-            "/transfers",
-            "GET, HEAD, POST",
-        ),
+        (Service::Accounts, "POST", "/customers/u1/balance", "GET, HEAD"),
+        (Service::Transfers, "DELETE", "/transfers", "GET, HEAD, POST"),
         (Service::Invest, "GET", "/orders", "POST"),
         (Service::Cards, "PUT", "/cards", "GET, HEAD"),
     ];
@@ -402,15 +297,9 @@ async fn answers_405_with_allow_to_a_wrong_method() {
 async fn head_is_get_without_its_body() {
     let demo = demo(Which::Shop).await;
     let product = format!("{}/products/1", url(&demo, Service::Products));
-    let (get, head) = (
-        get(&product, &[]).await,
-        request("HEAD", &product, &[], "").await,
-    );
+    let (get, head) = (get(&product, &[]).await, request("HEAD", &product, &[], "").await);
     assert_eq!((head.status, head.body.as_str()), (200, ""));
-    assert_eq!(
-        head.header("content-length"),
-        Some(get.body.len().to_string().as_str())
-    );
+    assert_eq!(head.header("content-length"), Some(get.body.len().to_string().as_str()));
     assert_eq!(head.header("etag"), get.header("etag"));
     demo.stop().await;
 }
@@ -425,19 +314,13 @@ async fn refuses_a_body_beyond_64_kib_announced_or_not() {
         "POST /transfers HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n",
     )
     .await;
-    assert_eq!(
-        (announced.status, announced.header("connection")),
-        (413, Some("close"))
-    );
+    assert_eq!((announced.status, announced.header("connection")), (413, Some("close")));
 
     let chunk = format!("400\r\n{}\r\n", " ".repeat(1024));
     let chunks = chunk.repeat(MAX_BODY / 1024 + 1);
     let head = "POST /transfers HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
     let chunked = exchange(&transfers, &format!("{head}{chunks}0\r\n\r\n")).await;
-    assert_eq!(
-        (chunked.status, chunked.header("connection")),
-        (413, Some("close"))
-    );
+    assert_eq!((chunked.status, chunked.header("connection")), (413, Some("close")));
 
     let order = r#"{"to":1,"amount":5}"#;
     let fits = format!("{order}{}", " ".repeat(MAX_BODY - order.len()));
@@ -450,16 +333,10 @@ async fn names_the_address_that_is_taken_and_keeps_none() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut ports = Ports::free(Which::Shop);
     ports.services.last_mut().unwrap().1 = taken.local_addr().unwrap().port();
-    let error = start(Which::Shop, &ports, now())
-        .await
-        .err()
-        .unwrap()
-        .to_string();
+    let error = start(Which::Shop, &ports, now()).await.err().unwrap().to_string();
     let address = taken.local_addr().unwrap();
     assert!(
-        error.starts_with(&format!(
-            "cannot listen on `{address}`: Address already in use"
-        )),
+        error.starts_with(&format!("cannot listen on `{address}`: Address already in use")),
         "{error}"
     );
 }
@@ -469,9 +346,7 @@ async fn stop_closes_idle_connections_and_frees_the_ports() {
     let demo = demo(Which::Bank).await;
     let ports = demo.ports().clone();
     let mut idle = TcpStream::connect(loopback(ports.issuer)).await.unwrap();
-    idle.write_all(b"GET /jwks HTTP/1.1\r\nhost: x\r\n\r\n")
-        .await
-        .unwrap();
+    idle.write_all(b"GET /jwks HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut first = [0];
     idle.read_exact(&mut first).await.unwrap();
     let silent = TcpStream::connect(loopback(ports.issuer)).await.unwrap();
@@ -482,11 +357,7 @@ async fn stop_closes_idle_connections_and_frees_the_ports() {
     drop((idle, silent));
     let mut again = Ports::free(Which::Bank);
     again.issuer = ports.issuer;
-    start(Which::Bank, &again, now())
-        .await
-        .unwrap()
-        .stop()
-        .await;
+    start(Which::Bank, &again, now()).await.unwrap().stop().await;
 }
 
 async fn demo(which: Which) -> Running {
@@ -534,42 +405,25 @@ async fn post(url: &str, headers: &[(&str, &str)], body: &str) -> Response {
 }
 
 async fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Response {
-    let (_, target) = url
-        .strip_prefix("http://")
-        .unwrap()
-        .split_once('/')
-        .unwrap();
+    let (_, target) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let headers: String = headers
         .iter()
         .map(|(name, value)| format!("{name}: {value}\r\n"))
         .collect();
     let length = body.len();
-    let head = format!(
-        "{method} /{target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n"
-    );
+    let head = format!("{method} /{target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n");
     exchange(url, &format!("{head}{headers}\r\n{body}")).await
 }
 
 async fn exchange(url: &str, request: &str) -> Response {
-    let (address, _) = url
-        .strip_prefix("http://")
-        .unwrap()
-        .split_once('/')
-        .unwrap();
+    let (address, _) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let mut lines = head.split("\r\n");
-    let status = lines
-        .next()
-        .unwrap()
-        .split(' ')
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     let headers = lines.map(|line| line.split_once(": ").unwrap());
     let headers = headers
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
