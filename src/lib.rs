@@ -10,6 +10,7 @@
 //! ```
 
 pub mod conf;
+pub mod demo;
 pub mod engine;
 pub mod policies;
 pub mod upstreams;
