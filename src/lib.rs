@@ -11,5 +11,6 @@
 
 pub mod conf;
 pub mod engine;
+pub mod observe;
 pub mod policies;
 pub mod upstreams;
