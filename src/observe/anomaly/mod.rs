@@ -90,8 +90,8 @@ pub struct When {
 
 crate::settings! {
     struct Written {
-        watch: Watch,
-        when: Spanned<WrittenWhen>,
+        watch: Spanned<Watch>,
+        when: When,
         then: Then,
     }
 }
@@ -108,33 +108,50 @@ crate::settings! {
 impl Read for AnomalySettings {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         let Written { watch, when, then } = Written::read(node, load)?;
-        let when = when.value;
-        let mut is_good = true;
-        let mut refuse = |place, message: &str| {
-            load.error(place, message);
-            is_good = false;
-        };
-        if when.distinct.value == Distinct::ClaimedSub && (watch == Watch::PrincipalSub || when.status.as_u16() != 401)
-        {
-            let message =
-                "this can never match: only a refused token (401) has a `claimed_sub`, and its bearer is no principal";
-            refuse(&when.distinct.place, message);
+        if watch.value == Watch::PrincipalSub && when.distinct == Distinct::ClaimedSub {
+            load.error(
+                &watch.place,
+                "this can never match: the bearer of a refused token is no principal",
+            );
+            return None;
         }
-        if !(1..=1000).contains(&when.over.value) {
-            refuse(&when.over.place, "is not a number from 1 to 1000");
-        }
-        if when.within.value.is_zero() || when.within.value > Duration::from_secs(86_400) {
-            refuse(&when.within.place, "is not a time above zero and up to `1d`");
-        }
-        is_good.then_some(Self {
-            watch,
-            when: When {
-                status: when.status.as_u16(),
-                distinct: when.distinct.value,
-                over: when.over.value,
-                within: when.within.value,
-            },
-            then,
+        let watch = watch.value;
+        Some(Self { watch, when, then })
+    }
+}
+
+impl Read for When {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let WrittenWhen {
+            status,
+            distinct,
+            over,
+            within,
+        } = WrittenWhen::read(node, load)?;
+        let checks = [
+            (
+                distinct.value == Distinct::ClaimedSub && status.as_u16() != 401,
+                &distinct.place,
+                "this can never match: only a refused token (401) has a `claimed_sub`",
+            ),
+            (
+                !(1..=1000).contains(&over.value),
+                &over.place,
+                "is not a number from 1 to 1000",
+            ),
+            (
+                within.value.is_zero() || within.value > Duration::from_secs(86_400),
+                &within.place,
+                "is not a time above zero and up to `1d`",
+            ),
+        ];
+        let wrong = checks.iter().filter(|(is_wrong, ..)| *is_wrong);
+        let wrong = wrong.map(|(_, place, message)| load.error(place, *message)).count();
+        (wrong == 0).then_some(Self {
+            status: status.as_u16(),
+            distinct: distinct.value,
+            over: over.value,
+            within: within.value,
         })
     }
 }

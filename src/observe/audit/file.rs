@@ -220,14 +220,9 @@ impl LogFile {
     fn abandon(&mut self) -> u64 {
         let (done, left) = self.waiting.split_at_checked(self.written).unwrap_or_default();
         let lost = left.iter().filter(|byte| **byte == b'\n').count() as u64;
-        let whole = done
-            .split_inclusive(|byte| *byte == b'\n')
-            .filter_map(|line| line.strip_suffix(b"\n"));
-        let last = whole
-            .last()
-            .filter(|line| !line.is_empty())
-            .map(LineHash::of)
-            .or(self.before);
+        let mut lines = done.split_inclusive(|byte| *byte == b'\n').rev();
+        let whole = lines.find_map(|line| line.strip_suffix(b"\n").filter(|line| !line.is_empty()));
+        let last = whole.map(LineHash::of).or(self.before);
         self.last = last;
         self.n = self.n.saturating_sub(lost);
         self.waiting.clear();

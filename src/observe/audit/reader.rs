@@ -361,7 +361,7 @@ fn recorded(line: RequestLine) -> Result<Recorded, ReadFailure> {
     let answers = line
         .answers
         .into_iter()
-        .map(|member| answered(member, principal.as_ref(), line.claimed_sub.as_ref()))
+        .map(|member| answered(member, principal.as_ref(), line.claimed_sub.as_deref()))
         .collect::<Result<_, _>>()?;
     let headers = line.headers.0.into_iter().map(|(name, values)| {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| ReadFailure::Value("not a header name"))?;
@@ -410,7 +410,7 @@ fn identified(member: PrincipalMember) -> Principal {
 fn answered(
     member: AnswerMember,
     principal: Option<&Arc<Principal>>,
-    claimed_sub: Option<&Box<str>>,
+    claimed_sub: Option<&str>,
 ) -> Result<(String, Answer), ReadFailure> {
     let answer = match (member.principal, member.refused, member.limit, member.unavailable) {
         (Some(true), None, None, None) => {
@@ -420,7 +420,7 @@ fn answered(
         (None, Some(code), None, None) => Answer::Refused(CredentialRefusal {
             code: interned(&code)?,
             detail: "",
-            claimed_sub: claimed_sub.cloned(),
+            claimed_sub: claimed_sub.map(Box::from),
         }),
         (None, None, Some(limit), None) => Answer::Limit(LimitAnswer {
             admitted: limit.admitted,
