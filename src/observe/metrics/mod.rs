@@ -1,7 +1,7 @@
 //! Metrics for Prometheus, in the text format 0.0.4.
 //!
 //! Every label value is a name of the configuration, or a word of a closed list: clients cannot add series. The handles of a
-//! configuration are held in a [`table`] that is swapped with the snapshot, so that counting a request is a handful of atomic
+//! configuration are held in a table that is swapped with the snapshot, so that counting a request is a handful of atomic
 //! additions. Each gateway has a registry of its own.
 
 mod process;
