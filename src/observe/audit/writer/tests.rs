@@ -154,3 +154,39 @@ fn takes_over_a_changed_rotation_but_not_another_file() {
     let other = tempfile::tempdir().unwrap();
     assert!(!audit.adopts(&settings(&other, None)));
 }
+
+#[test]
+fn goes_on_in_the_old_file_while_none_can_be_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = folder.path().join("logs");
+    let settings = AuditSettings {
+        file: LogPath(logs.join("audit.jsonl")),
+        rotate: Some(Rotation {
+            size: RotationSize(4096),
+        }),
+    };
+    let counts = Arc::new(Counts::default());
+    let (audit, mut writer) = Audit::prepare(&settings, now(), counts.clone(), 8).unwrap();
+    let away = folder.path().join("away");
+    fs::rename(&logs, &away).unwrap();
+    fs::write(&logs, "in the way").unwrap();
+    for _ in 0..8 {
+        audit.record(&record("2026-11-24T03:00:00Z"));
+    }
+    writer.batch(None);
+    assert_eq!(lines(&away.join("audit.jsonl")).len(), 8);
+    assert!(counts.write_failures.load(Ordering::Relaxed) > 0);
+    fs::remove_file(&logs).unwrap();
+    fs::rename(&away, &logs).unwrap();
+    writer.open_after = None;
+    audit.record(&record("2026-11-24T03:00:00Z"));
+    writer.batch(None);
+    assert_eq!(lines(&logs.join("audit.jsonl.20261124T030000Z-0")).len(), 9);
+    assert_eq!(
+        (
+            counts.records.load(Ordering::Relaxed),
+            counts.dropped.load(Ordering::Relaxed)
+        ),
+        (9, 0)
+    );
+}
