@@ -12,5 +12,6 @@
 pub mod conf;
 pub mod demo;
 pub mod engine;
+pub mod observe;
 pub mod policies;
 pub mod upstreams;

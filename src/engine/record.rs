@@ -54,6 +54,18 @@ pub struct Record {
     pub rehearsal: bool,
 }
 
+impl Record {
+    /// The names of the shadow rules that would have refused what was allowed, in order.
+    pub fn would_deny(&self) -> impl Iterator<Item = &str> {
+        let allowed = self.decision.effect == "allow";
+        let marks = self
+            .trail
+            .iter()
+            .filter(move |mark| allowed && mark.shadow && mark.refused);
+        marks.filter_map(|mark| self.rules.get(usize::from(mark.rule)).map(|name| &**name))
+    }
+}
+
 /// What a decision saw of the request: no raw query, no token, only the headers, query values and claims that some rule of
 /// the configuration reads.
 #[derive(Debug, Clone)]

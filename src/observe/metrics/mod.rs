@@ -1,0 +1,313 @@
+//! Metrics for Prometheus, in the text format 0.0.4.
+//!
+//! Every label value is a name of the configuration, or a word of a closed list: clients cannot add series. The handles of a
+//! configuration are held in a table that is swapped with the snapshot, so that counting a request is a handful of atomic
+//! additions. Each gateway has a registry of its own.
+
+mod process;
+mod table;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use prometheus::{
+    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use self::process::Process;
+use self::table::{Table, Tables};
+use super::audit::Counts;
+use crate::engine::{Observer, Record};
+
+/// The names of one configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// Its hash; that of the records that belong to it, best the same `Arc`.
+    pub config: Arc<str>,
+    /// The routes.
+    pub routes: Vec<RouteNames>,
+    /// The upstreams.
+    pub upstreams: Vec<UpstreamNames>,
+    /// The limits; rules that ask a limit bear its name.
+    pub limits: Vec<Arc<str>>,
+    /// The anomaly detectors.
+    pub detectors: Vec<Arc<str>>,
+}
+
+/// A route.
+#[derive(Debug, Clone)]
+pub struct RouteNames {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The names of its rules.
+    pub rules: Arc<[Arc<str>]>,
+}
+
+/// An upstream.
+#[derive(Debug, Clone)]
+pub struct UpstreamNames {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The addresses of its endpoints.
+    pub endpoints: Vec<Arc<str>>,
+}
+
+/// All metrics of one gateway.
+pub struct Metrics {
+    registry: Registry,
+    families: Families,
+    tables: ArcSwap<Tables>,
+    /// One rendering and one binding at a time: both read counters before they change them.
+    turn: Mutex<Process>,
+    audit: Arc<Counts>,
+}
+
+impl Metrics {
+    /// Metrics that have counted nothing. `started` is shown as the start of the process; `audit` is counted elsewhere.
+    ///
+    /// # Errors
+    /// None that a user could cause: a metric defined wrongly.
+    pub fn new(started: Timestamp, audit: Arc<Counts>) -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let families = Families::register(&registry)?;
+        families
+            .build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        families.start_time.set(started.as_duration().as_secs_f64());
+        for result in ["ok", "failed"] {
+            families.config_reloads.with_label_values(&[result]);
+        }
+        let process = Process::register(&registry)?;
+        let tables = Tables::first(Table::new(&Names::default(), &families));
+        Ok(Self {
+            registry,
+            families,
+            tables: ArcSwap::from_pointee(tables),
+            turn: Mutex::new(process),
+            audit,
+        })
+    }
+
+    /// Prepares for the records of a configuration about to serve. Those of the one before still find their handles; series
+    /// that neither of the two names are removed.
+    pub fn bind(&self, names: &Names) {
+        let _turn = self.turn.lock();
+        let before = self.tables.load_full();
+        let after = Arc::new(before.followed_by(Table::new(names, &self.families)));
+        self.tables.store(after.clone());
+        self.families.config_info.reset();
+        self.families.config_info.with_label_values(&[&names.config]).set(1);
+        if after.lacks_names_of(&before) {
+            self.families.remove_unnamed(&after);
+        }
+    }
+
+    /// Counts a reload, and shows whether the last one failed.
+    pub fn count_reload(&self, succeeded: bool) {
+        let result = if succeeded { "ok" } else { "failed" };
+        self.families.config_reloads.with_label_values(&[result]).inc();
+        self.families.config_reload_failed.set(i64::from(!succeeded));
+    }
+
+    /// Shows whether an endpoint is in use; one that the configuration does not name is passed over.
+    pub fn set_healthy(&self, upstream: &str, endpoint: &str, is_healthy: bool) {
+        if self.tables.load().names_endpoint(upstream, endpoint) {
+            let gauge = self.families.upstream_healthy.with_label_values(&[upstream, endpoint]);
+            gauge.set(i64::from(is_healthy));
+        }
+    }
+
+    /// Counts an alert.
+    pub fn count_anomaly(&self, detector: &str) {
+        self.families.anomalies.with_label_values(&[detector]).inc();
+    }
+
+    /// Counts a request as being in flight until the guard is dropped.
+    pub fn request_began(&self) -> Present {
+        Present::new(&self.families.in_flight)
+    }
+
+    /// Counts a connection as open until the guard is dropped.
+    pub fn connection_opened(&self) -> Present {
+        Present::new(&self.families.connections)
+    }
+
+    /// Everything in the text format; its media type is `text/plain; version=0.0.4`.
+    ///
+    /// # Errors
+    /// None that a user could cause: a metric that cannot be encoded.
+    pub fn render(&self) -> prometheus::Result<String> {
+        let mut process = self.turn.lock();
+        process.update();
+        let counted = [
+            (&self.families.audit_records, &self.audit.records),
+            (&self.families.audit_dropped, &self.audit.dropped),
+            (&self.families.audit_write_failures, &self.audit.write_failures),
+        ];
+        for (shown, counted) in counted {
+            shown.inc_by(counted.load(Ordering::Relaxed).saturating_sub(shown.get()));
+        }
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+impl Observer for Metrics {
+    fn record(&self, record: &Arc<Record>) {
+        self.tables.load().count(record, &self.families);
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// Something that is counted as long as it is there.
+#[derive(Debug)]
+pub struct Present(IntGauge);
+
+impl Present {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Seconds: from a cache hit to the longest wait anybody puts up with.
+const BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// The metrics by name.
+struct Families {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    decisions: IntCounterVec,
+    limit_answers: IntCounterVec,
+    cache: IntCounterVec,
+    upstream_requests: IntCounterVec,
+    upstream_duration: HistogramVec,
+    upstream_healthy: IntGaugeVec,
+    config_reloads: IntCounterVec,
+    config_reload_failed: IntGauge,
+    config_info: IntGaugeVec,
+    audit_records: IntCounter,
+    audit_dropped: IntCounter,
+    audit_write_failures: IntCounter,
+    anomalies: IntCounterVec,
+    in_flight: IntGauge,
+    connections: IntGauge,
+    build_info: IntGaugeVec,
+    start_time: Gauge,
+}
+
+impl Families {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let made = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(made.clone())).map(|()| made)
+        };
+        let counter = |name: &str, help: &str| {
+            let made = IntCounter::new(name, help)?;
+            registry.register(Box::new(made.clone())).map(|()| made)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let made = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(made.clone())).map(|()| made)
+        };
+        let gauge = |name: &str, help: &str| {
+            let made = IntGauge::new(name, help)?;
+            registry.register(Box::new(made.clone())).map(|()| made)
+        };
+        let histograms = |name: &str, help: &str, labels: &[&str]| {
+            let made = HistogramVec::new(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()), labels)?;
+            registry.register(Box::new(made.clone())).map(|()| made)
+        };
+        let start_time = Gauge::new(
+            "gwanmun_start_time_seconds",
+            "When the gateway started, in seconds since 1970.",
+        )?;
+        registry.register(Box::new(start_time.clone()))?;
+        Ok(Self {
+            requests: counters(
+                "gwanmun_requests_total",
+                "Finished requests by route (empty: none matched, `(gone)`: of an older configuration), method and class of status (`gone`: the client left before an answer).",
+                &["route", "method", "class"],
+            )?,
+            duration: histograms(
+                "gwanmun_request_duration_seconds",
+                "Time from the request line to the last byte of the answer.",
+                &["route"],
+            )?,
+            decisions: counters(
+                "gwanmun_decisions_total",
+                "Decisions by effect and refusing rule (empty where none refused). `would_deny` counts shadow rules that would have refused an allowed request.",
+                &["route", "rule", "effect"],
+            )?,
+            limit_answers: counters(
+                "gwanmun_limit_answers_total",
+                "What each limit answered: `admitted`, `refused` or `unavailable`.",
+                &["limit", "answer"],
+            )?,
+            cache: counters(
+                "gwanmun_cache_total",
+                "Requests that asked the cache, by what came of it.",
+                &["route", "result"],
+            )?,
+            upstream_requests: counters(
+                "gwanmun_upstream_requests_total",
+                "Forwarded requests by the endpoint tried last and the class of its status (`failed`: it sent none).",
+                &["upstream", "endpoint", "class"],
+            )?,
+            upstream_duration: histograms(
+                "gwanmun_upstream_duration_seconds",
+                "Time from the first try to the upstream's response header.",
+                &["upstream"],
+            )?,
+            upstream_healthy: gauges(
+                "gwanmun_upstream_healthy",
+                "Whether an endpoint is in use: 1, or 0 after failed health checks.",
+                &["upstream", "endpoint"],
+            )?,
+            config_reloads: counters(
+                "gwanmun_config_reloads_total",
+                "Reloads of the configuration by result; after a failed one the old configuration goes on.",
+                &["result"],
+            )?,
+            config_reload_failed: gauge(
+                "gwanmun_config_reload_failed",
+                "Whether the last reload failed: 1 or 0.",
+            )?,
+            config_info: gauges(
+                "gwanmun_config_info",
+                "The hash of the configuration that serves; always 1.",
+                &["hash"],
+            )?,
+            audit_records: counter("gwanmun_audit_records_total", "Lines written to the audit log.")?,
+            audit_dropped: counter(
+                "gwanmun_audit_dropped_total",
+                "Entries of the audit log that were lost because the queue was full or the log could not be written.",
+            )?,
+            audit_write_failures: counter(
+                "gwanmun_audit_write_failures_total",
+                "Failed attempts to write, rotate or open the audit log; each is tried again.",
+            )?,
+            anomalies: counters("gwanmun_anomalies_total", "Alerts by detector.", &["detector"])?,
+            in_flight: gauge("gwanmun_in_flight_requests", "Requests being handled.")?,
+            connections: gauge("gwanmun_connections", "Open connections of clients.")?,
+            build_info: gauges("gwanmun_build_info", "The version that runs; always 1.", &["version"])?,
+            start_time,
+        })
+    }
+}
