@@ -118,8 +118,9 @@ pub(super) fn instant(zone: &TimeZone, wall: DateTime, edge: Edge) -> i64 {
     };
     match offset.to_timestamp(wall) {
         Ok(at) => second(at),
-        Err(_) if wall.year() > 0 => second(Timestamp::MAX),
-        Err(_) => second(Timestamp::MIN),
+        // Beyond the first and the last instant there is nothing to tell apart.
+        Err(_) if wall.year() > 0 => i64::MAX,
+        Err(_) => i64::MIN,
     }
 }
 

@@ -32,24 +32,9 @@ use super::calendar::{Calendars, did_you_mean};
 use super::claim::ClaimTest;
 use super::scopes::Scope;
 use super::window::WindowRef;
-use crate::conf::{Entry, Load, Node, Read, Spanned};
+use crate::conf::{Entry, Fields, Load, Node, Read, Spanned};
 use crate::engine::{Facts, Truth};
 use crate::policies::clients::{Clients, HeaderValues, Listed};
-
-crate::settings! {
-    struct ConditionSettings {
-        during: Option<Listed<Spanned<String>>>,
-        outside: Option<Listed<Spanned<String>>>,
-        roles: Option<Listed<String>>,
-        scopes: Option<Listed<Scope>>,
-        claims: Option<Named<ClaimTest>>,
-        ip: Option<Listed<Network>>,
-        clients: Option<Listed<Spanned<String>>>,
-        methods: Option<Listed<Method>>,
-        headers: Option<HeaderValues>,
-        query: Option<Named<Listed<String>>>,
-    }
-}
 
 /// What names in conditions may refer to.
 #[derive(Clone, Copy)]
@@ -125,35 +110,25 @@ impl Condition {
             load.error(&node.place, "a block without conditions: name at least one");
             return None;
         }
-        let settings = ConditionSettings::read(node, load)?;
-        let mut clauses = Vec::new();
-        let mut good = true;
-        let mut windows = |named: Option<Listed<Spanned<String>>>, clause: fn(Vec<WindowRef>) -> Clause| {
-            let Some(Listed(named)) = named else { return };
-            let window = |name: &Spanned<String>| names.calendars.window(&name.value, &name.place, load);
-            let found: Vec<WindowRef> = named.iter().filter_map(window).collect();
-            good &= found.len() == named.len();
-            clauses.push(clause(found));
+        let mut block = Block {
+            fields: Fields::of(node, load)?,
+            names,
+            clauses: Vec::new(),
+            good: true,
         };
-        windows(settings.during, Clause::During);
-        windows(settings.outside, Clause::Outside);
-        clauses.extend(settings.roles.map(|roles| Clause::Roles(roles.0)));
-        clauses.extend(settings.scopes.map(|scopes| Clause::Scopes(scopes.0)));
-        let claims = settings.claims.into_iter().flat_map(|claims| claims.0);
-        clauses.extend(claims.map(|(path, test)| Clause::Claim(path, test)));
-        clauses.extend(settings.ip.map(|networks| Clause::Address(networks.0)));
-        if let Some(Listed(named)) = settings.clients {
-            let client = |name: &Spanned<String>| client(name, names);
-            let found: Vec<(String, u16)> = named.iter().filter_map(client).collect();
-            good &= found.len() == named.len();
-            clauses.push(Clause::Clients(found));
-        }
-        clauses.extend(settings.methods.map(|methods| Clause::Methods(methods.0)));
-        let headers = settings.headers.into_iter().flat_map(|headers| headers.0);
-        clauses.extend(headers.map(|(name, values)| Clause::Header(name, values)));
-        let query = settings.query.into_iter().flat_map(|query| query.0);
-        clauses.extend(query.map(|(name, values)| Clause::Query(name, values.0)));
-        good.then_some(Self(clauses))
+        block.windows("during", Clause::During);
+        block.windows("outside", Clause::Outside);
+        block.listed("roles", Clause::Roles);
+        block.listed("scopes", Clause::Scopes);
+        block.each("claims", Clause::Claim);
+        block.listed("ip", Clause::Address);
+        block.clients("clients");
+        block.listed("methods", Clause::Methods);
+        block.headers("headers");
+        block.each("query", |name, values: Listed<String>| Clause::Query(name, values.0));
+        block.fields.finish();
+        // Without clauses all keys were unknown, which is reported.
+        (block.good && !block.clauses.is_empty()).then_some(Self(block.clauses))
     }
 
     /// Whether all conditions hold.
@@ -212,8 +187,7 @@ impl Clause {
         }
     }
 
-    /// What can come out for some request at some instant from `names`' own on; for callers who are never known where
-    /// `anonymous`.
+    /// What can come out from the calendars' own instant on, whatever the request; `anonymous` where callers are never known.
     pub fn possible(&self, calendars: &Calendars, anonymous: bool) -> Bounds {
         match self {
             Self::During(windows) => windows_to_come(windows, calendars),
@@ -246,7 +220,8 @@ impl Clause {
         }
     }
 
-    fn words(&self) -> String {
+    /// What it says: `during seoul.night`.
+    pub fn words(&self) -> String {
         let windows = |windows: &[WindowRef]| join(windows.iter().map(|window| &**window.name()));
         match self {
             Self::During(named) => format!("during {}", windows(named)),
@@ -352,6 +327,60 @@ fn windows_to_come(windows: &[WindowRef], calendars: &Calendars) -> Bounds {
         };
     }
     any
+}
+
+/// A block being read. Every key is read whatever is wrong with the others, so that every mistake is reported.
+struct Block<'a> {
+    fields: Fields<'a>,
+    names: Names<'a>,
+    clauses: Vec<Clause>,
+    good: bool,
+}
+
+impl Block<'_> {
+    fn take<T: Read>(&mut self, key: &'static str) -> Option<T> {
+        let node = self.fields.node(key)?;
+        let read = T::read(node, self.names.load);
+        self.good &= read.is_some();
+        read
+    }
+
+    fn listed<T: Read>(&mut self, key: &'static str, clause: fn(Vec<T>) -> Clause) {
+        let listed = self.take::<Listed<T>>(key);
+        self.clauses.extend(listed.map(|listed| clause(listed.0)));
+    }
+
+    fn each<T: Read>(&mut self, key: &'static str, clause: fn(String, T) -> Clause) {
+        let named = self.take::<Named<T>>(key).into_iter().flat_map(|named| named.0);
+        self.clauses.extend(named.map(|(name, value)| clause(name, value)));
+    }
+
+    fn windows(&mut self, key: &'static str, clause: fn(Vec<WindowRef>) -> Clause) {
+        let Some(Listed(named)) = self.take::<Listed<Spanned<String>>>(key) else {
+            return;
+        };
+        let Names { calendars, load, .. } = self.names;
+        let window = |name: &Spanned<String>| calendars.window(&name.value, &name.place, load);
+        let found: Vec<WindowRef> = named.iter().filter_map(window).collect();
+        self.good &= found.len() == named.len();
+        self.clauses.push(clause(found));
+    }
+
+    fn clients(&mut self, key: &'static str) {
+        let Some(Listed(named)) = self.take::<Listed<Spanned<String>>>(key) else {
+            return;
+        };
+        let names = self.names;
+        let found: Vec<(String, u16)> = named.iter().filter_map(|name| client(name, names)).collect();
+        self.good &= found.len() == named.len();
+        self.clauses.push(Clause::Clients(found));
+    }
+
+    fn headers(&mut self, key: &'static str) {
+        let headers = self.take::<HeaderValues>(key).into_iter().flat_map(|headers| headers.0);
+        self.clauses
+            .extend(headers.map(|(name, values)| Clause::Header(name, values)));
+    }
 }
 
 fn client(name: &Spanned<String>, names: Names<'_>) -> Option<(String, u16)> {

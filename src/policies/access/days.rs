@@ -103,19 +103,20 @@ impl Days {
 impl Read for Days {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         let mut days = Self::default();
-        let mut add = |node: &Node| {
-            node.parse("a day such as `mon-fri`", load, |text| days.add(text, &node.place))
-                .is_some()
+        let one = std::slice::from_ref(node);
+        let items = match &node.value {
+            Value::List(items) => items.as_slice(),
+            _ => one,
         };
-        let good = match &node.value {
-            Value::List(items) if items.is_empty() => {
-                load.error(&node.place, "an empty list: name at least one day");
-                false
-            }
-            // Every item is read, so that every mistake is reported.
-            Value::List(items) => items.iter().fold(true, |good, item| add(item) && good),
-            _ => add(node),
-        };
+        if items.is_empty() {
+            load.error(&node.place, "an empty list: name at least one day");
+            return None;
+        }
+        let mut good = true;
+        for item in items {
+            let added = item.parse("a day such as `mon-fri`", load, |text| days.add(text, &item.place));
+            good &= added.is_some();
+        }
         days.dates.sort_unstable();
         good.then_some(days)
     }
@@ -134,7 +135,8 @@ fn weekday(text: &str) -> Result<u8, String> {
     let known = WEEKDAYS.iter().copied().chain(["daily", "holidays"]);
     let meant = WEEKDAYS.iter().copied().find(|known| Some(*known) == prefix);
     let whole = "`daily`, `holidays`, `mon`, `fri-mon`, `3rd sun`, `last fri` or `2026-12-31`";
-    Err(match meant.or_else(|| nearest(&lower, known)) {
+    let misspelt = || nearest(prefix.filter(|_| lower.ends_with("day"))?, WEEKDAYS.iter().copied());
+    Err(match meant.or_else(|| nearest(&lower, known)).or_else(misspelt) {
         Some(meant) => format!("is not a day: did you mean `{meant}`?"),
         None => format!("is not a day: days are written like {whole}"),
     })

@@ -5,6 +5,8 @@
 //! - [`SCOPES`]: the route's `scopes:`, all of which the caller must hold.
 
 mod calendar;
+#[cfg(test)]
+mod calendar_tests;
 mod civil;
 mod claim;
 mod condition;
@@ -21,5 +23,7 @@ pub use policy::{KIND as POLICIES, Policies};
 pub use scopes::KIND as SCOPES;
 pub use window::{Opening, WindowRef};
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -24,7 +24,7 @@ use jiff::tz::TimeZone;
 
 use super::calendar::{Calendars, did_you_mean};
 use super::condition::{Bounds, Clause, Condition, Names};
-use super::reply::{self, ReplySettings};
+use super::reply;
 use super::window::WindowRef;
 use crate::conf::{Load, Named, Node, Place, Read, Spanned, read_word};
 use crate::engine::{Answer, Denial, Facts, Policy, Stage, Truth, Verdict, Why};
@@ -43,8 +43,8 @@ crate::settings! {
         deny: Option<Node>,
         require: Option<Node>,
         unless: Option<Node>,
-        mode: Mode = Mode::Enforce,
-        reply: Option<ReplySettings>,
+        mode: Option<Node>,
+        reply: Option<Node>,
     }
 }
 
@@ -176,13 +176,18 @@ impl Check {
         let load = names.load;
         let settings = PolicySettings::read(node, load)?;
         let unless_block = settings.unless.as_ref();
-        // All blocks are compiled, so that every mistake in them is reported.
+        // Every part is read before one is given up, so that every mistake is reported.
         let unless = unless_block.map(|block| Condition::compile(block, names));
-        let denial = ReplySettings::denial(settings.reply, load);
+        let mode = settings
+            .mode
+            .map_or(Some(Mode::Enforce), |mode| Mode::read(&mode, load));
+        let denial = reply::denial(settings.reply.as_ref(), load);
         let (effect, block) = match (&settings.deny, &settings.require) {
             (Some(block), None) => (Effect::Deny, block),
             (None, Some(block)) => (Effect::Require, block),
             (Some(deny), Some(require)) => {
+                Condition::compile(deny, names);
+                Condition::compile(require, names);
                 let message = "a policy either denies or requires; make two of it";
                 load.error_with(&require.place, message, &deny.place, "`deny` stands here");
                 return None;
@@ -211,15 +216,17 @@ impl Check {
             unless,
         };
         if let Some(outlook) = check.outlook(names.calendars, false) {
-            load.warn(&block.place, format!("this `{}` {outlook}", effect.word()));
+            let culprit = culprit(&check.when, names.calendars);
+            load.warn(&block.place, format!("this `{}` {outlook}{culprit}", effect.word()));
         }
-        let never = |unless: &Condition| unless.bounds(|clause| clause.possible(names.calendars, false)).most;
-        if let (Some(unless), Some(block)) = (&check.unless, unless_block)
-            && never(unless) != Truth::True
-        {
-            load.warn(&block.place, "this `unless` can never exempt anybody");
+        if let (Some(unless), Some(block)) = (&check.unless, unless_block) {
+            let bounds = unless.bounds(|clause| clause.possible(names.calendars, false));
+            if bounds.most != Truth::True {
+                let culprit = culprit(unless, names.calendars);
+                load.warn(&block.place, format!("this `unless` can never exempt anybody{culprit}"));
+            }
         }
-        Some((check, settings.mode))
+        Some((check, mode?))
     }
 
     /// What the policy comes to if that is the same for every request from now on.
@@ -227,7 +234,7 @@ impl Check {
         let (may_refuse, must_refuse) = self.refusal(|clause| clause.possible(calendars, anonymous));
         match self.effect {
             Effect::Deny if !may_refuse => Some("can never match"),
-            Effect::Deny if must_refuse && anonymous => Some("refuses every request"),
+            Effect::Deny if must_refuse => Some("refuses every request"),
             Effect::Require if must_refuse => Some("can never hold, so it refuses every request"),
             _ => None,
         }
@@ -282,6 +289,27 @@ impl Check {
             windows => windows.iter().min_by_key(change).map(WindowRef::zone),
         }
     }
+
+    fn collect<T: PartialEq>(&self, read: impl Fn(&Clause) -> Option<T>) -> Vec<T> {
+        let clauses = self.when.clauses().iter();
+        let clauses = clauses.chain(self.unless.iter().flat_map(Condition::clauses));
+        let mut found = Vec::new();
+        for one in clauses.filter_map(read) {
+            if !found.contains(&one) {
+                found.push(one);
+            }
+        }
+        found
+    }
+}
+
+/// The condition for which a block can never hold, in words.
+fn culprit(block: &Condition, calendars: &Calendars) -> String {
+    let never = |clause: &&Clause| clause.possible(calendars, false).most != Truth::True;
+    let found = block.clauses().iter().find(never);
+    found.map_or_else(String::new, |clause| {
+        format!(": `{}` is never true from now on", clause.words())
+    })
 }
 
 impl Effect {
@@ -362,19 +390,5 @@ impl Policy for Check {
 
     fn follows_windows(&self) -> bool {
         !self.windows.is_empty()
-    }
-}
-
-impl Check {
-    fn collect<T: PartialEq>(&self, read: impl Fn(&Clause) -> Option<T>) -> Vec<T> {
-        let clauses = self.when.clauses().iter();
-        let clauses = clauses.chain(self.unless.iter().flat_map(Condition::clauses));
-        let mut found = Vec::new();
-        for one in clauses.filter_map(read) {
-            if !found.contains(&one) {
-                found.push(one);
-            }
-        }
-        found
     }
 }

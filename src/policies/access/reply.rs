@@ -15,53 +15,51 @@ use crate::conf::{Load, Node, Read, Spanned, Value};
 use crate::engine::{Denial, DenialKind, Messages};
 
 crate::settings! {
-    /// The settings under `reply:`.
-    pub(super) struct ReplySettings {
+    struct ReplySettings {
         status: Option<Spanned<StatusCode>>,
         code: Option<Code>,
         message: Option<Message>,
     }
 }
 
-impl ReplySettings {
-    /// The refusal; `None` where the settings make none.
-    pub fn denial(settings: Option<Self>, load: &Load) -> Option<Denial> {
-        let mut denial = Denial::new(
-            DenialKind::Refuse,
-            StatusCode::FORBIDDEN,
-            "denied",
-            "This request is not allowed.",
-        );
-        let Some(settings) = settings else {
-            return Some(denial);
-        };
-        if let Some(status) = settings.status {
-            let place = &status.place;
-            match status.value {
-                StatusCode::UNAUTHORIZED => {
-                    load.error(
-                        place,
-                        "`401` is for callers without a credential, who get it by themselves",
-                    );
-                    return None;
-                }
-                status if status.is_client_error() || status.is_server_error() => denial.status = status,
-                status => {
-                    load.error(place, format!("`{}` is not a refusal: use 400 to 599", status.as_u16()));
-                    return None;
-                }
+/// The refusal that `reply:` describes; `None` where it has mistakes.
+pub(super) fn denial(reply: Option<&Node>, load: &Load) -> Option<Denial> {
+    let mut denial = Denial::new(
+        DenialKind::Refuse,
+        StatusCode::FORBIDDEN,
+        "denied",
+        "This request is not allowed.",
+    );
+    let Some(reply) = reply else {
+        return Some(denial);
+    };
+    let settings = ReplySettings::read(reply, load)?;
+    if let Some(status) = settings.status {
+        let place = &status.place;
+        match status.value {
+            StatusCode::UNAUTHORIZED => {
+                load.error(
+                    place,
+                    "`401` is for callers without a credential, who get it by themselves",
+                );
+                return None;
+            }
+            status if status.is_client_error() || status.is_server_error() => denial.status = status,
+            status => {
+                load.error(place, format!("`{}` is not a refusal: use 400 to 599", status.as_u16()));
+                return None;
             }
         }
-        if let Some(code) = settings.code {
-            denial.code = code.0.into();
-        }
-        match settings.message {
-            Some(Message::One(text)) => denial.detail = text.into(),
-            Some(Message::ByLanguage(messages)) => denial.messages = Some(Arc::new(messages)),
-            None => {}
-        }
-        Some(denial)
     }
+    if let Some(code) = settings.code {
+        denial.code = code.0.into();
+    }
+    match settings.message {
+        Some(Message::One(text)) => denial.detail = text.into(),
+        Some(Message::ByLanguage(messages)) => denial.messages = Some(Arc::new(messages)),
+        None => {}
+    }
+    Some(denial)
 }
 
 /// The refusal of a caller who sent no credential where one was needed (RFC 6750 §3: no error code).
