@@ -233,7 +233,7 @@ impl Check {
     fn outlook(&self, calendars: &Calendars, anonymous: bool) -> Option<&'static str> {
         let (may_refuse, must_refuse) = self.refusal(|clause| clause.possible(calendars, anonymous));
         match self.effect {
-            Effect::Deny if !may_refuse => Some("can never match"),
+            Effect::Deny if !may_refuse => Some("can never refuse"),
             Effect::Deny if must_refuse => Some("refuses every request"),
             Effect::Require if must_refuse => Some("can never hold, so it refuses every request"),
             _ => None,

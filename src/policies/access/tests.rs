@@ -572,7 +572,7 @@ fn warns_of_policies_that_always_come_out_the_same() {
     assert_eq!(
         compiled.findings,
         [
-            "t.yaml:3:14: warning: this `deny` can never match: `during c.past` is never true from now on",
+            "t.yaml:3:14: warning: this `deny` can never refuse: `during c.past` is never true from now on",
             "t.yaml:4:17: warning: this `require` can never hold, so it refuses every request: `during c.none, c.past` is \
              never true from now on",
             "t.yaml:5:41: warning: this `unless` can never exempt anybody: `outside c.always` is never true from now on",
@@ -587,7 +587,7 @@ fn warns_of_policies_that_always_come_out_the_same() {
         compiled.drafts(&POLICIES, "[a, b, c, d, e, f, g, h, i]", false).1,
         [
             "r.yaml:1:14: warning: `e` can never hold, so it refuses every request on route `pay`, which has `auth: none`",
-            "r.yaml:1:17: warning: `f` can never match on route `pay`, which has `auth: none`",
+            "r.yaml:1:17: warning: `f` can never refuse on route `pay`, which has `auth: none`",
             "r.yaml:1:20: warning: `g` refuses every request on route `pay`, which has `auth: none`",
         ]
     );
