@@ -1,5 +1,8 @@
 //! The policies: one file or folder each, and its line in [`KINDS`].
 
+pub mod access;
+pub mod clients;
+
 use std::sync::Arc;
 
 use crate::conf::{Load, Node, Place};
@@ -49,7 +52,13 @@ pub struct Scope<'a> {
     pub route: Arc<str>,
     /// Whether the route asks who calls, that is `auth` is not just `none`.
     pub has_auth: bool,
+    /// The policies that `policies:` may name.
+    pub policies: &'a access::Policies,
 }
 
-/// Every kind of policy, sorted by name.
-pub const KINDS: &[Kind] = &[];
+/// Every kind of policy, in the order in which those of one stage are judged, else sorted by name.
+pub const KINDS: &[Kind] = &[
+    // Scopes are judged before policies.
+    access::SCOPES,
+    access::POLICIES,
+];

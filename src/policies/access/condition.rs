@@ -1,0 +1,443 @@
+//! A block of conditions, judged in three values.
+//!
+//! ```yaml
+//! during:  seoul.night                       # a window is open
+//! outside: [seoul.trading, seoul.upkeep]     # none of the windows is open
+//! roles:   [treasury, ops]                   # the caller holds one of them
+//! scopes:  transfer:write
+//! claims:                                    # by path, each:
+//!   tier: [gold, platinum]                   #   equals one of them, or is a list that contains one of them
+//!   amr: { any_of: [otp, hwk], none_of: pwd }
+//!   account.age: { at_least: 18, under: 100 }  # over, at_least, under, at_most
+//!   guardian: { absent: true }
+//! ip:      [10.0.0.0/8, '2001:db8::/32']
+//! clients: [ios, android]
+//! methods: POST                              # GET stands for HEAD, too
+//! headers: { x-beta: [on, yes] }
+//! query:   { dry_run: true }
+//! ```
+//!
+//! Keys are AND, listed values OR, and `outside` is the negation of `during`. False wins over unknown in AND, true in OR.
+//! Unknown is: a window whose holidays are not known; the value of a claim that is absent or of a type that cannot be
+//! compared; a header that is repeated or not visible ASCII; a query parameter that is sent with several values of which
+//! only some match. An absent header or parameter has none of the values. A caller who is not known holds no role, no scope
+//! and no claim.
+
+use std::net::IpAddr;
+
+use http::{HeaderName, Method};
+use ipnet::IpNet;
+
+use super::calendar::{Calendars, did_you_mean};
+use super::claim::ClaimTest;
+use super::scopes::Scope;
+use super::window::WindowRef;
+use crate::conf::{Entry, Fields, Load, Node, Read, Spanned};
+use crate::engine::{Facts, Truth};
+use crate::policies::clients::{Clients, HeaderValues, Listed};
+
+/// What names in conditions may refer to.
+#[derive(Clone, Copy)]
+pub(super) struct Names<'a> {
+    /// Where findings go.
+    pub load: &'a Load,
+    /// The calendars.
+    pub calendars: &'a Calendars,
+    /// The clients.
+    pub clients: &'a Clients,
+}
+
+/// Conditions that must all hold; at least one.
+#[derive(Debug)]
+pub(super) struct Condition(Vec<Clause>);
+
+/// One condition.
+#[derive(Debug)]
+pub(super) enum Clause {
+    During(Vec<WindowRef>),
+    Outside(Vec<WindowRef>),
+    Roles(Vec<String>),
+    Scopes(Vec<Scope>),
+    Claim(String, ClaimTest),
+    Address(Vec<Network>),
+    Clients(Vec<(String, u16)>),
+    Methods(Vec<Method>),
+    Header(HeaderName, Vec<Box<str>>),
+    Query(String, Vec<String>),
+}
+
+/// The least and the greatest truth that can come out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// The least.
+    pub least: Truth,
+    /// The greatest.
+    pub most: Truth,
+}
+
+impl Bounds {
+    /// Nothing is known.
+    pub const ANY: Self = Self {
+        least: Truth::False,
+        most: Truth::True,
+    };
+
+    /// It is known.
+    pub fn exactly(truth: Truth) -> Self {
+        Self {
+            least: truth,
+            most: truth,
+        }
+    }
+}
+
+impl std::ops::Not for Bounds {
+    type Output = Self;
+
+    fn not(self) -> Self {
+        Self {
+            least: !self.most,
+            most: !self.least,
+        }
+    }
+}
+
+impl Condition {
+    /// Reads a block. A block without conditions is an error: it would hold always, which nobody writes on purpose.
+    pub fn compile(node: &Node, names: Names<'_>) -> Option<Self> {
+        let load = names.load;
+        if node.entries(load)?.is_empty() {
+            load.error(&node.place, "a block without conditions: name at least one");
+            return None;
+        }
+        let mut block = Block {
+            fields: Fields::of(node, load)?,
+            names,
+            clauses: Vec::new(),
+            good: true,
+        };
+        block.windows("during", Clause::During);
+        block.windows("outside", Clause::Outside);
+        block.listed("roles", Clause::Roles);
+        block.listed("scopes", Clause::Scopes);
+        block.each("claims", Clause::Claim);
+        block.listed("ip", Clause::Address);
+        block.clients("clients");
+        block.listed("methods", Clause::Methods);
+        block.headers("headers");
+        block.each("query", |name, values: Listed<String>| Clause::Query(name, values.0));
+        block.fields.finish();
+        // Without clauses all keys were unknown, which is reported.
+        (block.good && !block.clauses.is_empty()).then_some(Self(block.clauses))
+    }
+
+    /// Whether all conditions hold.
+    pub fn judge(&self, facts: &Facts<'_>) -> Truth {
+        let mut all = Truth::True;
+        for clause in &self.0 {
+            all = all.and(clause.judge(facts));
+            if all == Truth::False {
+                break;
+            }
+        }
+        all
+    }
+
+    /// What can come out where each clause comes out within `each`.
+    pub fn bounds(&self, each: impl Fn(&Clause) -> Bounds) -> Bounds {
+        self.0
+            .iter()
+            .map(each)
+            .fold(Bounds::exactly(Truth::True), |all, one| Bounds {
+                least: all.least.and(one.least),
+                most: all.most.and(one.most),
+            })
+    }
+
+    /// The conditions.
+    pub fn clauses(&self) -> &[Clause] {
+        &self.0
+    }
+}
+
+impl Clause {
+    /// Whether the condition holds.
+    pub fn judge(&self, facts: &Facts<'_>) -> Truth {
+        let principal = facts.principal.as_deref();
+        match self {
+            Self::During(windows) => any_open(windows, facts),
+            Self::Outside(windows) => !any_open(windows, facts),
+            Self::Roles(roles) => {
+                let held = |role: &String| principal.is_some_and(|principal| principal.has_role(role));
+                roles.iter().any(held).into()
+            }
+            Self::Scopes(scopes) => {
+                let held = |scope: &Scope| principal.is_some_and(|principal| principal.has_scope(&scope.0));
+                scopes.iter().any(held).into()
+            }
+            Self::Claim(path, test) => test.judge(principal.and_then(|principal| principal.claim(path))),
+            Self::Address(networks) => {
+                let address = facts.address.to_canonical();
+                networks.iter().any(|network| network.0.contains(&address)).into()
+            }
+            Self::Clients(clients) => clients.iter().any(|(_, index)| *index == facts.client.index).into(),
+            Self::Methods(methods) => methods.iter().any(|method| covers(method, facts.request.method)).into(),
+            Self::Header(name, values) => header(facts, name, values),
+            Self::Query(name, values) => query(facts, name, values),
+        }
+    }
+
+    /// What can come out from the calendars' own instant on, whatever the request; `anonymous` where callers are never known.
+    pub fn possible(&self, calendars: &Calendars, anonymous: bool) -> Bounds {
+        match self {
+            Self::During(windows) => windows_to_come(windows, calendars),
+            Self::Outside(windows) => !windows_to_come(windows, calendars),
+            Self::Roles(_) | Self::Scopes(_) if anonymous => Bounds::exactly(Truth::False),
+            Self::Claim(_, test) if anonymous => Bounds::exactly(test.judge(None)),
+            _ => Bounds::ANY,
+        }
+    }
+
+    /// The windows it looks at.
+    pub fn windows(&self) -> &[WindowRef] {
+        match self {
+            Self::During(windows) | Self::Outside(windows) => windows,
+            _ => &[],
+        }
+    }
+
+    /// Whether it looks at who calls.
+    pub fn is_about_caller(&self) -> bool {
+        matches!(self, Self::Roles(_) | Self::Scopes(_) | Self::Claim(..))
+    }
+
+    /// What it says, what came out, and why: `during seoul.night: true (23:30–05:00, until 2026-11-25T05:00+09:00)`.
+    pub fn describe(&self, facts: &Facts<'_>) -> String {
+        let truth = self.judge(facts).word();
+        match self.why(facts) {
+            Some(why) => format!("{}: {truth} ({why})", self.words()),
+            None => format!("{}: {truth}", self.words()),
+        }
+    }
+
+    /// What it says: `during seoul.night`.
+    pub fn words(&self) -> String {
+        let windows = |windows: &[WindowRef]| join(windows.iter().map(|window| &**window.name()));
+        match self {
+            Self::During(named) => format!("during {}", windows(named)),
+            Self::Outside(named) => format!("outside {}", windows(named)),
+            Self::Roles(roles) => format!("roles {}", join(roles.iter().map(String::as_str))),
+            Self::Scopes(scopes) => format!("scopes {}", join(scopes.iter().map(|scope| &*scope.0))),
+            Self::Claim(path, test) => format!("claims.{path} {test}"),
+            Self::Address(networks) => {
+                let networks: Vec<String> = networks.iter().map(|network| network.0.to_string()).collect();
+                format!("ip {}", join(networks.iter().map(String::as_str)))
+            }
+            Self::Clients(clients) => format!("clients {}", join(clients.iter().map(|(name, _)| name.as_str()))),
+            Self::Methods(methods) => format!("methods {}", join(methods.iter().map(Method::as_str))),
+            Self::Header(name, values) => format!("headers.{name} {}", join(values.iter().map(|value| &**value))),
+            Self::Query(name, values) => format!("query.{name} {}", join(values.iter().map(String::as_str))),
+        }
+    }
+
+    /// What it rests on. No value of a claim, header or parameter: those may be private.
+    fn why(&self, facts: &Facts<'_>) -> Option<String> {
+        let held = |held: &[Box<str>], what: &str| match held {
+            [] => format!("the caller holds no {what}"),
+            held => format!("the caller holds {}", join(held.iter().map(|held| &**held))),
+        };
+        let principal = facts.principal.as_deref();
+        match (self, principal) {
+            (Self::During(windows) | Self::Outside(windows), _) => {
+                let one = |window: &WindowRef| window.describe(facts.window_at);
+                let named = |window: &WindowRef| format!("{}: {}", window.name(), one(window));
+                Some(match windows.as_slice() {
+                    [window] => one(window),
+                    windows => windows.iter().map(named).collect::<Vec<_>>().join("; "),
+                })
+            }
+            (Self::Roles(_) | Self::Scopes(_) | Self::Claim(..), None) => Some("the caller is not known".into()),
+            (Self::Roles(_), Some(principal)) => Some(held(&principal.roles, "role")),
+            (Self::Scopes(_), Some(principal)) => Some(held(&principal.scopes, "scope")),
+            (Self::Claim(path, _), Some(principal)) => {
+                let there = principal.claim(path).is_some_and(|claim| !claim.is_null());
+                (!there).then(|| "the claim is absent".into())
+            }
+            (Self::Address(_), _) => Some(facts.address.to_string()),
+            (Self::Clients(_), _) if !facts.client.name.is_empty() => Some(facts.client.name.to_string()),
+            (Self::Methods(_), _) => Some(facts.request.method.to_string()),
+            (Self::Header(name, _), _) => match facts.request.headers.first(name) {
+                None => Some("the header is absent".into()),
+                Some(_) if facts.request.header(name).is_none() => Some("the header is repeated or unreadable".into()),
+                Some(_) => None,
+            },
+            (Self::Query(name, _), _) => match facts.request.query_values(name).count() {
+                0 => Some("the parameter is absent".into()),
+                1 => None,
+                count => Some(format!("the parameter is sent {count} times")),
+            },
+            (Self::Clients(_), _) => None,
+        }
+    }
+}
+
+fn any_open(windows: &[WindowRef], facts: &Facts<'_>) -> Truth {
+    let states = windows.iter().map(|window| window.state(facts.window_at));
+    states.fold(Truth::False, Truth::or)
+}
+
+/// GET stands for HEAD, too, as it does in routes: a rule on GET must not be passed by asking with HEAD.
+fn covers(listed: &Method, method: &Method) -> bool {
+    listed == method || *listed == Method::GET && *method == Method::HEAD
+}
+
+fn header(facts: &Facts<'_>, name: &HeaderName, values: &[Box<str>]) -> Truth {
+    if facts.request.headers.first(name).is_none() {
+        return Truth::False;
+    }
+    match facts.request.header(name) {
+        Some(sent) => values.iter().any(|value| **value == *sent).into(),
+        None => Truth::Unknown,
+    }
+}
+
+fn query(facts: &Facts<'_>, name: &str, values: &[String]) -> Truth {
+    let (mut some, mut all) = (false, true);
+    for sent in facts.request.query_values(name) {
+        let matches = values.iter().any(|value| *value == *sent);
+        some |= matches;
+        all &= matches;
+    }
+    match (some, all) {
+        (false, _) => Truth::False,
+        (true, true) => Truth::True,
+        // Which of them the upstream takes is anyone's guess.
+        (true, false) => Truth::Unknown,
+    }
+}
+
+fn windows_to_come(windows: &[WindowRef], calendars: &Calendars) -> Bounds {
+    let mut any = Bounds::exactly(Truth::False);
+    for window in windows {
+        let (now, change) = (window.state(calendars.now()), window.next_change(calendars.now()));
+        let one = change.map_or(Bounds::exactly(now), |_| Bounds::ANY);
+        any = Bounds {
+            least: any.least.or(one.least),
+            most: any.most.or(one.most),
+        };
+    }
+    any
+}
+
+/// A block being read. Every key is read whatever is wrong with the others, so that every mistake is reported.
+struct Block<'a> {
+    fields: Fields<'a>,
+    names: Names<'a>,
+    clauses: Vec<Clause>,
+    good: bool,
+}
+
+impl Block<'_> {
+    fn take<T: Read>(&mut self, key: &'static str) -> Option<T> {
+        let node = self.fields.node(key)?;
+        let read = T::read(node, self.names.load);
+        self.good &= read.is_some();
+        read
+    }
+
+    fn listed<T: Read>(&mut self, key: &'static str, clause: fn(Vec<T>) -> Clause) {
+        let listed = self.take::<Listed<T>>(key);
+        self.clauses.extend(listed.map(|listed| clause(listed.0)));
+    }
+
+    fn each<T: Read>(&mut self, key: &'static str, clause: fn(String, T) -> Clause) {
+        let named = self.take::<Named<T>>(key).into_iter().flat_map(|named| named.0);
+        self.clauses.extend(named.map(|(name, value)| clause(name, value)));
+    }
+
+    fn windows(&mut self, key: &'static str, clause: fn(Vec<WindowRef>) -> Clause) {
+        let Some(Listed(named)) = self.take::<Listed<Spanned<String>>>(key) else {
+            return;
+        };
+        let Names { calendars, load, .. } = self.names;
+        let window = |name: &Spanned<String>| calendars.window(&name.value, &name.place, load);
+        let found: Vec<WindowRef> = named.iter().filter_map(window).collect();
+        self.good &= found.len() == named.len();
+        self.clauses.push(clause(found));
+    }
+
+    fn clients(&mut self, key: &'static str) {
+        let Some(Listed(named)) = self.take::<Listed<Spanned<String>>>(key) else {
+            return;
+        };
+        let names = self.names;
+        let found: Vec<(String, u16)> = named.iter().filter_map(|name| client(name, names)).collect();
+        self.good &= found.len() == named.len();
+        self.clauses.push(Clause::Clients(found));
+    }
+
+    fn headers(&mut self, key: &'static str) {
+        let headers = self.take::<HeaderValues>(key).into_iter().flat_map(|headers| headers.0);
+        self.clauses
+            .extend(headers.map(|(name, values)| Clause::Header(name, values)));
+    }
+}
+
+fn client(name: &Spanned<String>, names: Names<'_>) -> Option<(String, u16)> {
+    let found = names.clients.get(&name.value);
+    if found.is_none() && !names.clients.is_broken(&name.value) {
+        let hint = did_you_mean(&name.value, names.clients.names().map(|known| &**known));
+        let message = format!("unknown client `{}`{hint}", name.value);
+        names.load.error(&name.place, message);
+    }
+    found.map(|client| (name.value.clone(), client.index))
+}
+
+fn join<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// A map whose keys are names that others chose, such as claims: not empty, at most 256 bytes.
+#[derive(Debug, Clone)]
+struct Named<T>(Vec<(String, T)>);
+
+impl<T: Read> Read for Named<T> {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let entries = node.entries(load)?;
+        if entries.is_empty() {
+            load.error(&node.place, "an empty map: name at least one");
+            return None;
+        }
+        let one = |entry: &Entry| {
+            if entry.key.is_empty() || entry.key.len() > 256 {
+                load.error(&entry.key_place, "a name must have 1 to 256 bytes");
+            }
+            Some((entry.key.clone(), T::read(&entry.value, load)?))
+        };
+        let read: Vec<(String, T)> = entries.iter().filter_map(one).collect();
+        (read.len() == entries.len()).then_some(Self(read))
+    }
+}
+
+/// A network in the spelling that addresses are compared in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Network(IpNet);
+
+impl Read for Network {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let network = IpNet::read(node, load)?;
+        // Callers' addresses are taken out of their IPv6 wrapping before they are compared.
+        if let IpAddr::V6(address) = network.addr()
+            && let Some(wrapped) = address.to_ipv4_mapped()
+            && network.prefix_len() >= 96
+        {
+            let length = network.prefix_len() - 96;
+            load.error(
+                &node.place,
+                format!("`{network}` is an IPv4 network; write `{wrapped}/{length}`"),
+            );
+            return None;
+        }
+        Some(Self(network))
+    }
+}

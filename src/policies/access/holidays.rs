@@ -1,0 +1,80 @@
+//! The holidays of a country, from a file:
+//!
+//! ```yaml
+//! through: 2028-12-31               # what comes later is not known
+//! dates:
+//!   2026-09-25: 추석
+//! ```
+
+use jiff::civil::Date;
+
+use super::civil::{self, Day};
+use crate::conf::{Load, Named, Place, Read, Spanned};
+use crate::engine::Truth;
+
+crate::settings! {
+    struct File {
+        through: Spanned<Day>,
+        dates: Named<String>,
+    }
+}
+
+/// Known holidays, up to a day.
+#[derive(Debug)]
+pub(super) struct Holidays {
+    /// The last day about which anything is known.
+    pub through: Date,
+    /// Where that is written.
+    pub through_place: Place,
+    /// Sorted by date.
+    dates: Vec<(Date, String)>,
+}
+
+impl Holidays {
+    /// Reads the file named at `name`, relative to the file that names it.
+    pub fn load(name: &Spanned<String>, load: &Load) -> Option<Self> {
+        let document = load.named_document(&name.value, &name.place)?;
+        let File { through, dates } = File::read(&document, load)?;
+        let mut sorted = Vec::with_capacity(dates.0.len());
+        let mut good = true;
+        for (written, name) in dates.0 {
+            match civil::date(&written.value) {
+                Ok(date) if date > through.value.0 => {
+                    let message = format!("`{}` is later than `through`", written.value);
+                    load.error_with(
+                        &written.place,
+                        message,
+                        &through.place,
+                        "the holidays are known through this day",
+                    );
+                    good = false;
+                }
+                Ok(date) => sorted.push((date, name)),
+                Err(error) => {
+                    load.error(&written.place, format!("`{}` {error}", written.value));
+                    good = false;
+                }
+            }
+        }
+        sorted.sort_unstable();
+        good.then_some(Self {
+            through: through.value.0,
+            through_place: through.place,
+            dates: sorted,
+        })
+    }
+
+    /// Whether `date` is a holiday, as far as that is known.
+    pub fn include(&self, date: Date) -> Truth {
+        if date > self.through {
+            return Truth::Unknown;
+        }
+        self.name(date).is_some().into()
+    }
+
+    /// What the holiday on `date` is called.
+    pub fn name(&self, date: Date) -> Option<&str> {
+        let at = self.dates.binary_search_by_key(&date, |(date, _)| *date).ok()?;
+        self.dates.get(at).map(|(_, name)| name.as_str())
+    }
+}

@@ -1,0 +1,29 @@
+//! What may be done when, and by whom: calendars, and policies and scopes that refuse.
+//!
+//! - [`Calendars`]: `calendars:`, named windows in a time zone.
+//! - [`Policies`]: `policies:`, each a `deny` or `require` over conditions; [`POLICIES`] puts them on routes by name.
+//! - [`SCOPES`]: the route's `scopes:`, all of which the caller must hold.
+
+mod calendar;
+#[cfg(test)]
+mod calendar_tests;
+mod civil;
+mod claim;
+mod condition;
+mod days;
+mod holidays;
+mod intervals;
+mod policy;
+mod reply;
+mod scopes;
+mod window;
+
+pub use calendar::Calendars;
+pub use policy::{KIND as POLICIES, Policies};
+pub use scopes::KIND as SCOPES;
+pub use window::{Opening, WindowRef};
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! What a refused caller is told.
+//!
+//! ```yaml
+//! reply:
+//!   status: 403                      # 400 to 599, but 401, which callers without a credential get by themselves
+//!   code: TRANSFER_CLOSED            # as the client gets it
+//!   message: { ko: 심야 시간에는 송금할 수 없습니다, en: Transfers are closed at night }    # or one text; the first is the fallback
+//! ```
+
+use std::sync::Arc;
+
+use http::{HeaderValue, StatusCode};
+
+use crate::conf::{Load, Node, Read, Spanned, Value};
+use crate::engine::{Denial, DenialKind, Messages};
+
+crate::settings! {
+    struct ReplySettings {
+        status: Option<Spanned<StatusCode>>,
+        code: Option<Code>,
+        message: Option<Message>,
+    }
+}
+
+/// The refusal that `reply:` describes; `None` where it has mistakes.
+pub(super) fn denial(reply: Option<&Node>, load: &Load) -> Option<Denial> {
+    let mut denial = Denial::new(
+        DenialKind::Refuse,
+        StatusCode::FORBIDDEN,
+        "denied",
+        "This request is not allowed.",
+    );
+    let Some(reply) = reply else {
+        return Some(denial);
+    };
+    let settings = ReplySettings::read(reply, load)?;
+    if let Some(status) = settings.status {
+        let place = &status.place;
+        match status.value {
+            StatusCode::UNAUTHORIZED => {
+                load.error(
+                    place,
+                    "`401` is for callers without a credential, who get it by themselves",
+                );
+                return None;
+            }
+            status if status.is_client_error() || status.is_server_error() => denial.status = status,
+            status => {
+                load.error(place, format!("`{}` is not a refusal: use 400 to 599", status.as_u16()));
+                return None;
+            }
+        }
+    }
+    if let Some(code) = settings.code {
+        denial.code = code.0.into();
+    }
+    match settings.message {
+        Some(Message::One(text)) => denial.detail = text.into(),
+        Some(Message::ByLanguage(messages)) => denial.messages = Some(Arc::new(messages)),
+        None => {}
+    }
+    Some(denial)
+}
+
+/// The refusal of a caller who sent no credential where one was needed (RFC 6750 §3: no error code).
+pub(super) fn token_missing() -> Denial {
+    let mut denial = Denial::new(
+        DenialKind::Challenge,
+        StatusCode::UNAUTHORIZED,
+        "token-missing",
+        "This request needs a credential.",
+    );
+    denial.challenge = Some(HeaderValue::from_static("Bearer"));
+    denial
+}
+
+#[derive(Debug, Clone)]
+struct Code(String);
+
+impl Read for Code {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        node.parse("a code such as `TRANSFER_CLOSED`", load, |text| {
+            let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+            match !text.is_empty() && text.len() <= 64 && text.bytes().all(letters) {
+                true => Ok(Self(text.to_owned())),
+                false => Err("is not a code: letters, digits, `-`, `_`, `.`, at most 64".into()),
+            }
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Message {
+    One(String),
+    ByLanguage(Messages),
+}
+
+impl Read for Message {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let Value::Map(entries) = &node.value else {
+            return node
+                .text("a text, or a map from languages to texts", load)
+                .map(|text| Self::One(text.to_owned()));
+        };
+        if entries.is_empty() {
+            load.error(&node.place, "an empty map: name at least one language");
+            return None;
+        }
+        let mut messages = Messages::default();
+        for entry in entries {
+            let letters = |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric());
+            if !entry.key.split('-').all(letters) {
+                let message = format!("`{}` is not a language tag such as `ko` or `pt-BR`", entry.key);
+                load.error(&entry.key_place, message);
+            } else if let Some(text) = entry.value.text("a text", load) {
+                messages.0.push((entry.key.clone(), text.to_owned()));
+            }
+        }
+        (messages.0.len() == entries.len()).then_some(Self::ByLanguage(messages))
+    }
+}
