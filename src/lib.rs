@@ -11,4 +11,5 @@
 
 pub mod conf;
 pub mod engine;
+pub mod io;
 pub mod policies;
