@@ -304,3 +304,216 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [[o1, o2], [o3, o4]] = [high.to_be_bytes(), low.to_be_bytes()];
     ([a, b, c, d, e, f] == [0x64, 0xff9b, 0, 0, 0, 0]).then(|| Ipv4Addr::new(o1, o2, o3, o4))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds {
+        deadline: Duration::from_secs(30),
+        max_body: 100,
+        plain_http: PlainHttp::Loopback,
+        link_local: false,
+    };
+    const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+    /// Answers each request of each connection alike; `closes` after each answer, without having said so.
+    async fn server(answer: &'static str, closes: bool) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/a?b", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = connections.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(serve(stream, answer, closes));
+            }
+        });
+        (url, connections)
+    }
+
+    async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str, closes: bool) {
+        let mut read = Vec::new();
+        while let Ok(byte) = stream.read_u8().await {
+            read.push(byte);
+            if read.ends_with(b"\r\n\r\n") {
+                let head = String::from_utf8(std::mem::take(&mut read)).unwrap().to_lowercase();
+                assert!(
+                    head.starts_with("get /a?b http/1.1\r\n") && head.contains("\r\nhost: "),
+                    "{head}"
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                if closes {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn got(answer: &'static str, closes: bool) -> Result<(u16, String), ClientError> {
+        let (url, _) = server(answer, closes).await;
+        let response = Client::new().get(&url, BOUNDS).await?;
+        Ok((
+            response.status.as_u16(),
+            String::from_utf8(response.body.to_vec()).unwrap(),
+        ))
+    }
+
+    #[tokio::test]
+    async fn reads_whole_responses() {
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
+        assert_eq!(got(chunked, false).await.unwrap(), (200, "abc".into()));
+        assert_eq!(
+            got("HTTP/1.1 200 OK\r\n\r\nuntil the end", true).await.unwrap(),
+            (200, "until the end".into())
+        );
+        let early = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno";
+        assert_eq!(got(early, false).await.unwrap(), (404, "no".into()));
+        let elsewhere = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(got(elsewhere, false).await.unwrap(), (302, String::new()));
+    }
+
+    #[tokio::test]
+    async fn takes_no_part_for_the_whole() {
+        let cut = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf";
+        assert!(matches!(got(cut, true).await, Err(ClientError::Exchange(_))));
+        let cut = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab";
+        assert!(matches!(got(cut, true).await, Err(ClientError::Exchange(_))));
+        assert!(matches!(got("", true).await, Err(ClientError::Exchange(_))));
+        assert!(matches!(
+            got("SSH-2.0-x\r\n\r\n", false).await,
+            Err(ClientError::Exchange(_))
+        ));
+        assert!(matches!(
+            got("HTTP/1.1 101 Switching\r\n\r\n", false).await,
+            Err(ClientError::Exchange(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn bounds_the_body_while_it_is_read() {
+        // It says more than the bound, and sends little of it: nobody waits for the rest.
+        let large = "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789x";
+        assert!(matches!(got(large, false).await, Err(ClientError::TooLarge(100))));
+    }
+
+    #[tokio::test]
+    async fn gives_up_at_the_deadline() {
+        let (url, _) = server("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", false).await;
+        let bounds = Bounds {
+            deadline: Duration::from_millis(20),
+            ..BOUNDS
+        };
+        assert!(matches!(
+            Client::new().get(&url, bounds).await,
+            Err(ClientError::Deadline(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn uses_connections_again_and_survives_closed_ones() {
+        let client = Client::new();
+        let (url, connections) = server(EMPTY, false).await;
+        for _ in 0..5 {
+            client.get(&url, BOUNDS).await.unwrap();
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), 1);
+        let (url, connections) = server(EMPTY, true).await;
+        for _ in 0..5 {
+            client.get(&url, BOUNDS).await.unwrap();
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), 5);
+    }
+
+    #[tokio::test]
+    async fn calls_only_where_it_may() {
+        let client = Client::new();
+        let never = Bounds {
+            plain_http: PlainHttp::Never,
+            ..BOUNDS
+        };
+        let failed = async |url: &str, bounds: Bounds| client.get(url, bounds).await.unwrap_err().to_string();
+        assert!(failed("http://127.0.0.1:1/", never).await.starts_with("plain http"));
+        assert!(failed("http://192.0.2.1/", BOUNDS).await.starts_with("plain http"));
+        assert!(
+            failed("http://[::ffff:127.0.0.1]:1/", BOUNDS)
+                .await
+                .starts_with("cannot connect")
+        );
+        for host in [
+            "169.254.169.254",
+            "[fe80::1]",
+            "[::ffff:169.254.1.1]",
+            "[64:ff9b::169.254.169.254]",
+        ] {
+            assert!(
+                failed(&format!("https://{host}/"), BOUNDS).await.contains("link-local"),
+                "{host}"
+            );
+        }
+        for url in [
+            "",
+            "/",
+            "127.0.0.1",
+            "ftp://a/",
+            "https://",
+            "https://a@b/",
+            "https://:443/",
+            "https://./",
+            "http:// /",
+        ] {
+            assert_eq!(failed(url, BOUNDS).await, "not a URL that can be called", "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn trusts_only_its_roots_and_the_name_in_the_url() {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let roots = folder.path().join("roots.pem");
+        std::fs::write(&roots, made.cert.pem()).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    serve(stream, EMPTY, true).await;
+                }
+            }
+        });
+        let trusting = Client::trusting(&roots).unwrap();
+        let get = |client, host: &str| {
+            let url = format!("https://{host}:{port}/a?b");
+            async move { Client::get(client, &url, BOUNDS).await }
+        };
+        assert_eq!(get(&trusting, "localhost").await.unwrap().status, StatusCode::OK);
+        assert!(matches!(
+            get(&trusting, "127.0.0.1").await,
+            Err(ClientError::Connect(_))
+        ));
+        assert!(matches!(
+            get(&Client::new(), "localhost").await,
+            Err(ClientError::Connect(_))
+        ));
+        assert!(matches!(
+            Client::trusting(Path::new("/no/such/file")),
+            Err(ClientError::Roots(_))
+        ));
+    }
+}

@@ -243,3 +243,52 @@ fn compute_digest(data: &[u8], hash: ThumbprintHash) -> Result<Vec<u8>> {
     };
     Ok(digest::digest(algorithm, data).as_ref().to_vec())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use jsonwebtoken::{Header, Validation};
+    use ring::signature::Ed25519KeyPair;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn serves_the_jsonwebtoken_crate() {
+        install();
+        install();
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        let (signing, header) = (EncodingKey::from_ed_der(pkcs8.as_ref()), Header::new(Algorithm::EdDSA));
+        let token = jsonwebtoken::encode(&header, &json!({"exp": 4_000_000_000_u64}), &signing).unwrap();
+        let public = ed_component(pkcs8.as_ref(), &EllipticCurve::Ed25519).unwrap();
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        let decode = |validation: &Validation| {
+            jsonwebtoken::decode::<Value>(&token, &DecodingKey::from_ed_der(&public), validation).is_ok()
+        };
+        assert!(decode(&validation));
+        validation.algorithms = vec![Algorithm::ES256];
+        assert!(!decode(&validation));
+    }
+
+    #[test]
+    fn refuses_keys_of_another_family() {
+        let secret = DecodingKey::from_secret(&[1; 32]);
+        for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
+            assert!(new_verifier(&algorithm, &secret).is_err() && !verifies(algorithm, &secret, b"", b""));
+            assert!(new_signer(&algorithm, &EncodingKey::from_secret(&[1; 32])).is_err());
+        }
+        assert!(new_signer(&Algorithm::EdDSA, &EncodingKey::from_ed_der(b"not a key")).is_err());
+        assert!(new_signer(&Algorithm::ES384, &EncodingKey::from_ec_der(b"")).is_err());
+        assert!(new_signer(&Algorithm::RS256, &EncodingKey::from_rsa_der(b"")).is_err());
+    }
+
+    #[test]
+    fn names_the_public_part_of_a_private_key() {
+        let ec =
+            EcdsaKeyPair::generate_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
+        let (curve, x, y) = ec_components(ec.as_ref(), Algorithm::ES256).unwrap();
+        assert_eq!((curve, x.len(), y.len()), (EllipticCurve::P256, 32, 32));
+        assert!(ec_components(ec.as_ref(), Algorithm::ES384).is_err());
+        assert_eq!(compute_digest(b"", ThumbprintHash::SHA384).unwrap().len(), 48);
+    }
+}

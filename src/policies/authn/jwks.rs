@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use futures::FutureExt;
 use http::{HeaderMap, StatusCode, header};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -45,6 +46,15 @@ impl Default for Timing {
             refresh: (Duration::from_secs(60), Duration::from_secs(24 * 3600)),
             lifetime: Duration::from_secs(15 * 60),
         }
+    }
+}
+
+impl Timing {
+    /// How long to wait where keys are fresh for `lifetime`: ahead of its end, so that a slow answer does not make them stale.
+    fn until_refresh(&self, lifetime: Option<Duration>) -> Duration {
+        let lifetime = lifetime.unwrap_or(self.lifetime);
+        let (least, most) = self.refresh;
+        (lifetime - lifetime / 5).clamp(least, most)
     }
 }
 
@@ -243,15 +253,15 @@ impl Shared {
                     log::debug!("authenticator `{name}`: {} keys of the set cannot be used", set.skipped);
                 }
                 self.current.store(Some(set.clone()));
-                let (least, most) = self.timing.refresh;
-                // Ahead of expiry, so that a slow answer does not make keys stale.
-                Some((lifetime.unwrap_or(self.timing.lifetime) * 4 / 5).clamp(least, most))
+                Some(self.timing.until_refresh(*lifetime))
             }
             Err(failure) => {
                 log::warn!("authenticator `{}`: no new keys: {failure}", self.authenticator.name);
                 None
             }
         };
+        // Whoever asked for a fetch before this one was seen to begin is served by it.
+        let _ = self.nudge.notified().now_or_never();
         self.progress.send_modify(|progress| {
             progress.finished += 1;
             match fetched {
@@ -364,4 +374,50 @@ fn lifetime(headers: &HeaderMap) -> Option<Duration> {
             .and_then(|(expires, date)| expires.duration_since(date).ok())
             .unwrap_or_default(),
     )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn said(lines: &[(&str, &str)]) -> Option<u64> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            let name: header::HeaderName = name.parse().unwrap();
+            headers.append(name, value.parse().unwrap());
+        }
+        lifetime(&headers).map(|lifetime| lifetime.as_secs())
+    }
+
+    #[test]
+    fn reads_how_long_keys_are_fresh() {
+        assert_eq!(said(&[]), None);
+        assert_eq!(said(&[("cache-control", "public, Max-Age=600")]), Some(600));
+        assert_eq!(said(&[("cache-control", "max-age=\"600\""), ("age", "100")]), Some(500));
+        assert_eq!(said(&[("cache-control", "max-age=60"), ("age", "100")]), Some(0));
+        assert_eq!(
+            said(&[("cache-control", "max-age=60"), ("cache-control", "no-cache")]),
+            Some(0)
+        );
+        assert_eq!(
+            said(&[("cache-control", "max-age=18446744073709551615")]),
+            Some(u64::MAX)
+        );
+        assert_eq!(said(&[("cache-control", "max-age=-5")]), None);
+        let date = ("date", "Tue, 24 Nov 2026 12:00:00 GMT");
+        assert_eq!(said(&[date, ("expires", "Tue, 24 Nov 2026 12:05:00 GMT")]), Some(300));
+        assert_eq!(said(&[date, ("expires", "Tue, 24 Nov 2026 11:00:00 GMT")]), Some(0));
+        assert_eq!(said(&[date, ("expires", "0")]), Some(0));
+    }
+
+    #[test]
+    fn refreshes_ahead_of_expiry_within_bounds() {
+        let timing = Timing::default();
+        let until = |seconds| timing.until_refresh(seconds).as_secs();
+        assert_eq!(until(Some(Duration::from_secs(1000))), 800);
+        assert_eq!(until(Some(Duration::ZERO)), 60);
+        assert_eq!(until(Some(Duration::MAX)), 86_400);
+        assert_eq!(until(None), 720);
+    }
 }

@@ -85,9 +85,9 @@ impl<'a> Token<'a> {
         refusal(code, claimed)
     }
 
-    /// Judges the token.
+    /// Judges the token. Its claims move into the principal.
     pub fn verify(
-        self,
+        &mut self,
         authenticator: &JwtAuthenticator,
         keys: &KeySet,
         now: Timestamp,
@@ -140,8 +140,9 @@ impl<'a> Token<'a> {
             expires: Some(expires),
             token_id: text(&self.claims, "jti").map(Into::into),
             identity,
-            claims: self.claims,
+            claims: Map::new(),
         };
+        principal.claims = std::mem::take(&mut self.claims);
         principal.scopes = names(principal.claim(&authenticator.scopes));
         principal.roles = names(principal.claim(&authenticator.roles));
         Ok(Verified {

@@ -225,8 +225,12 @@ fn compile_jwt(
         load.error(&typ.place, "the type is empty; leave `typ` out instead");
     }
     let typ = settings.typ.as_ref().map(|typ| media_type(&typ.value).into());
-    let mut algorithms: Vec<_> = settings.algorithms.value.0.iter().map(|named| named.jws()).collect();
-    algorithms.dedup();
+    let mut algorithms = Vec::new();
+    for algorithm in settings.algorithms.value.0.iter().map(|named| named.jws()) {
+        if !algorithms.contains(&algorithm) {
+            algorithms.push(algorithm);
+        }
+    }
     if algorithms.is_empty() {
         load.error(&settings.algorithms.place, "name at least one algorithm");
     }
@@ -367,7 +371,7 @@ pub(super) fn is_loopback_url(url: &str) -> bool {
 
 fn absolute(url: &str) -> Option<Uri> {
     let uri: Uri = url.parse().ok()?;
-    let host = uri.host().filter(|host| !host.is_empty());
+    let host = uri.host().filter(|host| !host.is_empty() && uri.scheme().is_some());
     let plain = !url.contains(['#', '@', '\\', ' ']);
     (host.is_some() && plain).then_some(uri)
 }

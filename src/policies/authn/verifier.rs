@@ -65,7 +65,7 @@ impl Verifiers {
             return Answer::Refused(parsed.refuse("token-claims"));
         };
         match verifiers().find(|verifier| &*verifier.authenticator.issuer == issuer) {
-            Some(verifier) => verifier.judge(token, now).await,
+            Some(verifier) => verifier.judge(token, parsed, now).await,
             None => Answer::Refused(parsed.refuse("token-issuer")),
         }
     }
@@ -117,9 +117,12 @@ impl Verifier {
 
     /// Whom the token proves.
     pub async fn answer(&self, token: &str, now: Timestamp) -> Answer {
-        match self.remembered(token, now) {
-            Some(principal) => Answer::Principal(principal),
-            None => self.judge(token, now).await,
+        if let Some(principal) = self.remembered(token, now) {
+            return Answer::Principal(principal);
+        }
+        match Token::parse(token) {
+            Ok(parsed) => self.judge(token, parsed, now).await,
+            Err(refusal) => Answer::Refused(refusal),
         }
     }
 
@@ -129,15 +132,12 @@ impl Verifier {
         self.memory.find(token, keys.as_ref()?, now)
     }
 
-    async fn judge(&self, token: &str, now: Timestamp) -> Answer {
+    async fn judge(&self, token: &str, mut parsed: Token<'_>, now: Timestamp) -> Answer {
         let Some(mut keys) = self.keys.first().await else {
             return UNAVAILABLE;
         };
-        for fetches in 0.. {
-            let parsed = match Token::parse(token) {
-                Ok(parsed) => parsed,
-                Err(refusal) => return Answer::Refused(refusal),
-            };
+        let mut fetches = 0;
+        loop {
             let refused = match parsed.verify(&self.authenticator, &keys, now) {
                 Ok(verified) => return Answer::Principal(self.memory.keep(token, verified)),
                 Err(refused) => refused,
@@ -145,6 +145,7 @@ impl Verifier {
             if !refused.newer_keys_may_help || fetches == MAX_FETCHES {
                 return Answer::Refused(refused.refusal);
             }
+            fetches += 1;
             match (self.keys.newer(&keys).await, self.keys.first().await) {
                 (Newer::Yes, Some(newer)) => keys = newer,
                 // A new key may be there that cannot be fetched: an outage at the issuer logs nobody out.
@@ -152,7 +153,6 @@ impl Verifier {
                 _ => return Answer::Refused(refused.refusal),
             }
         }
-        UNAVAILABLE
     }
 
     /// How its keys are.

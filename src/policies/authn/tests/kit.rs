@@ -1,19 +1,24 @@
 //! Keys and tokens for the tests of this folder.
-#![allow(clippy::unwrap_used)]
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey};
+use parking_lot::Mutex;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
 use rsa::pkcs1::EncodeRsaPrivateKey;
 use rsa::traits::PublicKeyParts;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
 
-use super::settings::{AuthenticatorSettings, Authenticators, JwtAuthenticator};
-use super::{crypto, keys::KeySet};
+use super::super::settings::{AuthenticatorSettings, Authenticators, JwtAuthenticator};
+use super::super::{crypto, keys::KeySet};
 use crate::conf::{Load, Named, Read};
 
 pub const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -161,4 +166,115 @@ pub fn authenticator(algorithms: &str, more: &str) -> Arc<JwtAuthenticator> {
 
 pub fn decode(text: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(text).unwrap()
+}
+
+/// An issuer on a socket: answers what it was told to, keeps a list of what it was asked, and can be made to wait.
+pub struct Issuer {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    answers: Mutex<HashMap<String, String>>,
+    asked: watch::Sender<Vec<String>>,
+    /// One permit for each answer, while held.
+    gate: Semaphore,
+}
+
+const OPEN: usize = 1 << 20;
+
+impl Issuer {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            answers: Mutex::default(),
+            asked: watch::Sender::new(Vec::new()),
+            gate: Semaphore::new(OPEN),
+        });
+        let serving = shared.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, serving.clone()));
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// One with a discovery document and these keys.
+    pub async fn with_keys(keys: &[String]) -> Self {
+        let issuer = Self::start().await;
+        issuer.discoverable(&issuer.url(""), &issuer.url("/keys"));
+        issuer.publish(keys);
+        issuer
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn discoverable(&self, issuer: &str, jwks_uri: &str) {
+        let document = format!(r#"{{"issuer":"{issuer}","jwks_uri":"{jwks_uri}"}}"#);
+        self.answer("/.well-known/openid-configuration", &ok(&document, ""));
+    }
+
+    pub fn publish(&self, keys: &[String]) {
+        self.answer("/keys", &ok(&set(keys), ""));
+    }
+
+    /// The whole response to a path; other paths get a 404.
+    pub fn answer(&self, path: &str, response: &str) {
+        self.shared.answers.lock().insert(path.to_owned(), response.to_owned());
+    }
+
+    /// From now on answers wait for [`Issuer::release`].
+    pub fn hold(&self) {
+        self.shared.gate.forget_permits(usize::MAX);
+    }
+
+    pub fn release(&self) {
+        self.shared.gate.add_permits(OPEN);
+    }
+
+    /// The paths asked so far.
+    pub fn asked(&self) -> Vec<String> {
+        self.shared.asked.borrow().clone()
+    }
+
+    /// How often the keys were asked for.
+    pub fn key_requests(&self) -> usize {
+        self.asked().iter().filter(|path| *path == "/keys").count()
+    }
+
+    /// Waits until so many requests came.
+    pub async fn saw(&self, requests: usize) {
+        let mut asked = self.shared.asked.subscribe();
+        asked.wait_for(|asked| asked.len() >= requests).await.unwrap();
+    }
+}
+
+/// A 200 with a JSON body and further header lines, each with its line end.
+pub fn ok(body: &str, more: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{more}\r\n{body}", body.len())
+}
+
+async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
+    let mut read = Vec::new();
+    loop {
+        while !read.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => read.push(byte),
+                Err(_) => return,
+            }
+        }
+        let path = String::from_utf8_lossy(&read).split(' ').nth(1).unwrap().to_owned();
+        read.clear();
+        shared.asked.send_modify(|asked| asked.push(path.clone()));
+        shared.gate.acquire().await.unwrap().forget();
+        let missing = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned();
+        let response = shared.answers.lock().get(&path).cloned().unwrap_or(missing);
+        if stream.write_all(response.as_bytes()).await.is_err() {
+            return;
+        }
+    }
 }

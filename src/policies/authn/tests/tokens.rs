@@ -1,13 +1,12 @@
 //! Tokens against one authenticator and a set of its keys.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::Algorithm;
 
-use super::jwt::{Token, Verified};
-use super::keys::KeySet;
-use super::settings::JwtAuthenticator;
-use super::testkit::*;
+use super::super::jwt::{Token, Verified};
+use super::super::keys::KeySet;
+use super::super::settings::JwtAuthenticator;
+use super::kit::*;
 use crate::engine::CredentialRefusal;
 
 const ALL: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA";
@@ -335,7 +334,7 @@ fn refuses_hostile_shapes() {
     let [header, payload, signature] = parts[..] else {
         unreachable!()
     };
-    let raw = super::testkit::decode(signature);
+    let raw = decode(signature);
     let (r, s) = raw.split_at(32);
     let with = |signature: Vec<u8>| format!("{header}.{payload}.{}", b64(signature));
     let long = claims(&[("x", &format!("\"{}\"", "y".repeat(13_000)))]);
