@@ -4,6 +4,7 @@
 //! not there, at most once per [`Timing::cooldown`] however many such tokens come. Those tokens wait for the one fetch. While
 //! the issuer is away the last good keys stay.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub struct Timing {
     pub deadline: Duration,
     /// The longest a token waits for keys.
     pub patience: Duration,
-    /// From the start of one fetch to the start of the next that a token may cause.
+    /// From the start of one fetch that a token caused to the start of the next.
     pub cooldown: Duration,
     /// Before the first new try after a failure; doubles up to the cooldown.
     pub retry: Duration,
@@ -84,7 +85,8 @@ pub(super) struct Progress {
     pub failures: u64,
     /// Why the last fetch failed.
     pub failing: Option<Arc<str>>,
-    last_start: Option<Instant>,
+    /// When the last fetch began that a token asked for. Those ahead of expiry do not count: a key may be new just after.
+    last_asked: Option<Instant>,
     pub fetched: Option<Instant>,
 }
 
@@ -200,8 +202,9 @@ impl Progress {
 /// Fetches for ever.
 async fn refresh(shared: Arc<Shared>) {
     let mut retry = shared.timing.retry;
+    let mut asked = false;
     loop {
-        let wait = match shared.fetch().await {
+        let wait = match shared.fetch(asked).await {
             Some(wait) => {
                 retry = shared.timing.retry;
                 wait
@@ -213,18 +216,18 @@ async fn refresh(shared: Arc<Shared>) {
             }
         };
         let due = Instant::now() + wait;
-        loop {
+        asked = loop {
             tokio::select! {
-                () = tokio::time::sleep_until(due) => break,
+                () = tokio::time::sleep_until(due) => break false,
                 // A nudge may be left from before the fetch that it asked for.
                 () = shared.nudge.notified() => {
                     let progress = shared.progress.borrow().clone();
                     if shared.may_fetch(&progress) {
-                        break;
+                        break true;
                     }
                 }
             }
-        }
+        };
     }
 }
 
@@ -235,17 +238,21 @@ impl Shared {
 
     fn may_fetch(&self, progress: &Progress) -> bool {
         progress
-            .last_start
-            .is_none_or(|start| start.elapsed() >= self.timing.cooldown)
+            .last_asked
+            .is_none_or(|asked| asked.elapsed() >= self.timing.cooldown)
     }
 
     /// One fetch. The time until the next, or `None` where it failed.
-    async fn fetch(&self) -> Option<Duration> {
+    async fn fetch(&self, asked: bool) -> Option<Duration> {
         self.progress.send_modify(|progress| {
             progress.started += 1;
-            progress.last_start = Some(Instant::now());
+            if asked {
+                progress.last_asked = Some(Instant::now());
+            }
         });
-        let fetched = self.fetch_keys().await;
+        // Whatever a stranger's bytes may break on the way, refreshing goes on.
+        let fetched = AssertUnwindSafe(self.fetch_keys()).catch_unwind().await;
+        let fetched = fetched.unwrap_or(Err(Failure::Panicked));
         let wait = match &fetched {
             Ok((set, lifetime)) => {
                 if set.skipped > 0 {
@@ -338,6 +345,8 @@ enum Failure {
     NotCallable,
     #[error(transparent)]
     Set(#[from] SetUnusable),
+    #[error("reading the answer panicked")]
+    Panicked,
 }
 
 /// How long a response is fresh (RFC 9111 §4.2.1); `None` where it does not say.

@@ -1,5 +1,7 @@
 //! Tokens against one authenticator and a set of its keys.
 
+use std::sync::OnceLock;
+
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::Algorithm;
 
@@ -533,4 +535,33 @@ fn forgives_clocks_as_far_as_configured() {
     let authenticator = authenticator("EdDSA", "jwks: discover");
     let earlier = noon() - SignedDuration::from_secs(91);
     assert_eq!(code(judge(&token, &authenticator, &keys, earlier)), "good");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_changed_byte_is_accepted(at in 0_usize..10_000, to in 0_u8..128) {
+        static GOOD: OnceLock<(Signer, String)> = OnceLock::new();
+        let (signer, good) = GOOD.get_or_init(|| {
+            let signer = Signer::ed();
+            let token = signer.usual(&claims(&[]));
+            (signer, token)
+        });
+        let mut bytes = good.clone().into_bytes();
+        let at = at % bytes.len();
+        let same = bytes[at] == to;
+        bytes[at] = to;
+        let token = String::from_utf8(bytes).unwrap();
+        proptest::prop_assert_eq!(judged(signer, &token).is_ok(), same);
+    }
+
+    #[test]
+    fn nothing_made_of_token_letters_panics(token in "[A-Za-z0-9_.-]{0,300}") {
+        proptest::prop_assert!(judged(&Signer::ed(), &token).is_err());
+    }
+
+    #[test]
+    fn no_signed_payload_panics(payload in "\\{(\"(sub|exp|aud|iss|nbf)\":(null|1e9|\"https://id.example\"|\"api\"|\\[\"api\"\\]|-5|\\{\\}),?){0,6}\\}") {
+        let signer = Signer::ed();
+        let _ = judged(&signer, &signer.usual(&payload));
+    }
 }
