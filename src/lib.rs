@@ -13,5 +13,6 @@ pub mod conf;
 pub mod demo;
 pub mod engine;
 pub mod observe;
+pub mod io;
 pub mod policies;
 pub mod upstreams;

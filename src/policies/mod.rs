@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod clients;
+pub mod authn;
 
 use std::sync::Arc;
 
@@ -62,3 +63,9 @@ pub const KINDS: &[Kind] = &[
     access::SCOPES,
     access::POLICIES,
 ];
+    /// The authenticators.
+    pub authenticators: &'a authn::Authenticators,
+}
+
+/// Every kind of policy, sorted by name.
+pub const KINDS: &[Kind] = &[authn::KIND];

@@ -1,0 +1,296 @@
+//! One JWT → a principal, or the code of a refusal (RFC 7515, 7519, 8725, 9068). Pure: keys and the instant are given.
+//!
+//! Codes: `token-malformed`, `token-issuer`, `token-algorithm`, `token-crit`, `token-type`, `token-key-unknown`,
+//! `token-signature`, `token-claims`, `token-audience`, `token-not-yet-valid`, `token-expired`. What makes a token invalid for
+//! ever is looked for before what passes with time, so that `token-expired` means: valid otherwise.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::{SignedDuration, Timestamp};
+use jsonwebtoken::Algorithm;
+use serde_json::{Map, Value};
+
+use super::json;
+use super::keys::{Key, KeyId, KeySet};
+use super::settings::{JwtAuthenticator, media_type};
+use crate::engine::{CredentialRefusal, Principal};
+
+/// Longer tokens are refused before anything in them is read.
+const MAX_TOKEN: usize = 16 << 10;
+/// A refused token's subject is kept for detectors, cut to so many characters.
+const MAX_CLAIMED: usize = 256;
+
+/// A token taken apart; nothing in it is believed yet.
+pub(super) struct Token<'a> {
+    header: Map<String, Value>,
+    claims: Map<String, Value>,
+    signed: &'a [u8],
+    signature: Vec<u8>,
+}
+
+/// A token that was verified.
+#[derive(Debug)]
+pub(super) struct Verified {
+    pub principal: Principal,
+    /// The key that verified it.
+    pub key: KeyId,
+    /// From when it is good, leeway counted.
+    pub from: Timestamp,
+    /// Until when it is good, leeway not counted.
+    pub until: Timestamp,
+}
+
+/// Why a token was refused.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub refusal: CredentialRefusal,
+    /// Whether a newer set of keys might verify it.
+    pub newer_keys_may_help: bool,
+}
+
+impl<'a> Token<'a> {
+    /// Takes a compact JWS apart. Everything is decoded strictly: no padding, no stray bits, no duplicate members.
+    pub fn parse(token: &'a str) -> Result<Self, CredentialRefusal> {
+        Self::take_apart(token).ok_or_else(|| refusal("token-malformed", None))
+    }
+
+    fn take_apart(token: &'a str) -> Option<Self> {
+        if token.len() > MAX_TOKEN {
+            return None;
+        }
+        let (signed, signature) = token.rsplit_once('.')?;
+        let (header, claims) = signed.split_once('.')?;
+        if claims.contains('.') {
+            return None;
+        }
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();
+        Some(Self {
+            header: json::object(&decode(header)?)?,
+            claims: json::object(&decode(claims)?)?,
+            signed: signed.as_bytes(),
+            signature: decode(signature)?,
+        })
+    }
+
+    /// What the token says its issuer is; `None` where that is no text.
+    pub fn issuer(&self) -> Option<&str> {
+        text(&self.claims, "iss")
+    }
+
+    /// A refusal, with the subject the token claims.
+    pub fn refuse(&self, code: &'static str) -> CredentialRefusal {
+        let claimed = text(&self.claims, "sub").map(|sub| sub.chars().take(MAX_CLAIMED).collect::<String>().into());
+        refusal(code, claimed)
+    }
+
+    /// Judges the token. Its claims move into the principal.
+    pub fn verify(
+        &mut self,
+        authenticator: &JwtAuthenticator,
+        keys: &KeySet,
+        now: Timestamp,
+    ) -> Result<Verified, Box<Refused>> {
+        let refused = |code| {
+            Box::new(Refused {
+                refusal: self.refuse(code),
+                newer_keys_may_help: false,
+            })
+        };
+        match self.issuer() {
+            None => return Err(refused("token-claims")),
+            Some(issuer) if issuer != &*authenticator.issuer => return Err(refused("token-issuer")),
+            Some(_) => {}
+        }
+        let algorithm = self.check_header(authenticator).map_err(refused)?;
+        let key = self.find_key(algorithm, keys)?.id;
+        self.check_claims(authenticator).map_err(refused)?;
+        let (Some(subject), Some(expires)) = (text(&self.claims, "sub"), instant(&self.claims, "exp", Round::Down))
+        else {
+            return Err(refused("token-claims"));
+        };
+        let leeway = SignedDuration::try_from(authenticator.leeway).unwrap_or(SignedDuration::ZERO);
+        let from = match self.claims.get("nbf") {
+            None => Timestamp::MIN,
+            Some(_) => instant(&self.claims, "nbf", Round::Up)
+                .ok_or_else(|| refused("token-claims"))?
+                .checked_sub(leeway)
+                .unwrap_or(Timestamp::MIN),
+        };
+        if now < from {
+            return Err(refused("token-not-yet-valid"));
+        }
+        if now >= expires.checked_add(leeway).unwrap_or(Timestamp::MAX) {
+            return Err(Box::new(Refused {
+                // A token that only ran out of time says nothing about an attack.
+                refusal: refusal("token-expired", None),
+                newer_keys_may_help: false,
+            }));
+        }
+        let identity = Principal::frame(&authenticator.name, &authenticator.issuer, subject);
+        let mut principal = Principal {
+            authenticator: authenticator.name.clone(),
+            issuer: authenticator.issuer.clone(),
+            subject: Arc::from(subject),
+            scopes: Vec::new(),
+            roles: Vec::new(),
+            auth_time: instant(&self.claims, "auth_time", Round::Down),
+            acr: text(&self.claims, "acr").map(Into::into),
+            expires: Some(expires),
+            token_id: text(&self.claims, "jti").map(Into::into),
+            identity,
+            claims: Map::new(),
+        };
+        principal.claims = std::mem::take(&mut self.claims);
+        principal.scopes = names(principal.claim(&authenticator.scopes));
+        principal.roles = names(principal.claim(&authenticator.roles));
+        Ok(Verified {
+            principal,
+            key,
+            from,
+            until: expires,
+        })
+    }
+
+    /// The algorithm, where the header allows going on. `jku`, `x5u`, `jwk` and `x5c` are never looked at.
+    fn check_header(&self, authenticator: &JwtAuthenticator) -> Result<Algorithm, &'static str> {
+        let algorithm = match self.header.get("alg") {
+            Some(Value::String(name)) => name.parse().ok(),
+            _ => return Err("token-malformed"),
+        };
+        let listed = algorithm.filter(|algorithm| authenticator.algorithms.contains(algorithm));
+        let algorithm: Algorithm = listed.ok_or("token-algorithm")?;
+        // We understand no extension, so every critical one is unknown; an empty list is not allowed either.
+        if self.header.contains_key("crit") {
+            return Err("token-crit");
+        }
+        if self.header.get("kid").is_some_and(|kid| !kid.is_string()) {
+            return Err("token-malformed");
+        }
+        let typ = match self.header.get("typ") {
+            None => None,
+            Some(Value::String(typ)) => Some(media_type(typ)),
+            Some(_) => return Err("token-malformed"),
+        };
+        let accepted = match (&authenticator.typ, typ.as_deref()) {
+            (Some(wanted), typ) => typ == Some(wanted),
+            // `logout+jwt`, `secevent+jwt`, `dpop+jwt`: tokens of the same issuer for another purpose (RFC 8725 §3.11).
+            (None, Some(typ)) => !typ.ends_with("+jwt") || typ.ends_with("at+jwt"),
+            (None, None) => true,
+        };
+        if !accepted {
+            return Err("token-type");
+        }
+        Ok(algorithm)
+    }
+
+    /// The key that verifies the token. A `kid` chooses the keys of that name and those without one; without `kid`, every
+    /// key that fits is tried.
+    fn find_key<'k>(&self, algorithm: Algorithm, keys: &'k KeySet) -> Result<&'k Key, Box<Refused>> {
+        let kid = text(&self.header, "kid");
+        let named = |key: &&Key| kid.is_some() && key.kid.as_deref() == kid;
+        let candidates = keys
+            .keys
+            .iter()
+            .filter(|key| kid.is_none() || key.kid.is_none() || named(key));
+        let mut fitting = candidates.filter(|key| key.fits(algorithm)).peekable();
+        let is_named = keys.keys.iter().any(|key| named(&key));
+        let code = match (fitting.peek(), is_named) {
+            (Some(_), _) => "token-signature",
+            (None, true) => "token-algorithm",
+            (None, false) => "token-key-unknown",
+        };
+        fitting
+            .find(|key| key.verifies(algorithm, self.signed, &self.signature))
+            .ok_or_else(|| {
+                Box::new(Refused {
+                    refusal: self.refuse(code),
+                    newer_keys_may_help: !is_named,
+                })
+            })
+    }
+
+    fn check_claims(&self, authenticator: &JwtAuthenticator) -> Result<(), &'static str> {
+        let listed = |audience: &str| authenticator.audience.iter().any(|listed| listed == audience);
+        let heard = match self.claims.get("aud") {
+            Some(Value::String(audience)) => listed(audience),
+            Some(Value::Array(all)) if all.iter().all(Value::is_string) => {
+                all.iter().filter_map(Value::as_str).any(listed)
+            }
+            _ => return Err("token-claims"),
+        };
+        if !heard {
+            return Err("token-audience");
+        }
+        if text(&self.claims, "sub").is_none_or(str::is_empty) || !self.claims.get("exp").is_some_and(Value::is_number)
+        {
+            return Err("token-claims");
+        }
+        // An ID token is for the client that asked for it, not for an API.
+        let is_id_token = ["nonce", "at_hash"]
+            .iter()
+            .any(|claim| self.claims.contains_key(*claim));
+        if authenticator.typ.is_none() && is_id_token {
+            return Err("token-type");
+        }
+        Ok(())
+    }
+}
+
+fn refusal(code: &'static str, claimed_sub: Option<Box<str>>) -> CredentialRefusal {
+    let detail = match code {
+        "token-expired" => "The token has expired.",
+        "token-not-yet-valid" => "The token is not valid yet.",
+        "token-issuer" => "The token is from an issuer that is not accepted here.",
+        "token-audience" => "The token is meant for somebody else.",
+        "token-type" => "The token is of a kind that is not accepted here.",
+        "token-malformed" => "The token is malformed.",
+        "token-claims" => "The token lacks a required claim.",
+        _ => "The token cannot be verified.",
+    };
+    CredentialRefusal {
+        code,
+        detail,
+        claimed_sub,
+    }
+}
+
+fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    members.get(name)?.as_str()
+}
+
+/// Which way a fraction of a second goes: to the disadvantage of the token.
+#[derive(Clone, Copy)]
+enum Round {
+    Up,
+    Down,
+}
+
+/// A NumericDate (RFC 7519 §2), which may have a fraction. Instants beyond what can be written are as far as can be.
+fn instant(claims: &Map<String, Value>, name: &str, round: Round) -> Option<Timestamp> {
+    let number = claims.get(name)?.as_number()?;
+    let seconds = match (number.as_i64(), number.as_f64()?) {
+        (Some(whole), _) => whole,
+        // Saturates, which is far beyond every instant.
+        (None, fraction) => match round {
+            Round::Up => fraction.ceil() as i64,
+            Round::Down => fraction.floor() as i64,
+        },
+    };
+    let beyond = if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Some(Timestamp::from_second(seconds).unwrap_or(beyond))
+}
+
+/// Names as a list, or as one text with spaces between them. What is no text is no name.
+fn names(claim: Option<&Value>) -> Vec<Box<str>> {
+    match claim {
+        Some(Value::String(text)) => text
+            .split(' ')
+            .filter(|name| !name.is_empty())
+            .map(Into::into)
+            .collect(),
+        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(Into::into).collect(),
+        _ => Vec::new(),
+    }
+}

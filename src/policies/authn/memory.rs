@@ -1,0 +1,93 @@
+//! Tokens that were verified, so that a hot one costs a hash and a comparison instead of a signature.
+//!
+//! Found by a randomly keyed hash, believed only where every byte is the same. Bounded by weight; what was used least goes.
+
+use std::sync::Arc;
+
+use foldhash::quality::RandomState;
+use jiff::Timestamp;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, Weighter};
+
+use super::jwt::Verified;
+use super::keys::{KeyId, KeySet};
+use crate::engine::Principal;
+
+/// About fifty thousand tokens of common size.
+const MAX_BYTES: u64 = 128 << 20;
+const USUAL_TOKENS: usize = 32_768;
+
+/// Verified tokens of one authenticator.
+#[derive(Debug)]
+pub(super) struct Memory {
+    tokens: Cache<Box<str>, Remembered, Weight, RandomState>,
+}
+
+#[derive(Debug, Clone)]
+struct Remembered {
+    principal: Arc<Principal>,
+    key: KeyId,
+    from: Timestamp,
+    until: Timestamp,
+}
+
+impl Memory {
+    pub fn new() -> Self {
+        Self::holding(MAX_BYTES, USUAL_TOKENS)
+    }
+
+    fn holding(bytes: u64, usual: usize) -> Self {
+        let mut options = OptionsBuilder::new();
+        options.estimated_items_capacity(usual).weight_capacity(bytes);
+        let tokens = match options.build() {
+            Ok(options) => Cache::with_options(options, Weight, RandomState::default(), DefaultLifecycle::default()),
+            Err(_) => Cache::with(
+                usual,
+                bytes,
+                Weight,
+                RandomState::default(),
+                DefaultLifecycle::default(),
+            ),
+        };
+        Self { tokens }
+    }
+
+    /// Whom the token proved, while it is within its time and the key that verified it is among `keys`.
+    pub fn find(&self, token: &str, keys: &KeySet, now: Timestamp) -> Option<Arc<Principal>> {
+        let found = self.tokens.get(token)?;
+        if !keys.has(found.key) {
+            self.tokens.remove(token);
+            return None;
+        }
+        // Both ends: on a rehearsal clock time may stand anywhere.
+        (found.from <= now && now < found.until).then_some(found.principal)
+    }
+
+    /// Remembers a token until its `exp`.
+    pub fn keep(&self, token: &str, verified: Verified) -> Arc<Principal> {
+        let principal = Arc::new(verified.principal);
+        let remembered = Remembered {
+            principal: principal.clone(),
+            key: verified.key,
+            from: verified.from,
+            until: verified.until,
+        };
+        self.tokens.insert(token.into(), remembered);
+        principal
+    }
+
+    /// How many tokens are remembered.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+}
+
+/// What an entry takes, in bytes: the token, and its claims as a tree, measured at about two and a half times their text.
+#[derive(Debug, Clone)]
+struct Weight;
+
+impl Weighter<Box<str>, Remembered> for Weight {
+    fn weight(&self, token: &Box<str>, _: &Remembered) -> u64 {
+        512 + 3 * token.len() as u64
+    }
+}

@@ -1,0 +1,377 @@
+//! `authenticators:` as written, and the [`JwtAuthenticator`]s they compile to.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use zeroize::Zeroizing;
+
+use super::keys::KeySet;
+use crate::conf::{Load, Named, Node, OneOrMany, Place, Read, Secret, Spanned};
+use crate::engine::AuthenticatorId;
+
+/// RFC 7518 §3.2 asks for as many bytes as the hash has; 32 is the least of them.
+const MIN_SECRET: usize = 32;
+/// More would keep expired tokens alive rather than forgive clocks.
+const MAX_LEEWAY: Duration = Duration::from_secs(300);
+
+crate::settings! {
+    /// One named way to learn who calls.
+    pub struct AuthenticatorSettings {
+        /// Bearer tokens that are JWTs.
+        pub jwt: JwtSettings,
+    }
+}
+
+crate::settings! {
+    /// How JWTs are verified.
+    pub struct JwtSettings {
+        /// What `iss` must be, to the letter.
+        pub issuer: Spanned<String>,
+        /// What `aud` must name at least one of.
+        pub audience: Spanned<OneOrMany<String>>,
+        /// The signature algorithms that are accepted.
+        pub algorithms: Spanned<OneOrMany<SignatureAlgorithm>>,
+        /// Where the public keys come from.
+        pub jwks: Option<Spanned<JwksFrom>>,
+        /// The shared secret of the HS algorithms.
+        pub secret: Option<Secret>,
+        /// What the token's header must say in `typ`, such as `at+jwt` (RFC 9068).
+        pub typ: Option<Spanned<String>>,
+        /// The claim that holds the roles, by its path.
+        pub roles: String = "roles".to_owned(),
+        /// The claim that holds the scopes, by its path.
+        pub scopes: String = "scope".to_owned(),
+        /// How far clocks may differ.
+        pub leeway: Leeway = Leeway(Duration::from_secs(30)),
+    }
+}
+
+/// Where public keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JwksFrom {
+    /// From the issuer's discovery document.
+    Discover,
+    /// From a URL.
+    Url(String),
+    /// From a file.
+    File(String),
+}
+
+crate::words! {
+    /// The signature algorithms (RFC 7518 §3, RFC 8037).
+    pub enum SignatureAlgorithm {
+        /// RSASSA-PKCS1-v1_5 with SHA-256.
+        Rs256 = "RS256",
+        /// RSASSA-PKCS1-v1_5 with SHA-384.
+        Rs384 = "RS384",
+        /// RSASSA-PKCS1-v1_5 with SHA-512.
+        Rs512 = "RS512",
+        /// RSASSA-PSS with SHA-256.
+        Ps256 = "PS256",
+        /// RSASSA-PSS with SHA-384.
+        Ps384 = "PS384",
+        /// RSASSA-PSS with SHA-512.
+        Ps512 = "PS512",
+        /// ECDSA on P-256 with SHA-256.
+        Es256 = "ES256",
+        /// ECDSA on P-384 with SHA-384.
+        Es384 = "ES384",
+        /// Ed25519.
+        EdDsa = "EdDSA",
+        /// HMAC with SHA-256.
+        Hs256 = "HS256",
+        /// HMAC with SHA-384.
+        Hs384 = "HS384",
+        /// HMAC with SHA-512.
+        Hs512 = "HS512",
+    }
+}
+
+/// How far clocks may differ: at most five minutes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leeway(pub Duration);
+
+impl Read for Leeway {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let leeway = Duration::read(node, load)?;
+        if leeway > MAX_LEEWAY {
+            load.error(&node.place, "more than `5m` of leeway keeps expired tokens alive");
+            return None;
+        }
+        Some(Self(leeway))
+    }
+}
+
+impl Read for JwksFrom {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let text = node.text("`discover`, a URL or a file", load)?;
+        Some(match text {
+            "discover" => Self::Discover,
+            _ if text.contains("://") => Self::Url(text.to_owned()),
+            _ => Self::File(text.to_owned()),
+        })
+    }
+}
+
+impl SignatureAlgorithm {
+    fn jws(self) -> jsonwebtoken::Algorithm {
+        use jsonwebtoken::Algorithm as Jws;
+        match self {
+            Self::Rs256 => Jws::RS256,
+            Self::Rs384 => Jws::RS384,
+            Self::Rs512 => Jws::RS512,
+            Self::Ps256 => Jws::PS256,
+            Self::Ps384 => Jws::PS384,
+            Self::Ps512 => Jws::PS512,
+            Self::Es256 => Jws::ES256,
+            Self::Es384 => Jws::ES384,
+            Self::EdDsa => Jws::EdDSA,
+            Self::Hs256 => Jws::HS256,
+            Self::Hs384 => Jws::HS384,
+            Self::Hs512 => Jws::HS512,
+        }
+    }
+
+    fn is_symmetric(self) -> bool {
+        matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
+    }
+}
+
+/// How one authenticator verifies JWTs. Two that are equal verify alike, so that what is known of one serves the other.
+#[derive(Debug, PartialEq)]
+pub struct JwtAuthenticator {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// What `iss` must be.
+    pub issuer: Arc<str>,
+    /// What `aud` must name one of.
+    pub audience: Box<[String]>,
+    pub(super) algorithms: Box<[jsonwebtoken::Algorithm]>,
+    /// Lower case, without `application/`.
+    pub(super) typ: Option<Box<str>>,
+    pub(super) roles: Box<str>,
+    pub(super) scopes: Box<str>,
+    pub(super) leeway: Duration,
+    pub(super) keys: KeysFrom,
+}
+
+/// Where the keys of an authenticator come from.
+#[derive(Debug, PartialEq)]
+pub(super) enum KeysFrom {
+    /// The issuer's discovery document.
+    Discover,
+    /// A URL.
+    Url(Box<str>),
+    /// They were read with the configuration: a file, or a secret.
+    Fixed(Arc<KeySet>),
+    /// A secret that could not be fetched; see [`Authenticators::unfetched_secrets`].
+    Missing,
+}
+
+/// The authenticators of a configuration.
+#[derive(Debug, Default)]
+pub struct Authenticators {
+    all: Vec<Arc<JwtAuthenticator>>,
+    unfetched: Vec<(Place, String)>,
+}
+
+impl Authenticators {
+    /// Compiles `authenticators:`. Secrets and key files are read now; a secret that is missing is a warning.
+    pub fn compile(settings: &Named<AuthenticatorSettings>, load: &Load) -> Self {
+        let mut unfetched = Vec::new();
+        let all = settings
+            .0
+            .iter()
+            .map(|(name, settings)| Arc::new(compile_jwt(&name.value, &settings.jwt, load, &mut unfetched)))
+            .collect();
+        Self { all, unfetched }
+    }
+
+    /// The authenticator of that name.
+    pub fn get(&self, name: &str) -> Option<(AuthenticatorId, &Arc<JwtAuthenticator>)> {
+        self.iter().find(|(_, authenticator)| &*authenticator.name == name)
+    }
+
+    /// All of them, in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = (AuthenticatorId, &Arc<JwtAuthenticator>)> {
+        let ids = (0..=u16::MAX).map(AuthenticatorId);
+        ids.zip(&self.all)
+    }
+
+    /// Secrets that could not be fetched, each with its place and the reason. A gateway must not start with any: its
+    /// authenticator would answer every token with 503.
+    pub fn unfetched_secrets(&self) -> &[(Place, String)] {
+        &self.unfetched
+    }
+}
+
+fn compile_jwt(
+    name: &str,
+    settings: &JwtSettings,
+    load: &Load,
+    unfetched: &mut Vec<(Place, String)>,
+) -> JwtAuthenticator {
+    let JwtSettings { issuer, audience, .. } = settings;
+    if issuer.value.is_empty() || (issuer.value.starts_with("http://") && !is_loopback_url(&issuer.value)) {
+        let message = "the issuer must be the `iss` of its tokens; plain http is accepted for loopback only";
+        load.error(&issuer.place, message);
+    }
+    if audience.value.0.is_empty() || audience.value.0.iter().any(String::is_empty) {
+        load.error(&audience.place, "name at least one audience, none of them empty");
+    }
+    if let Some(typ) = settings.typ.as_ref().filter(|typ| typ.value.is_empty()) {
+        load.error(&typ.place, "the type is empty; leave `typ` out instead");
+    }
+    let typ = settings.typ.as_ref().map(|typ| media_type(&typ.value).into());
+    let mut algorithms = Vec::new();
+    for algorithm in settings.algorithms.value.0.iter().map(|named| named.jws()) {
+        if !algorithms.contains(&algorithm) {
+            algorithms.push(algorithm);
+        }
+    }
+    if algorithms.is_empty() {
+        load.error(&settings.algorithms.place, "name at least one algorithm");
+    }
+    JwtAuthenticator {
+        name: name.into(),
+        issuer: issuer.value.as_str().into(),
+        audience: audience.value.0.clone().into(),
+        algorithms: algorithms.into(),
+        typ,
+        roles: settings.roles.as_str().into(),
+        scopes: settings.scopes.as_str().into(),
+        leeway: settings.leeway.0,
+        keys: compile_keys(settings, load, unfetched),
+    }
+}
+
+fn compile_keys(settings: &JwtSettings, load: &Load, unfetched: &mut Vec<(Place, String)>) -> KeysFrom {
+    let symmetric = settings
+        .algorithms
+        .value
+        .0
+        .iter()
+        .filter(|named| named.is_symmetric())
+        .count();
+    let at = &settings.algorithms.place;
+    match (&settings.jwks, &settings.secret) {
+        (None, None) => {
+            load.error(
+                &settings.issuer.place,
+                "where the keys come from is missing: `jwks` or `secret`",
+            );
+            KeysFrom::Missing
+        }
+        (Some(jwks), Some(secret)) => {
+            let message = "a secret never stands beside public keys: a token could be signed with what is public";
+            load.error_with(secret.place(), message, &jwks.place, "the public keys");
+            KeysFrom::Missing
+        }
+        (Some(jwks), None) => {
+            if symmetric > 0 {
+                load.error(at, "the HS algorithms take a `secret`, never `jwks`");
+            }
+            compile_jwks(jwks, &settings.issuer, load)
+        }
+        (None, Some(secret)) => {
+            if symmetric < settings.algorithms.value.0.len() {
+                load.error(at, "a `secret` is for the HS algorithms alone");
+            }
+            match secret.fetch() {
+                Ok(secret_bytes) => secret_keys(&secret_bytes, secret, load),
+                Err(reason) => {
+                    load.warn(secret.place(), reason.clone());
+                    unfetched.push((secret.place().clone(), reason));
+                    KeysFrom::Missing
+                }
+            }
+        }
+    }
+}
+
+fn secret_keys(bytes: &Zeroizing<Vec<u8>>, secret: &Secret, load: &Load) -> KeysFrom {
+    if bytes.len() < MIN_SECRET {
+        let message = format!("the secret is shorter than {MIN_SECRET} bytes and can be guessed");
+        load.error(secret.place(), message);
+        return KeysFrom::Missing;
+    }
+    KeysFrom::Fixed(Arc::new(KeySet::secret(bytes)))
+}
+
+fn compile_jwks(jwks: &Spanned<JwksFrom>, issuer: &Spanned<String>, load: &Load) -> KeysFrom {
+    match &jwks.value {
+        JwksFrom::Discover => {
+            if !is_callable(&issuer.value) || issuer.value.contains('?') {
+                let message = "cannot be discovered from: an `https` URL without query";
+                load.error(&issuer.place, format!("`{}` {message}", issuer.value));
+            }
+            KeysFrom::Discover
+        }
+        JwksFrom::Url(url) => {
+            if !is_callable(url) {
+                let message = "is not an `https` URL; plain http is accepted for loopback only";
+                load.error(&jwks.place, format!("`{url}` {message}"));
+            }
+            KeysFrom::Url(url.as_str().into())
+        }
+        JwksFrom::File(name) => {
+            let Some(source) = load.named_file(name, &jwks.place) else {
+                return KeysFrom::Missing;
+            };
+            match KeySet::parse(source.text.as_bytes()) {
+                Ok(set) if set.keys.is_empty() => {
+                    load.error(&jwks.place, format!("`{name}` holds no key that can be used"))
+                }
+                Ok(set) => {
+                    if set.skipped > 0 {
+                        load.warn(&jwks.place, format!("{} keys in `{name}` cannot be used", set.skipped));
+                    }
+                    return KeysFrom::Fixed(Arc::new(set));
+                }
+                Err(reason) => load.error(&jwks.place, format!("`{name}`: {reason}")),
+            }
+            KeysFrom::Missing
+        }
+    }
+}
+
+/// A media type as `typ` headers spell it: case does not matter, `application/` may be left out (RFC 7515 §4.1.9).
+pub(super) fn media_type(typ: &str) -> String {
+    let lower = typ.to_ascii_lowercase();
+    lower
+        .strip_prefix("application/")
+        .map_or_else(|| lower.clone(), str::to_owned)
+}
+
+/// Whether keys may be fetched from there: https, or http on loopback; no user information, no fragment.
+pub(super) fn is_callable(url: &str) -> bool {
+    let Some(uri) = absolute(url) else { return false };
+    match uri.scheme_str() {
+        Some("https") => true,
+        Some("http") => is_loopback_url(url),
+        _ => false,
+    }
+}
+
+/// Whether the URL's host is `localhost` or a loopback address.
+pub(super) fn is_loopback_url(url: &str) -> bool {
+    let Some(uri) = absolute(url) else { return false };
+    let host = uri
+        .host()
+        .unwrap_or_default()
+        .trim_start_matches('[')
+        .trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+fn absolute(url: &str) -> Option<Uri> {
+    let uri: Uri = url.parse().ok()?;
+    let host = uri.host().filter(|host| !host.is_empty() && uri.scheme().is_some());
+    let plain = !url.contains(['#', '@', '\\', ' ']);
+    (host.is_some() && plain).then_some(uri)
+}

@@ -1,0 +1,5 @@
+mod kit;
+mod live;
+mod policy;
+mod settings;
+mod tokens;

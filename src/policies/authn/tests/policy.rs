@@ -1,0 +1,220 @@
+//! `auth:` on a route.
+
+use std::sync::Arc;
+
+use futures::executor::block_on;
+use http::{HeaderName, Method};
+
+use super::super::{Credential, KIND};
+use super::kit::*;
+use crate::conf::Load;
+use crate::engine::*;
+use crate::policies::Scope;
+
+const THREE: &str = "
+a: { jwt: { issuer: https://a.example, audience: x, algorithms: RS256, jwks: discover } }
+b: { jwt: { issuer: https://b.example, audience: x, algorithms: RS256, jwks: discover } }
+again: { jwt: { issuer: https://a.example, audience: y, algorithms: RS256, jwks: discover } }
+";
+
+/// The rules that a value of `auth` makes, and the findings.
+fn compiled(auth: &str) -> (Vec<Rule>, Vec<String>) {
+    let (authenticators, _) = compile(THREE);
+    let load = Load::new();
+    let node = load.text("r.yaml", auth).unwrap();
+    let scope = Scope {
+        load: &load,
+        route: "route".into(),
+        has_auth: true,
+        authenticators: &authenticators,
+    };
+    let rules = (KIND.compile)(&node, &scope)
+        .into_iter()
+        .map(|draft| Rule {
+            name: draft.name,
+            kind: KIND.name,
+            stage: draft.stage,
+            shadow: draft.shadow,
+            origin: draft.place.to_string().into(),
+            policy: draft.policy,
+        })
+        .collect();
+    let findings = load.into_findings(None).iter().map(ToString::to_string).collect();
+    (rules, findings)
+}
+
+struct Lines(Vec<&'static [u8]>);
+
+impl Headers for Lines {
+    fn first(&self, name: &HeaderName) -> Option<&[u8]> {
+        let first = self.0.first().copied();
+        first.filter(|_| name == http::header::AUTHORIZATION)
+    }
+
+    fn is_repeated(&self, name: &HeaderName) -> bool {
+        name == http::header::AUTHORIZATION && self.0.len() > 1
+    }
+}
+
+/// Gives one answer, and notes what was asked.
+struct Says(Answer, parking_lot::Mutex<Vec<String>>);
+
+impl Lookup for Says {
+    async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
+        for (_, question) in asked {
+            let Question::Token { authenticators, token } = question else {
+                panic!()
+            };
+            let ids: Vec<u16> = authenticators.iter().map(|id| id.0).collect();
+            self.1.lock().push(format!("{ids:?} {token}"));
+        }
+        asked.iter().map(|_| self.0.clone()).collect()
+    }
+}
+
+/// What `auth` decides about these lines of `Authorization`: status, code, challenge, who calls; and what it asked.
+fn decided(auth: &str, lines: &[&'static [u8]], answer: &Answer) -> (String, Vec<String>) {
+    let (rules, findings) = compiled(auth);
+    assert_eq!((findings.len(), rules.len()), (0, 1), "{findings:?}");
+    let (client, headers) = (Client::unnamed(), Lines(lines.to_vec()));
+    let mut facts = Facts {
+        now: noon(),
+        window_at: noon(),
+        address: "192.0.2.1".parse().unwrap(),
+        client: &client,
+        request: RequestView {
+            method: &Method::GET,
+            host: "h",
+            path: "/",
+            query: "",
+            headers: &headers,
+        },
+        params: Params::default(),
+        principal: None,
+    };
+    let lookup = Says(answer.clone(), parking_lot::Mutex::default());
+    let (decision, trail) = block_on(decide(&rules, &mut facts, &lookup));
+    assert_eq!(trail.len(), 1);
+    let said = match &decision.effect {
+        Effect::Forward => match &decision.principal {
+            Some(principal) => format!("{} calls", principal.subject),
+            None => "anonymous".into(),
+        },
+        Effect::Deny(denial) => {
+            let challenge = denial.challenge.as_ref().map_or("", |value| value.to_str().unwrap());
+            format!("{} {} {challenge}", denial.status.as_u16(), denial.code)
+        }
+        Effect::Reply(_) => panic!(),
+    };
+    (said, lookup.1.into_inner())
+}
+
+fn somebody() -> Answer {
+    Answer::Principal(Arc::new(Principal {
+        authenticator: "a".into(),
+        issuer: "https://a.example".into(),
+        subject: "u1".into(),
+        scopes: Vec::new(),
+        roles: Vec::new(),
+        claims: serde_json::Map::new(),
+        auth_time: None,
+        acr: None,
+        expires: None,
+        token_id: None,
+        identity: Principal::frame("a", "https://a.example", "u1"),
+    }))
+}
+
+fn refused() -> Answer {
+    Answer::Refused(CredentialRefusal {
+        code: "token-expired",
+        detail: "The token has expired.",
+        claimed_sub: None,
+    })
+}
+
+const MISSING: &str = "401 token-missing Bearer realm=\"gwanmun\"";
+const UNREADABLE: &str = "401 credential-unreadable Bearer error=\"invalid_token\"";
+
+#[test]
+fn a_good_token_says_who_calls() {
+    for line in [&b"Bearer t.o.k"[..], b"bearer t.o.k", b"BEARER   t.o.k "] {
+        let (said, asked) = decided("[b, a]", &[line], &somebody());
+        assert_eq!((said.as_str(), asked), ("u1 calls", vec!["[1, 0] t.o.k".to_owned()]));
+    }
+}
+
+#[test]
+fn a_bad_token_is_refused_also_where_none_would_do() {
+    for auth in ["a", "[a, none]"] {
+        let said = decided(auth, &[b"Bearer t"], &refused()).0;
+        assert_eq!(said, "401 token-expired Bearer error=\"invalid_token\"");
+        let away = Answer::Unavailable {
+            code: "keys-unavailable",
+        };
+        assert_eq!(decided(auth, &[b"Bearer t"], &away).0, "503 keys-unavailable ");
+    }
+}
+
+#[test]
+fn no_credential_is_fine_only_where_none_is_listed() {
+    assert_eq!(decided("a", &[], &somebody()), (MISSING.into(), vec![]));
+    assert_eq!(decided("[a, none]", &[], &somebody()), ("anonymous".into(), vec![]));
+    assert_eq!(decided("none", &[], &somebody()), ("anonymous".into(), vec![]));
+}
+
+#[test]
+fn what_cannot_be_read_is_no_missing_credential() {
+    let cases: [&[&'static [u8]]; 14] = [
+        &[b""],
+        &[b"Bearer"],
+        &[b"Bearer "],
+        &[b"Bearer  "],
+        &[b"Basic dTpw"],
+        &[b"Digest a=b"],
+        &[b"Bearert.o.k"],
+        &[b"Bearer\tt.o.k"],
+        &[b"Bearer t.o.k, Bearer x"],
+        &[b"Bearer t o k"],
+        &[b"Bearer t\xff"],
+        &[b"Bearer \"t\""],
+        &[b"Bearer t", b"Bearer t"],
+        &[b"Basic dTpw", b"Bearer t"],
+    ];
+    for lines in cases {
+        for auth in ["a", "[a, none]"] {
+            assert_eq!(
+                decided(auth, lines, &somebody()),
+                (UNREADABLE.into(), vec![]),
+                "{lines:?}"
+            );
+        }
+        // Nobody asked for it, so nobody looks at it.
+        assert_eq!(decided("none", lines, &somebody()).0, "anonymous");
+    }
+    assert_eq!(Credential::Absent.word(), "absent");
+}
+
+#[test]
+fn points_at_lists_that_make_no_sense() {
+    let cases = [
+        ("[none, a]", "r.yaml:1:2: `none` stands alone or last"),
+        ("[a, none, none]", "r.yaml:1:5: `none` stands alone or last"),
+        (
+            "agan",
+            "r.yaml:1:1: unknown authenticator `agan`, did you mean `again`?",
+        ),
+        ("[a, a]", "`a` would never be asked: the tokens of its issuer go to `a`"),
+        (
+            "[b, a, again]",
+            "r.yaml:1:8: `again` would never be asked: the tokens of its issuer go to `a`\n  r.yaml:1:5: which stands here",
+        ),
+        ("[]", "say who may call"),
+        ("{ a: b }", "expected a text, found a map"),
+    ];
+    for (auth, expected) in cases {
+        let found = compiled(auth).1;
+        assert!(found.len() == 1 && found[0].contains(expected), "{auth}: {found:?}");
+    }
+    assert!(compiled("[a, b, none]").1.is_empty() && compiled("none").1.is_empty());
+}

@@ -1,0 +1,173 @@
+//! Everything live about the authenticators: the answering half of [`Question::Token`](crate::engine::Question::Token).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::jwks::{KeySource, Newer, Timing};
+use super::jwt::Token;
+use super::memory::Memory;
+use super::settings::{Authenticators, JwtAuthenticator};
+use crate::engine::{Answer, AuthenticatorId, Principal};
+use crate::io::Client;
+
+const UNAVAILABLE: Answer = Answer::Unavailable {
+    code: "keys-unavailable",
+};
+/// One fetch may have begun before the key was published; the next one did not.
+const MAX_FETCHES: usize = 2;
+
+/// The verifiers of one configuration, by [`AuthenticatorId`].
+#[derive(Debug, Default)]
+pub struct Verifiers {
+    all: Vec<Arc<Verifier>>,
+}
+
+impl Verifiers {
+    /// One verifier for each authenticator. Those of `previous` whose settings did not change are taken over, with their keys
+    /// and remembered tokens.
+    pub fn new(authenticators: &Authenticators, previous: Option<&Self>, client: &Arc<Client>, timing: Timing) -> Self {
+        let known = previous.map_or(&[][..], |previous| &previous.all);
+        let all = authenticators
+            .iter()
+            .map(|(_, authenticator)| {
+                let same = known.iter().find(|known| known.authenticator == *authenticator);
+                same.cloned()
+                    .unwrap_or_else(|| Arc::new(Verifier::new(authenticator.clone(), client.clone(), timing)))
+            })
+            .collect();
+        Self { all }
+    }
+
+    /// Begins fetching keys, rather than at the first token. Needs a tokio runtime that lives as long as the gateway.
+    pub fn start(&self) {
+        self.all.iter().for_each(|verifier| verifier.start());
+    }
+
+    /// All of them, in the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Verifier>> {
+        self.all.iter()
+    }
+
+    /// Whom the token proves, judged by the one of `candidates` that is configured for the token's issuer. A remembered token
+    /// is answered without waiting.
+    pub async fn answer(&self, candidates: &[AuthenticatorId], token: &str, now: Timestamp) -> Answer {
+        let verifiers = || candidates.iter().filter_map(|id| self.all.get(usize::from(id.0)));
+        if let Some(principal) = verifiers().find_map(|verifier| verifier.remembered(token, now)) {
+            return Answer::Principal(principal);
+        }
+        let parsed = match Token::parse(token) {
+            Ok(parsed) => parsed,
+            Err(refusal) => return Answer::Refused(refusal),
+        };
+        let Some(issuer) = parsed.issuer() else {
+            return Answer::Refused(parsed.refuse("token-claims"));
+        };
+        match verifiers().find(|verifier| &*verifier.authenticator.issuer == issuer) {
+            Some(verifier) => verifier.judge(token, parsed, now).await,
+            None => Answer::Refused(parsed.refuse("token-issuer")),
+        }
+    }
+}
+
+/// Everything live about one authenticator. Its background task ends when it is dropped.
+#[derive(Debug)]
+pub struct Verifier {
+    authenticator: Arc<JwtAuthenticator>,
+    keys: KeySource,
+    memory: Memory,
+}
+
+/// How an authenticator's keys are.
+#[derive(Debug, Clone)]
+pub struct KeyStatus {
+    /// The authenticator's name.
+    pub authenticator: Arc<str>,
+    /// How many keys can be used; `None` where there never were any.
+    pub keys: Option<usize>,
+    /// How many keys of the set cannot.
+    pub skipped: usize,
+    /// How long ago they were fetched; `None` where they never were, or come from the configuration.
+    pub age: Option<Duration>,
+    /// Fetches begun.
+    pub fetches: u64,
+    /// Fetches that failed.
+    pub failures: u64,
+    /// Why the last one failed; `None` where it did not.
+    pub failing: Option<Arc<str>>,
+    /// Tokens remembered.
+    pub remembered: usize,
+}
+
+impl Verifier {
+    /// A verifier that knows nothing yet but the keys of the configuration.
+    pub fn new(authenticator: Arc<JwtAuthenticator>, client: Arc<Client>, timing: Timing) -> Self {
+        Self {
+            keys: KeySource::new(authenticator.clone(), client, timing),
+            memory: Memory::new(),
+            authenticator,
+        }
+    }
+
+    /// Begins fetching keys. Needs a tokio runtime that lives as long as the gateway.
+    pub fn start(&self) {
+        self.keys.start();
+    }
+
+    /// Whom the token proves.
+    pub async fn answer(&self, token: &str, now: Timestamp) -> Answer {
+        if let Some(principal) = self.remembered(token, now) {
+            return Answer::Principal(principal);
+        }
+        match Token::parse(token) {
+            Ok(parsed) => self.judge(token, parsed, now).await,
+            Err(refusal) => Answer::Refused(refusal),
+        }
+    }
+
+    /// Whom the token is known to prove. Costs a hash and a comparison.
+    pub fn remembered(&self, token: &str, now: Timestamp) -> Option<Arc<Principal>> {
+        let keys = self.keys.current();
+        self.memory.find(token, keys.as_ref()?, now)
+    }
+
+    async fn judge(&self, token: &str, mut parsed: Token<'_>, now: Timestamp) -> Answer {
+        let Some(mut keys) = self.keys.first().await else {
+            return UNAVAILABLE;
+        };
+        let mut fetches = 0;
+        loop {
+            let refused = match parsed.verify(&self.authenticator, &keys, now) {
+                Ok(verified) => return Answer::Principal(self.memory.keep(token, verified)),
+                Err(refused) => refused,
+            };
+            if !refused.newer_keys_may_help || fetches == MAX_FETCHES {
+                return Answer::Refused(refused.refusal);
+            }
+            fetches += 1;
+            match (self.keys.newer(&keys).await, self.keys.first().await) {
+                (Newer::Yes, Some(newer)) => keys = newer,
+                // A new key may be there that cannot be fetched: an outage at the issuer logs nobody out.
+                (Newer::Unavailable, _) if refused.refusal.code == "token-key-unknown" => return UNAVAILABLE,
+                _ => return Answer::Refused(refused.refusal),
+            }
+        }
+    }
+
+    /// How its keys are.
+    pub fn status(&self) -> KeyStatus {
+        let keys = self.keys.current();
+        let progress = self.keys.progress();
+        KeyStatus {
+            authenticator: self.authenticator.name.clone(),
+            keys: keys.as_ref().map(|set| set.keys.len()),
+            skipped: keys.as_ref().map_or(0, |set| set.skipped),
+            age: progress.fetched.map(|fetched| fetched.elapsed()),
+            fetches: progress.started,
+            failures: progress.failures,
+            failing: progress.failing,
+            remembered: self.memory.len(),
+        }
+    }
+}
