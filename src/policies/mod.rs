@@ -1,5 +1,7 @@
 //! The policies: one file or folder each, and its line in [`KINDS`].
 
+pub mod rate_limit;
+
 use std::sync::Arc;
 
 use crate::conf::{Load, Node, Place};
@@ -49,7 +51,9 @@ pub struct Scope<'a> {
     pub route: Arc<str>,
     /// Whether the route asks who calls, that is `auth` is not just `none`.
     pub has_auth: bool,
+    /// The limits of the configuration.
+    pub limits: &'a rate_limit::Limits,
 }
 
 /// Every kind of policy, sorted by name.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[rate_limit::KIND];

@@ -262,6 +262,9 @@ fn finds_any_of_ten_thousand_routes() {
 mod naive {
     use super::*;
 
+    /// Path, host, header conditions, method.
+    type Rank = (Vec<u8>, usize, usize, u8);
+
     /// The kind of each segment (literal 0, parameter 1, rest 2), where the template matches.
     fn kinds(template: &[Segment], path: &[&str]) -> Option<Vec<u8>> {
         match (template.split_first(), path.split_first()) {
@@ -288,7 +291,7 @@ mod naive {
         }
     }
 
-    fn compare(a: &(Vec<u8>, usize, usize, u8), b: &(Vec<u8>, usize, usize, u8)) -> Ordering {
+    fn compare(a: &Rank, b: &Rank) -> Ordering {
         b.0.cmp(&a.0)
             .then(a.1.cmp(&b.1))
             .then(a.2.cmp(&b.2))
@@ -297,7 +300,7 @@ mod naive {
 
     pub(super) fn find(router: &Router<usize>, method: &Method, host: &str, path: &str, headers: &Lines) -> String {
         let parts: Vec<&str> = path.strip_prefix('/').unwrap().split('/').collect();
-        let mut best: Option<((Vec<u8>, usize, usize, u8), usize)> = None;
+        let mut best: Option<(Rank, usize)> = None;
         let mut allow = Vec::new();
         for (matched, route) in router.iter() {
             let Some(kinds) = kinds(matched.path.segments(), &parts) else {
