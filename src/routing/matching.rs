@@ -306,6 +306,19 @@ mod tests {
     }
 
     #[test]
+    fn reads_the_example_of_the_module() {
+        let example = include_str!("matching.rs")
+            .lines()
+            .skip_while(|line| *line != "//! ```yaml")
+            .skip(1);
+        let example: Vec<&str> = example.map_while(|line| line.strip_prefix("//! match")).collect();
+        assert_eq!(example.len(), 2);
+        for line in example {
+            read(&format!("match{line}")).unwrap();
+        }
+    }
+
+    #[test]
     fn points_at_what_can_match_nothing() {
         for (yaml, part) in [
             ("match: /x", "t.yaml:1:8: `/x` is not a match: write `GET /path`"),

@@ -18,16 +18,16 @@ mod normalise;
 mod template;
 #[cfg(test)]
 mod tests;
+mod tree;
 
-use std::collections::HashMap;
 use std::fmt;
 
-use foldhash::fast::RandomState;
 use http::{HeaderName, Method};
 use smallvec::SmallVec;
 
 use crate::conf::Load;
 use crate::engine::{Headers, Params};
+use tree::{Entry, Leaf, Node};
 
 pub use matching::{HeaderCondition, HostPattern, Match, Methods};
 pub use normalise::{HostFault, PathFault, normalise_host, normalise_path};
@@ -152,10 +152,10 @@ impl<T> Router<T> {
     /// A single route never hides another without tying with it, but what a `{rest...}` would match may be taken
     /// altogether by the routes for nothing, for one segment, and for more.
     fn report_unreachable(&self, node: &Node, load: &Load) {
-        for at in node.rest.iter().flat_map(Leaf::entries) {
-            let slash = node.literals.get("").and_then(|child| child.here.as_ref());
-            let one = node.parameter.as_ref().and_then(|child| child.here.as_ref());
-            let more = node.parameter.as_ref().and_then(|child| child.rest.as_ref());
+        for at in node.rest.iter().flat_map(|leaf| leaf.entries()) {
+            let slash = node.literals.get("").and_then(|child| child.here.as_deref());
+            let one = node.parameter.as_ref().and_then(|child| child.here.as_deref());
+            let more = node.parameter.as_ref().and_then(|child| child.rest.as_deref());
             let Some(route) = self.routes.get(at).map(|route| &route.matched) else {
                 continue;
             };
@@ -175,7 +175,7 @@ impl<T> Router<T> {
                 );
             }
         }
-        for child in node.literals.values().chain(node.parameter.as_deref()) {
+        for child in node.literals.nodes().chain(node.parameter.as_deref()) {
             self.report_unreachable(child, load);
         }
     }
@@ -186,164 +186,5 @@ impl<T> Router<T> {
             let held = |condition: &HeaderCondition| other.headers.iter().any(|known| condition.includes(known));
             route.host.include(&other.host) && route.methods.include(&other.methods) && route.headers.iter().all(held)
         })
-    }
-}
-
-/// What may follow at one depth of the path.
-#[derive(Debug, Default)]
-struct Node {
-    literals: HashMap<Box<str>, Node, RandomState>,
-    parameter: Option<Box<Node>>,
-    /// Routes whose template ends here.
-    here: Option<Leaf>,
-    /// Routes whose template goes on with `{rest...}`.
-    rest: Option<Leaf>,
-}
-
-impl Node {
-    /// The leaf of a template, made where it is missing.
-    fn leaf(&mut self, segments: &[Segment]) -> &mut Leaf {
-        let mut node = self;
-        for segment in segments {
-            node = match segment {
-                Segment::Literal(text) => node.literals.entry(text.clone()).or_default(),
-                Segment::Parameter => node.parameter.get_or_insert_default(),
-                Segment::Rest => return node.rest.get_or_insert_default(),
-            };
-        }
-        node.here.get_or_insert_default()
-    }
-
-    /// Visits the leaves that match, most specific first, until `visit` says true; `values` are then the parameters.
-    /// `remaining` is what follows the last slash read, `None` at the path's end. Every node is visited at most once.
-    fn walk<'p>(
-        &self,
-        remaining: Option<&'p str>,
-        values: &mut SmallVec<[&'p str; 4]>,
-        visit: &mut impl FnMut(&Leaf) -> bool,
-    ) -> bool {
-        let Some(remaining) = remaining else {
-            return self.here.as_ref().is_some_and(visit);
-        };
-        let (segment, next) = match remaining.split_once('/') {
-            Some((segment, next)) => (segment, Some(next)),
-            None => (remaining, None),
-        };
-        if self
-            .literals
-            .get(segment)
-            .is_some_and(|child| child.walk(next, values, visit))
-        {
-            return true;
-        }
-        if let Some(child) = self.parameter.as_ref().filter(|_| !segment.is_empty()) {
-            values.push(segment);
-            if child.walk(next, values, visit) {
-                return true;
-            }
-            values.pop();
-        }
-        if let Some(leaf) = &self.rest {
-            values.push(remaining);
-            if visit(leaf) {
-                return true;
-            }
-            values.pop();
-        }
-        false
-    }
-}
-
-/// The routes of one template, by host.
-#[derive(Debug, Default)]
-struct Leaf {
-    exact: HashMap<Box<str>, Vec<Entry>, RandomState>,
-    under: HashMap<Box<str>, Vec<Entry>, RandomState>,
-    any: Vec<Entry>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    route: usize,
-    methods: Methods,
-    headers: Vec<HeaderCondition>,
-}
-
-impl Leaf {
-    /// Adds a route; the index of one that it ties with, if there is one.
-    fn insert(&mut self, host: &HostPattern, entry: Entry) -> Option<usize> {
-        let group = match host {
-            HostPattern::Any => &mut self.any,
-            HostPattern::Exact(host) => self.exact.entry(host.clone()).or_default(),
-            HostPattern::Under(suffix) => self.under.entry(suffix.clone()).or_default(),
-        };
-        let tied = group.iter().find(|other| other.ties(&entry)).map(|other| other.route);
-        let at = group.partition_point(|other| other.headers.len() >= entry.headers.len());
-        group.insert(at, entry);
-        tied
-    }
-
-    /// The groups that match the host, most specific first.
-    fn groups<'s>(&'s self, host: &'s str) -> impl Iterator<Item = &'s Vec<Entry>> {
-        let parents = std::iter::successors(Some(host), |host| host.split_once('.').map(|(_, parent)| parent)).skip(1);
-        let under = parents.filter_map(|parent| self.under.get(parent));
-        let under = (!self.under.is_empty()).then_some(under).into_iter().flatten();
-        self.exact.get(host).into_iter().chain(under).chain([&self.any])
-    }
-
-    fn best(&self, method: &Method, host: &str, headers: &dyn Headers) -> Option<usize> {
-        self.groups(host).find_map(|group| {
-            let mut best: Option<(usize, u8, usize)> = None;
-            for entry in group {
-                let conditions = entry.headers.len();
-                if best.is_some_and(|(most, ..)| conditions < most) {
-                    break;
-                }
-                let Some(fit) = entry.methods.fit(method) else { continue };
-                if best.is_none_or(|(_, best_fit, _)| fit > best_fit) && entry.holds(headers) {
-                    best = Some((conditions, fit, entry.route));
-                }
-            }
-            best.map(|(.., route)| route)
-        })
-    }
-
-    fn allowed(&self, host: &str, headers: &dyn Headers, allow: &mut Vec<Method>) {
-        for entry in self.groups(host).flatten().filter(|entry| entry.holds(headers)) {
-            if let Methods::Listed(listed) = &entry.methods {
-                allow.extend(listed.iter().cloned());
-            }
-        }
-    }
-
-    fn entries(&self) -> impl Iterator<Item = usize> {
-        let groups = self.exact.values().chain(self.under.values()).chain([&self.any]);
-        groups.flatten().map(|entry| entry.route)
-    }
-}
-
-impl Entry {
-    fn holds(&self, headers: &dyn Headers) -> bool {
-        self.headers.iter().all(|condition| condition.holds(headers))
-    }
-
-    /// Whether one request can match both equally, path and host being the same.
-    fn ties(&self, other: &Self) -> bool {
-        self.headers.len() == other.headers.len()
-            && self.methods.tie(&other.methods)
-            && self
-                .headers
-                .iter()
-                .all(|one| other.headers.iter().all(|two| one.agrees(two)))
-    }
-}
-
-impl<T> Found<'_, T> {
-    /// The route, where there is one.
-    pub fn route(&self) -> Option<&T> {
-        match self {
-            Self::Route(route, _) => Some(route),
-            Self::MethodNotAllowed(_) | Self::NotFound => None,
-        }
     }
 }

@@ -219,6 +219,17 @@ fn reads_rates_bursts_and_keys() {
 }
 
 #[test]
+fn reads_the_example_of_the_module() {
+    let example = include_str!("mod.rs")
+        .lines()
+        .skip_while(|line| *line != "//! ```yaml")
+        .skip(2);
+    let example = example.map_while(|line| line.strip_prefix("//!   "));
+    let (limits, found) = limits(&example.collect::<Vec<_>>().join("\n"));
+    assert_eq!((limits.iter().count(), found.len()), (4, 0), "{found:?}");
+}
+
+#[test]
 fn points_at_limits_that_cannot_be() {
     for (yaml, part) in [
         (
