@@ -13,3 +13,4 @@ pub mod conf;
 pub mod engine;
 pub mod policies;
 pub mod routing;
+pub mod upstreams;
