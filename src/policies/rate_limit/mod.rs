@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Counted by GCRA: after idleness `burst` at once, then one more whenever `rate` gives one back. `approximate` limits take
-//! constant memory ([`sketch`]), and count no less than exact ones. A request without the key (no credential, no such
+//! constant memory, and may count too much but never too little. A request without the key (no credential, no such
 //! claim or one that is neither text nor boolean, an absent, repeated or empty header) is counted by its address, apart
 //! from limits by `ip`.
 //!
