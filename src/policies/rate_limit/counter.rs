@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
+use serde_json::Value;
 use smallvec::SmallVec;
 
 use super::sketch::Sketch;
@@ -268,6 +269,18 @@ impl LimitTable {
                 LimitKey::Keyless(address) => write_address(&mut hasher, 2, *address),
                 LimitKey::Identity(identity) => write_framed(&mut hasher, 4, identity),
                 LimitKey::Text(text) => write_framed(&mut hasher, 5, text.as_bytes()),
+                LimitKey::Claim {
+                    authenticator,
+                    issuer,
+                    value,
+                } => {
+                    write_framed(&mut hasher, 6, authenticator.as_bytes());
+                    write_framed(&mut hasher, 6, issuer.as_bytes());
+                    match value {
+                        Value::String(text) => write_framed(&mut hasher, 7, text.as_bytes()),
+                        other => write_framed(&mut hasher, 8, other.to_string().as_bytes()),
+                    }
+                }
             }
             hasher.finish()
         };

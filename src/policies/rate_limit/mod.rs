@@ -11,7 +11,7 @@
 //!
 //! Counted by GCRA: after idleness `burst` at once, then one more whenever `rate` gives one back. `approximate` limits take
 //! constant memory, and may count too much but never too little. A request without the key (no credential, no such
-//! claim or one that is neither text nor boolean, an absent, repeated or empty header) is counted by its address, apart
+//! claim or one that is a list or an object, an absent, repeated or empty header) is counted by its address, apart
 //! from limits by `ip`.
 //!
 //! Limits by `ip` are asked at [`Stage::Screen`], before anything is known of the caller, wherever they are named: a flood
@@ -112,28 +112,27 @@ impl Limited {
     }
 
     fn key<'a>(&self, facts: &'a Facts<'_>) -> LimitKey<'a> {
-        let found = match &self.key {
-            KeySource::Address => return LimitKey::Address(facts.address),
-            KeySource::Identity => {
-                let principal = facts.principal.as_ref();
-                return principal.map_or(LimitKey::Keyless(facts.address), |principal| {
-                    LimitKey::Identity(&principal.identity)
-                });
-            }
-            KeySource::Header(name) => facts.request.header(name),
+        let keyless = LimitKey::Keyless(facts.address);
+        let principal = facts.principal.as_deref();
+        match &self.key {
+            KeySource::Address => LimitKey::Address(facts.address),
+            KeySource::Identity => principal.map_or(keyless, |principal| LimitKey::Identity(&principal.identity)),
+            KeySource::Header(name) => match facts.request.header(name) {
+                Some(text) if !text.is_empty() => LimitKey::Text(text),
+                _ => keyless,
+            },
             KeySource::Claim(path) => {
-                let claim = facts.principal.as_ref().and_then(|principal| principal.claim(path));
-                claim.and_then(|claim| match claim {
-                    Value::String(text) => Some(text.as_str()),
-                    Value::Bool(true) => Some("true"),
-                    Value::Bool(false) => Some("false"),
-                    _ => None,
-                })
+                let claim = principal.and_then(|principal| Some((principal, principal.claim(path)?)));
+                match claim {
+                    Some((_, Value::Null | Value::Array(_) | Value::Object(_))) | None => keyless,
+                    Some((_, Value::String(text))) if text.is_empty() => keyless,
+                    Some((principal, value)) => LimitKey::Claim {
+                        authenticator: &principal.authenticator,
+                        issuer: &principal.issuer,
+                        value,
+                    },
+                }
             }
-        };
-        match found {
-            Some(text) if !text.is_empty() => LimitKey::Text(text),
-            _ => LimitKey::Keyless(facts.address),
         }
     }
 }

@@ -37,7 +37,7 @@ pub enum KeySource {
     Identity,
     /// A request header: `header.NAME`.
     Header(HeaderName),
-    /// A claim of the caller, text or boolean: `claims.PATH`.
+    /// A claim of the caller, apart for every issuer: `claims.PATH`.
     Claim(Box<str>),
 }
 

@@ -72,10 +72,19 @@ fn keeps_kinds_of_keys_apart_and_counts_ipv6_by_its_64() {
         keys.map(|key| check(&[(&table, key)], 0)[0].admitted)
     };
     let address = |text: &str| LimitKey::Address(text.parse().unwrap());
+    let (text, number) = (Value::from("7"), Value::from(7));
+    let claim = |issuer, value| LimitKey::Claim {
+        authenticator: "a",
+        issuer,
+        value,
+    };
     for (one, two) in [
         (address("192.0.2.1"), LimitKey::Keyless("192.0.2.1".parse().unwrap())),
         (address("192.0.2.1"), address("192.0.2.2")),
         (LimitKey::Text("a"), LimitKey::Identity(b"a")),
+        (claim("i", &text), claim("j", &text)),
+        (claim("i", &text), claim("i", &number)),
+        (claim("i", &text), LimitKey::Text("7")),
         (address("2001:db8::1"), address("2001:db8:0:1::1")),
         (address("::ffff:192.0.2.1"), address("::ffff:192.0.2.2")),
     ] {
@@ -85,6 +94,7 @@ fn keeps_kinds_of_keys_apart_and_counts_ipv6_by_its_64() {
         (address("2001:db8::1"), address("2001:db8::2:3:4:5")),
         (address("::ffff:192.0.2.1"), address("192.0.2.1")),
         (LimitKey::Text("a"), LimitKey::Text("a")),
+        (claim("i", &number), claim("i", &number)),
     ] {
         assert_eq!(admits([one.clone(), two.clone()]), [true, false], "{one:?} {two:?}");
     }
@@ -365,6 +375,10 @@ fn counts_a_request_without_the_key_by_its_address() {
                     key: LimitKey::Address(_),
                     ..
                 }) => "address".to_owned(),
+                Some(Question::Limit {
+                    key: LimitKey::Claim { value, .. },
+                    ..
+                }) => value.to_string(),
                 other => panic!("{other:?}"),
             };
             rules.iter().map(key).collect::<Vec<_>>().join(" ")
@@ -376,14 +390,14 @@ fn counts_a_request_without_the_key_by_its_address() {
         keys(&[("x-k", b"")], org("".into())),
         "identity keyless keyless address"
     );
-    assert_eq!(keys(&[("x-k", b"v")], org("o".into())), "identity v o address");
+    assert_eq!(keys(&[("x-k", b"v")], org("o".into())), "identity v \"o\" address");
     assert_eq!(
         keys(&[("x-k", b"\xff")], org(true.into())),
         "identity keyless true address"
     );
     assert_eq!(
         keys(&[("x-k", b"v"), ("x-k", b"w")], org(7.into())),
-        "identity keyless keyless address"
+        "identity keyless 7 address"
     );
 }
 
