@@ -15,4 +15,5 @@ pub mod engine;
 pub mod observe;
 pub mod io;
 pub mod policies;
+pub mod routing;
 pub mod upstreams;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use smallvec::SmallVec;
 
 use super::Principal;
@@ -55,8 +56,17 @@ pub enum LimitKey<'a> {
     Keyless(IpAddr),
     /// A whole identity ([`Principal::identity`]).
     Identity(&'a [u8]),
-    /// The value of a request header or claim.
+    /// The value of a request header.
     Text(&'a str),
+    /// A claim's value (text, number or boolean), among the callers that the same issuer vouches for.
+    Claim {
+        /// The caller's authenticator.
+        authenticator: &'a str,
+        /// The caller's issuer.
+        issuer: &'a str,
+        /// Its value.
+        value: &'a Value,
+    },
 }
 
 /// The answer to a [`Question`]. A failed look-up is an answer too.

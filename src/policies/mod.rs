@@ -3,6 +3,7 @@
 pub mod access;
 pub mod clients;
 pub mod authn;
+pub mod rate_limit;
 
 use std::sync::Arc;
 
@@ -69,3 +70,9 @@ pub const KINDS: &[Kind] = &[
 
 /// Every kind of policy, sorted by name.
 pub const KINDS: &[Kind] = &[authn::KIND];
+    /// The limits of the configuration.
+    pub limits: &'a rate_limit::Limits,
+}
+
+/// Every kind of policy, sorted by name.
+pub const KINDS: &[Kind] = &[rate_limit::KIND];
