@@ -12,4 +12,5 @@
 pub mod conf;
 pub mod engine;
 pub mod policies;
+pub mod targets;
 pub mod upstreams;

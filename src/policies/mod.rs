@@ -1,8 +1,15 @@
 //! The policies: one file or folder each, and its line in [`KINDS`].
 
+pub mod cache;
+pub mod compress;
+pub mod cors;
+pub mod shape;
+
 use std::sync::Arc;
 
-use crate::conf::{Load, Node, Place};
+use http::HeaderName;
+
+use crate::conf::{Load, Node, Place, Value};
 use crate::engine::{Policy, Stage};
 
 /// What a route's key compiles to.
@@ -49,7 +56,33 @@ pub struct Scope<'a> {
     pub route: Arc<str>,
     /// Whether the route asks who calls, that is `auth` is not just `none`.
     pub has_auth: bool,
+    /// The names of the clients, in the order of their indices.
+    pub client_names: &'a [Arc<str>],
+    /// The headers that tell clients apart.
+    pub client_headers: &'a [HeaderName],
+    /// What `shape:` may name.
+    pub shapes: &'a shape::Shapes,
+}
+
+impl<'a> Scope<'a> {
+    /// A scope without auth and clients.
+    #[cfg(test)]
+    pub fn plain(load: &'a Load, shapes: &'a shape::Shapes) -> Self {
+        Self {
+            load,
+            route: Arc::from("route"),
+            has_auth: false,
+            client_names: &[],
+            client_headers: &[],
+            shapes,
+        }
+    }
+
+    /// Whether a single value is turned off.
+    pub fn is_off(&self, node: &Node) -> bool {
+        matches!(&node.value, Value::Scalar { text, .. } if text == "off")
+    }
 }
 
 /// Every kind of policy, sorted by name.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[cache::KIND, compress::KIND, cors::KIND, shape::KIND];
