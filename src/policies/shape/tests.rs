@@ -35,7 +35,11 @@ fn reshape(settings: &str, body: &str) -> Result<String, ReshapeFailure> {
 fn keeps_drops_and_renames_in_the_order_of_the_source() {
     let body = r#"{ "z": 1, "id": 7, "price": {"amount": 1.10, "tax": 0.1}, "thumbnail": "t", "a": [] }"#;
     assert_eq!(
-        reshape("{ keep: [id, price.amount, thumbnail], rename: { thumbnail: image } }", body).unwrap(),
+        reshape(
+            "{ keep: [id, price.amount, thumbnail], rename: { thumbnail: image } }",
+            body
+        )
+        .unwrap(),
         r#"{"id":7,"price":{"amount":1.10},"image":"t"}"#
     );
     assert_eq!(
@@ -51,10 +55,19 @@ fn keeps_drops_and_renames_in_the_order_of_the_source() {
 #[test]
 fn walks_arrays_at_any_depth() {
     let body = r#"[[{"id":1,"x":2},{"x":3}],[],{"id":[4]},5]"#;
-    assert_eq!(reshape("{ keep: id }", body).unwrap(), r#"[[{"id":1},{}],[],{"id":[4]}]"#);
-    assert_eq!(reshape("{ drop: [x] }", body).unwrap(), r#"[[{"id":1},{}],[],{"id":[4]},5]"#);
+    assert_eq!(
+        reshape("{ keep: id }", body).unwrap(),
+        r#"[[{"id":1},{}],[],{"id":[4]}]"#
+    );
+    assert_eq!(
+        reshape("{ drop: [x] }", body).unwrap(),
+        r#"[[{"id":1},{}],[],{"id":[4]},5]"#
+    );
     let body = r#"{"lines":[{"a":{"b":1,"c":2}},{"a":3}]}"#;
-    assert_eq!(reshape("{ keep: lines.a.b }", body).unwrap(), r#"{"lines":[{"a":{"b":1}},{}]}"#);
+    assert_eq!(
+        reshape("{ keep: lines.a.b }", body).unwrap(),
+        r#"{"lines":[{"a":{"b":1}},{}]}"#
+    );
 }
 
 #[test]
@@ -69,7 +82,15 @@ fn leaves_out_a_scalar_where_a_path_goes_deeper() {
 
 #[test]
 fn keeps_every_digit_and_escape() {
-    for literal in ["90071992547409931.10", "1e400", "-0", "1.0", "9223372036854775808", "1E5", r#""\u0061\ud83d\ude00\/""#] {
+    for literal in [
+        "90071992547409931.10",
+        "1e400",
+        "-0",
+        "1.0",
+        "9223372036854775808",
+        "1E5",
+        r#""\u0061\ud83d\ude00\/""#,
+    ] {
         let body = format!(r#"{{"x":0,"\u0061":[{literal}],"b":{{"c":{literal}}}}}"#);
         let cut = format!(r#"{{"\u0061":[{literal}],"n":{{"c":{literal}}}}}"#);
         assert_eq!(reshape("{ drop: x, rename: { b: n } }", &body).unwrap(), cut);
@@ -81,8 +102,14 @@ fn keeps_every_digit_and_escape() {
 fn refuses_a_new_name_that_is_taken() {
     let settings = "{ rename: { a: b } }";
     assert_eq!(reshape(settings, r#"{"a":1,"b":2}"#), Err(ReshapeFailure::Collision));
-    assert_eq!(reshape(settings, r#"{"\u0062":2,"a":1}"#), Err(ReshapeFailure::Collision));
-    assert_eq!(reshape("{ drop: b, rename: { a: b } }", r#"{"a":1,"b":2}"#).unwrap(), r#"{"b":1}"#);
+    assert_eq!(
+        reshape(settings, r#"{"\u0062":2,"a":1}"#),
+        Err(ReshapeFailure::Collision)
+    );
+    assert_eq!(
+        reshape("{ drop: b, rename: { a: b } }", r#"{"a":1,"b":2}"#).unwrap(),
+        r#"{"b":1}"#
+    );
     assert_eq!(
         reshape("{ rename: { a: b, b: a } }", r#"{"a":1,"b":2}"#).unwrap(),
         r#"{"b":1,"a":2}"#
@@ -95,7 +122,14 @@ fn refuses_a_new_name_that_is_taken() {
 
 #[test]
 fn refuses_ambiguous_bodies_even_in_what_is_left_out() {
-    for body in [r#"{"x":{"a":1,"a":2}}"#, r#"{"x":"\ud800"}"#, r#"{"x":1,"x":2}"#, "", "{", "<p>"] {
+    for body in [
+        r#"{"x":{"a":1,"a":2}}"#,
+        r#"{"x":"\ud800"}"#,
+        r#"{"x":1,"x":2}"#,
+        "",
+        "{",
+        "<p>",
+    ] {
         assert_eq!(reshape("{ drop: x }", body), Err(ReshapeFailure::Unreadable), "{body}");
         assert_eq!(reshape("{ keep: y }", body), Err(ReshapeFailure::Unreadable), "{body}");
     }
@@ -114,9 +148,18 @@ fn bounds_depth_and_size() {
 
 #[test]
 fn names_bad_shapes_with_their_places() {
-    let found = shapes("a: { keep: [x..y, 'l[*].id'], rename: { p.q: r.s, '': x } }\nb: {}\nc: { drop: a, keep: [a.b] }\n").err();
+    let found =
+        shapes("a: { keep: [x..y, 'l[*].id'], rename: { p.q: r.s, '': x } }\nb: {}\nc: { drop: a, keep: [a.b] }\n")
+            .err();
     let found = found.unwrap();
-    let starts = ["t.yaml:1:13", "t.yaml:1:19", "t.yaml:1:46", "t.yaml:1:51", "t.yaml:2:1", "t.yaml:3:22"];
+    let starts = [
+        "t.yaml:1:13",
+        "t.yaml:1:19",
+        "t.yaml:1:46",
+        "t.yaml:1:51",
+        "t.yaml:2:1",
+        "t.yaml:3:22",
+    ];
     assert_eq!(found.len(), starts.len(), "{found:#?}");
     for (finding, start) in found.iter().zip(starts) {
         assert!(finding.starts_with(&format!("{start}: ")), "{finding}");
@@ -166,22 +209,31 @@ fn judge(policy: &Arc<dyn Policy>, client: u16) -> Outcome {
 #[test]
 fn picks_the_shape_of_the_client() {
     let policy = rule("shape: { ios: compact }").unwrap();
-    let Outcome::Add(Act::Reshape(shape)) = judge(&policy, 0) else { panic!() };
+    let Outcome::Add(Act::Reshape(shape)) = judge(&policy, 0) else {
+        panic!()
+    };
     assert_eq!(shape.varies_on(), [HeaderName::from_static("x-client")]);
     assert_eq!(shape.reshape(br#"{"x":1}"#).unwrap(), Bytes::from("{}"));
     // Not cut for this client, but another would get something else.
     for client in [1, u16::MAX] {
-        let Outcome::Add(Act::ResponseHeaders(edits)) = judge(&policy, client) else { panic!() };
+        let Outcome::Add(Act::ResponseHeaders(edits)) = judge(&policy, client) else {
+            panic!()
+        };
         assert_eq!(edits.append, [(header::VARY, HeaderValue::from_static("x-client"))]);
     }
     let policy = rule("shape: compact").unwrap();
-    let Outcome::Add(Act::Reshape(shape)) = judge(&policy, u16::MAX) else { panic!() };
+    let Outcome::Add(Act::Reshape(shape)) = judge(&policy, u16::MAX) else {
+        panic!()
+    };
     assert!(shape.varies_on().is_empty());
 }
 
 #[test]
 fn names_unknown_shapes_and_clients() {
-    assert_eq!(rule("shape: compct").unwrap_err(), ["t.yaml:1:8: unknown shape `compct`, did you mean `compact`?"]);
+    assert_eq!(
+        rule("shape: compct").unwrap_err(),
+        ["t.yaml:1:8: unknown shape `compct`, did you mean `compact`?"]
+    );
     assert_eq!(
         rule("shape: { iso: compact, web: x }").unwrap_err(),
         [
@@ -225,7 +277,11 @@ mod model {
             Json::Object(members) => {
                 let mut kept = Map::new();
                 for (name, member) in members {
-                    let below: Paths = paths.iter().filter(|path| path[0] == *name).map(|path| path[1..].to_vec()).collect();
+                    let below: Paths = paths
+                        .iter()
+                        .filter(|path| path[0] == *name)
+                        .map(|path| path[1..].to_vec())
+                        .collect();
                     if let Some(member) = (!below.is_empty()).then(|| keep(member, &below)).flatten() {
                         kept.insert(name.clone(), member);
                     }
@@ -243,7 +299,11 @@ mod model {
                 let mut renamed = Map::new();
                 for (name, member) in members {
                     let path = [at, std::slice::from_ref(&name)].concat();
-                    let new = renames.iter().rev().find(|(of, _)| *of == path).map_or(name, |(_, new)| new.clone());
+                    let new = renames
+                        .iter()
+                        .rev()
+                        .find(|(of, _)| *of == path)
+                        .map_or(name, |(_, new)| new.clone());
                     if renamed.insert(new, rename(member, &path, renames)?).is_some() {
                         return None;
                     }
@@ -265,7 +325,8 @@ fn any_json() -> impl Strategy<Value = Json> {
     leaf.prop_recursive(5, 48, 5, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
-            prop::collection::btree_map("[a-d]", inner, 0..4).prop_map(|members| Json::Object(members.into_iter().collect())),
+            prop::collection::btree_map("[a-d]", inner, 0..4)
+                .prop_map(|members| Json::Object(members.into_iter().collect())),
         ]
     })
 }
