@@ -325,3 +325,232 @@ fn asked_headers(facts: &Facts<'_>) -> Option<HeaderValue> {
     let names: Vec<&str> = names.iter().map(HeaderName::as_str).collect();
     HeaderValue::from_str(&names.join(", ")).ok()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::engine::{Client, Headers, Params, RequestView};
+    use crate::policies::shape::Shapes;
+
+    struct Sent(Vec<(&'static str, &'static str)>);
+
+    impl Headers for Sent {
+        fn first(&self, name: &HeaderName) -> Option<&[u8]> {
+            self.0
+                .iter()
+                .find(|(sent, _)| name == sent)
+                .map(|(_, value)| value.as_bytes())
+        }
+
+        fn is_repeated(&self, name: &HeaderName) -> bool {
+            self.0.iter().filter(|(sent, _)| name == sent).count() > 1
+        }
+    }
+
+    fn drafts(text: &str) -> Result<Vec<Draft>, Vec<String>> {
+        let load = Load::new();
+        let node = load.text("t.yaml", text).unwrap();
+        let shapes = Shapes::default();
+        let drafts = compile(&node, &Scope::plain(&load, &shapes));
+        match load.has_errors() {
+            false => Ok(drafts),
+            true => Err(load.into_findings(None).iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    /// What the two rules say: the header edits, and the preflight's answer as status and lines.
+    fn judge(
+        text: &str,
+        method: Method,
+        sent: &[(&'static str, &'static str)],
+    ) -> (Arc<HeaderEdits>, Option<(u16, Vec<String>)>) {
+        let client = Client::unnamed();
+        let facts = Facts {
+            now: Timestamp::UNIX_EPOCH,
+            window_at: Timestamp::UNIX_EPOCH,
+            address: "192.0.2.1".parse().unwrap(),
+            client: &client,
+            request: RequestView {
+                method: &method,
+                host: "h",
+                path: "/",
+                query: "",
+                headers: &Sent(sent.to_vec()),
+            },
+            params: Params::default(),
+            principal: None,
+        };
+        let drafts = drafts(text).unwrap();
+        assert_eq!((drafts[0].stage, drafts[1].stage), (Stage::Annotate, Stage::Preflight));
+        let Outcome::Add(Act::ResponseHeaders(edits)) = drafts[0].policy.judge(&facts, None).outcome else {
+            panic!()
+        };
+        let reply = match drafts[1].policy.judge(&facts, None).outcome {
+            Outcome::Continue => None,
+            Outcome::Reply(reply) => Some((reply.status.as_u16(), lines(&reply.headers))),
+            other => panic!("{other:?}"),
+        };
+        (edits, reply)
+    }
+
+    fn lines(headers: &[(HeaderName, HeaderValue)]) -> Vec<String> {
+        let line = |(name, value): &(HeaderName, HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
+        headers.iter().map(line).collect()
+    }
+
+    const SHOP: &str =
+        "{ origins: [https://shop.example, 'http://LOCALHOST:3000'], credentials: true, expose: [x-request-id, etag] }";
+    const VARY: &str = "vary: Access-Control-Request-Method, Access-Control-Request-Headers";
+
+    #[test]
+    fn names_the_listed_origin_and_nobody_else() {
+        let (edits, reply) = judge(SHOP, Method::GET, &[("origin", "http://localhost:3000")]);
+        assert_eq!(
+            lines(&edits.set),
+            [
+                "access-control-allow-origin: http://localhost:3000",
+                "access-control-allow-credentials: true",
+                "access-control-expose-headers: x-request-id, etag"
+            ]
+        );
+        assert_eq!((lines(&edits.append), reply), (vec!["vary: Origin".to_owned()], None));
+        for sent in [
+            &[][..],
+            &[("origin", "https://shop.example.evil")],
+            &[("origin", "https://SHOP.example")],
+            &[("origin", "null")],
+            &[("origin", "http://shop.example")],
+            &[("origin", "https://shop.example:8443")],
+            &[("origin", "https://shop.example"), ("origin", "https://evil.example")],
+        ] {
+            let (edits, _) = judge(SHOP, Method::GET, sent);
+            assert!(edits.set.is_empty(), "{sent:?}");
+            assert_eq!(lines(&edits.append), ["vary: Origin"]);
+            assert!(edits.remove.contains(&header::ACCESS_CONTROL_ALLOW_ORIGIN));
+        }
+    }
+
+    #[test]
+    fn answers_preflights_of_listed_origins() {
+        let sent = [
+            ("origin", "https://shop.example"),
+            ("access-control-request-method", "PUT"),
+            ("access-control-request-headers", "Authorization,x-client , "),
+        ];
+        let allowed = |headers: &[&str]| {
+            let lines = [
+                &[VARY, "access-control-allow-methods: PUT"],
+                headers,
+                &["access-control-max-age: 600"],
+            ]
+            .concat();
+            Some((204, lines.into_iter().map(str::to_owned).collect()))
+        };
+        let (_, reply) = judge(SHOP, Method::OPTIONS, &sent);
+        assert_eq!(
+            reply,
+            allowed(&["access-control-allow-headers: authorization, x-client"])
+        );
+        let listed = "{ origins: https://shop.example, headers: [Content-Type, x-client] }";
+        let (_, reply) = judge(listed, Method::OPTIONS, &sent);
+        assert_eq!(
+            reply,
+            allowed(&["access-control-allow-headers: content-type, x-client"])
+        );
+        // Anybody's page may call, but only with what every page may send anyway.
+        let (edits, reply) = judge("{ origins: '*' }", Method::OPTIONS, &sent);
+        assert_eq!(reply, allowed(&[]));
+        assert_eq!(
+            (lines(&edits.set), edits.append.len()),
+            (vec!["access-control-allow-origin: *".to_owned()], 0)
+        );
+    }
+
+    #[test]
+    fn allows_strangers_nothing() {
+        let sent = [
+            ("origin", "https://evil.example"),
+            ("access-control-request-method", "PUT"),
+        ];
+        let (edits, reply) = judge(SHOP, Method::OPTIONS, &sent);
+        assert_eq!((edits.set.len(), reply), (0, Some((204, vec![VARY.to_owned()]))));
+    }
+
+    #[test]
+    fn leaves_alone_what_is_no_preflight() {
+        for (method, sent) in [
+            (Method::OPTIONS, &[("origin", "https://shop.example")][..]),
+            (Method::OPTIONS, &[("access-control-request-method", "PUT")]),
+            (
+                Method::GET,
+                &[
+                    ("origin", "https://shop.example"),
+                    ("access-control-request-method", "PUT"),
+                ],
+            ),
+        ] {
+            assert_eq!(judge(SHOP, method, sent).1, None, "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn echoes_no_header_names_that_are_none() {
+        let names = (0..70).map(|at| format!("x-{at}")).collect::<Vec<_>>().join(",");
+        for asked in ["a b", "x-ok, (", Box::leak(names.into_boxed_str())] {
+            let sent = [
+                ("origin", "https://shop.example"),
+                ("access-control-request-method", "PUT"),
+                ("access-control-request-headers", asked),
+            ];
+            let (_, reply) = judge(SHOP, Method::OPTIONS, &sent);
+            assert!(
+                !reply.unwrap().1.iter().any(|line| line.contains("allow-headers")),
+                "{asked}"
+            );
+        }
+    }
+
+    #[test]
+    fn spells_origins_as_browsers_do() {
+        for (written, sent) in [
+            ("https://Shop.Example:443", "https://shop.example"),
+            ("http://a.example:80", "http://a.example"),
+            ("http://a.example:443", "http://a.example:443"),
+            ("http://[::1]:3000", "http://[::1]:3000"),
+            ("capacitor://localhost", "capacitor://localhost"),
+        ] {
+            assert_eq!(normalise(written).as_deref(), Ok(sent));
+        }
+        for bad in [
+            "null",
+            "shop.example",
+            "https://",
+            "https://a/",
+            "https://a/b",
+            "https://*.a",
+            "https://a:x",
+            "https://a:0",
+            "https://ä.example",
+            "://a",
+            "https://[::1",
+            "https://a b",
+            "https://u@a",
+        ] {
+            assert!(normalise(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn refuses_settings_that_open_the_door() {
+        let complaint = |text| drafts(text).unwrap_err().join("\n");
+        assert!(complaint("{ origins: '*', credentials: true }").starts_with("t.yaml:1:12: `*` together"));
+        assert!(complaint("{ origins: ['*', https://a] }").contains("stands alone"));
+        assert!(complaint("{ origins: [] }").contains("lists nobody"));
+        assert!(complaint("{ origins: [https://a, 'https://a:443'] }").contains("listed twice"));
+        assert!(complaint("{ origin: https://a }").contains("did you mean `origins`"));
+        assert!(drafts("off").unwrap().is_empty());
+    }
+}

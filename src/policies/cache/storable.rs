@@ -323,3 +323,228 @@ fn mentions(value: &http::HeaderValue, word: &str) -> bool {
     let text = value.to_str().unwrap_or("");
     text.split(',').any(|member| member.trim().eq_ignore_ascii_case(word))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_900_000_000;
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(NOW)
+    }
+
+    fn date(offset: i64) -> String {
+        httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW.checked_add_signed(offset).unwrap()))
+    }
+
+    fn map(headers: &[(&str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        map
+    }
+
+    fn rule(share: Share, ttl: Option<u64>) -> CacheRule {
+        CacheRule {
+            route: "r".into(),
+            ttl: ttl.map(Duration::from_secs),
+            share,
+        }
+    }
+
+    fn left(headers: &[(&str, &str)]) -> Result<u64, Reason> {
+        let freshness = freshness(&rule(Share::Public, None), false, StatusCode::OK, &map(headers), now());
+        freshness.map(|freshness| freshness.left.as_secs())
+    }
+
+    fn control(value: &str) -> Result<u64, Reason> {
+        left(&[("cache-control", value)])
+    }
+
+    #[test]
+    fn takes_the_lifetime_from_the_strongest_word() {
+        assert_eq!(control("max-age=60"), Ok(60));
+        assert_eq!(control("max-age=60, s-maxage=10"), Ok(10));
+        assert_eq!(control("public, Max-Age=\"60\""), Ok(60));
+        assert_eq!(control("max-age=60, max-age=5"), Ok(5));
+        assert_eq!(control("max-age=99999999999999999999999"), Ok(MAX_SECONDS));
+        assert_eq!(control("s-maxage=0, max-age=60"), Err(Reason::Stale));
+        for unreadable in ["max-age=x", "max-age", "max-age=-1", "max-age=1.5", "max-age="] {
+            assert_eq!(control(unreadable), Err(Reason::Stale), "{unreadable}");
+        }
+        assert_eq!(left(&[("expires", &date(30)), ("date", &date(0))]), Ok(30));
+        assert_eq!(left(&[("expires", &date(30)), ("date", &date(-10))]), Ok(30));
+        assert_eq!(left(&[("expires", &date(30))]), Ok(30));
+        assert_eq!(left(&[("expires", &date(30)), ("cache-control", "max-age=5")]), Ok(5));
+        assert_eq!(left(&[("expires", "0")]), Err(Reason::Stale));
+        assert_eq!(
+            left(&[("expires", &date(30)), ("expires", &date(40))]),
+            Err(Reason::Stale)
+        );
+        assert_eq!(left(&[]), Err(Reason::NoLifetime));
+    }
+
+    #[test]
+    fn subtracts_the_age() {
+        assert_eq!(left(&[("cache-control", "max-age=60"), ("age", "50")]), Ok(10));
+        assert_eq!(
+            left(&[("cache-control", "max-age=60"), ("age", "120")]),
+            Err(Reason::Stale)
+        );
+        assert_eq!(left(&[("cache-control", "max-age=60"), ("date", &date(-20))]), Ok(40));
+        assert_eq!(
+            left(&[("cache-control", "max-age=60"), ("date", &date(-20)), ("age", "30")]),
+            Ok(30)
+        );
+        assert_eq!(left(&[("cache-control", "max-age=60"), ("date", &date(500))]), Ok(60));
+        assert_eq!(
+            left(&[("cache-control", "max-age=60"), ("age", "x"), ("date", "y")]),
+            Ok(60)
+        );
+    }
+
+    #[test]
+    fn never_keeps_what_is_meant_for_one() {
+        for value in [
+            "no-store",
+            "max-age=60, NO-STORE",
+            "max-age=60,private",
+            "private=\"x, y\", max-age=60",
+        ] {
+            assert!(control(value).is_err(), "{value}");
+        }
+        assert_eq!(control("no-cache, max-age=60"), Err(Reason::NoCache));
+        assert_eq!(control("no-cache=\"set-cookie\", max-age=60"), Err(Reason::NoCache));
+        // Within quotes it is a value, not a word.
+        assert_eq!(control("ext=\"a, no-store\", max-age=60"), Ok(60));
+        let fresh = ("cache-control", "public, max-age=60");
+        assert_eq!(left(&[fresh, ("set-cookie", "a=b")]), Err(Reason::SetCookie));
+        assert_eq!(left(&[fresh, ("vary", "accept, *")]), Err(Reason::Vary));
+        assert_eq!(left(&[fresh, ("content-range", "bytes 0-1/2")]), Err(Reason::Status));
+        assert_eq!(
+            left(&[("pragma", "no-cache"), ("expires", &date(60))]),
+            Err(Reason::NoCache)
+        );
+        let mut unreadable = map(&[fresh]);
+        unreadable.append(header::CACHE_CONTROL, http::HeaderValue::from_bytes(b"\xff").unwrap());
+        let kept = freshness(&rule(Share::Public, None), false, StatusCode::OK, &unreadable, now());
+        assert_eq!(kept, Err(Reason::NoStore));
+    }
+
+    #[test]
+    fn keeps_private_answers_only_apart_by_identity() {
+        let headers = map(&[("cache-control", "private, max-age=60")]);
+        let kept = |share| {
+            freshness(&rule(share, None), true, StatusCode::OK, &headers, now()).map(|kept| kept.left.as_secs())
+        };
+        assert_eq!(kept(Share::Principal), Ok(60));
+        assert_eq!(kept(Share::Public), Err(Reason::Private));
+        for never in [("cache-control", "no-store"), ("set-cookie", "a=b")] {
+            let headers = map(&[never]);
+            assert!(freshness(&rule(Share::Principal, Some(9)), true, StatusCode::OK, &headers, now()).is_err());
+        }
+    }
+
+    #[test]
+    fn shares_authorized_answers_only_where_the_origin_says_so() {
+        let kept = |value: &str| {
+            let headers = map(&[("cache-control", value)]);
+            freshness(&rule(Share::Public, None), true, StatusCode::OK, &headers, now()).map(|kept| kept.left.as_secs())
+        };
+        assert_eq!(kept("max-age=60"), Err(Reason::Authorization));
+        assert_eq!(kept("max-age=60, public"), Ok(60));
+        assert_eq!(kept("s-maxage=60"), Ok(60));
+        assert_eq!(kept("max-age=60, must-revalidate"), Ok(60));
+    }
+
+    #[test]
+    fn fills_in_the_routes_ttl_only_where_the_origin_is_silent() {
+        let kept = |status: u16, headers: &[(&str, &str)]| {
+            let status = StatusCode::from_u16(status).unwrap();
+            freshness(&rule(Share::Public, Some(30)), false, status, &map(headers), now())
+                .map(|kept| kept.left.as_secs())
+        };
+        assert_eq!(kept(200, &[]), Ok(30));
+        assert_eq!(kept(200, &[("age", "10"), ("date", &date(-25))]), Ok(20));
+        assert_eq!(kept(200, &[("cache-control", "max-age=5")]), Ok(5));
+        assert_eq!(kept(200, &[("cache-control", "max-age=0")]), Err(Reason::Stale));
+        assert_eq!(kept(404, &[]), Err(Reason::NoLifetime));
+        assert_eq!(kept(404, &[("cache-control", "max-age=5")]), Ok(5));
+        for never in [206, 302, 304, 307, 401, 403, 500, 502, 503] {
+            assert_eq!(
+                kept(never, &[("cache-control", "public, max-age=60")]),
+                Err(Reason::Status),
+                "{never}"
+            );
+        }
+    }
+
+    #[test]
+    fn serves_stale_only_where_nothing_forbids_it() {
+        let kept = |value: &str| {
+            let headers = map(&[("cache-control", value)]);
+            let kept = freshness(&rule(Share::Public, None), false, StatusCode::OK, &headers, now()).unwrap();
+            (kept.stale_while_revalidate.as_secs(), kept.stale_if_error.as_secs())
+        };
+        assert_eq!(kept("max-age=1, stale-while-revalidate=5, stale-if-error=9"), (5, 9));
+        assert_eq!(kept("max-age=1, stale-while-revalidate=5, must-revalidate"), (0, 0));
+        assert_eq!(kept("s-maxage=1, stale-if-error=9"), (0, 0));
+        assert_eq!(kept("max-age=1"), (0, 0));
+    }
+
+    #[test]
+    fn leaves_requests_alone_that_a_cache_cannot_answer() {
+        let of = |method: Method, headers: &[(&str, &str)]| Lookup::of(&method, &map(headers));
+        assert_eq!(of(Method::GET, &[("content-length", "0")]), Ok(Lookup::default()));
+        assert_eq!(of(Method::POST, &[]), Err(Reason::Method));
+        assert_eq!(of(Method::GET, &[("content-length", "1")]), Err(Reason::Body));
+        assert_eq!(of(Method::GET, &[("transfer-encoding", "chunked")]), Err(Reason::Body));
+        assert_eq!(of(Method::GET, &[("upgrade", "websocket")]), Err(Reason::Body));
+        assert_eq!(of(Method::GET, &[("if-match", "\"a\"")]), Err(Reason::Condition));
+        assert_eq!(
+            of(Method::HEAD, &[("cache-control", "no-store")]),
+            Err(Reason::RequestNoStore)
+        );
+    }
+
+    #[test]
+    fn honours_what_the_request_asks_of_the_cache() {
+        let of = |headers: &[(&str, &str)]| Lookup::of(&Method::GET, &map(headers)).unwrap();
+        let second = Duration::from_secs;
+        assert!(of(&[]).is_served_by(second(5), second(1)));
+        assert!(!of(&[]).is_served_by(second(5), second(0)));
+        assert!(!of(&[("cache-control", "no-cache")]).is_served_by(second(0), second(60)));
+        assert!(!of(&[("pragma", "no-cache")]).is_served_by(second(0), second(60)));
+        assert!(of(&[("pragma", "no-cache"), ("cache-control", "max-age=9")]).is_served_by(second(0), second(60)));
+        assert!(of(&[("cache-control", "max-age=5")]).is_served_by(second(5), second(60)));
+        assert!(!of(&[("cache-control", "max-age=5")]).is_served_by(second(6), second(60)));
+        assert!(!of(&[("cache-control", "min-fresh=61")]).is_served_by(second(0), second(60)));
+        assert!(of(&[("cache-control", "only-if-cached")]).only_if_cached);
+    }
+
+    #[test]
+    fn lists_what_an_answer_varies_on() {
+        let varies = |value: &str| {
+            let names = varies_on(&map(&[("vary", value), ("vary", "Origin")]));
+            names.map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(
+            varies("Accept-Language, ORIGIN,, Accept").unwrap(),
+            "accept accept-language origin"
+        );
+        assert_eq!(varies("a b"), Err(Reason::Vary));
+        let many = (0..40).map(|at| format!("x-{at}")).collect::<Vec<_>>().join(",");
+        assert_eq!(varies(&many), Err(Reason::Vary));
+    }
+
+    #[test]
+    fn forgets_what_an_unsafe_request_has_changed() {
+        assert!(invalidates(&Method::POST, StatusCode::CREATED));
+        assert!(invalidates(&Method::DELETE, StatusCode::SEE_OTHER));
+        assert!(!invalidates(&Method::POST, StatusCode::BAD_REQUEST));
+        assert!(!invalidates(&Method::GET, StatusCode::OK));
+    }
+}

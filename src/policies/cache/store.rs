@@ -345,3 +345,244 @@ impl HandleMiss for Miss {
         Ok(MissFinishType::Created(weight))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::executor::block_on;
+    use pingora::http::ResponseHeader;
+    use pingora_cache::eviction::CacheEntryId;
+    use pingora_cache::trace::Span;
+
+    use super::*;
+
+    fn trace() -> SpanHandle {
+        Span::inactive().handle()
+    }
+
+    fn rule(share: Share) -> CacheRule {
+        CacheRule {
+            route: "r".into(),
+            ttl: None,
+            share,
+        }
+    }
+
+    fn url(path: &str) -> CacheKey {
+        key(&rule(Share::Public), "https", "h", path, "", b"")
+    }
+
+    fn meta(headers: &[(&'static str, &str)]) -> CacheMeta {
+        let mut header = ResponseHeader::build(200, None).unwrap();
+        for (name, value) in headers {
+            header.append_header(*name, *value).unwrap();
+        }
+        let now = SystemTime::now();
+        CacheMeta::new(now + Duration::from_secs(60), now, 1, 2, header)
+    }
+
+    fn fill(store: &'static Store, key: &CacheKey, meta: &CacheMeta, body: &[&'static [u8]]) -> pingora::Result<()> {
+        block_on(async {
+            let mut miss = store.get_miss_handler(key, meta, &trace()).await?;
+            for (at, piece) in body.iter().enumerate() {
+                miss.write_body(Bytes::from_static(piece), at + 1 == body.len()).await?;
+            }
+            miss.finish().await.map(|_| ())
+        })
+    }
+
+    fn lookup(store: &'static Store, key: &CacheKey) -> Option<(CacheMeta, HitHandler)> {
+        block_on(store.lookup(key, &trace())).unwrap()
+    }
+
+    fn read(hit: &mut HitHandler) -> Vec<u8> {
+        let mut body = Vec::new();
+        while let Some(piece) = block_on(hit.read_body()).unwrap() {
+            assert!(!piece.is_empty() && piece.len() <= PIECE);
+            body.extend_from_slice(&piece);
+        }
+        body
+    }
+
+    fn purge(store: &'static Store, key: &CacheKey) -> PurgeOutcome {
+        let key = key.to_compact();
+        block_on(store.purge(PurgeTarget::Active(&key), PurgeType::Invalidation, &trace())).unwrap()
+    }
+
+    #[test]
+    fn gives_back_what_was_stored() {
+        let store = Store::leak(DEFAULT_CAPACITY);
+        let written = meta(&[("content-type", "text/plain"), ("content-length", "6")]);
+        fill(store, &url("/a"), &written, &[b"abc", b"", b"def"]).unwrap();
+        let (found, mut hit) = lookup(store, &url("/a")).unwrap();
+        assert_eq!(read(&mut hit), b"abcdef");
+        assert_eq!(
+            (found.fresh_until(), found.created()),
+            (written.fresh_until(), written.created())
+        );
+        assert_eq!(found.headers(), written.headers());
+        assert!(lookup(store, &url("/b")).is_none());
+        assert!(store.weight() > 6 + OVERHEAD as u64);
+        assert!(!store.support_streaming_partial_write());
+    }
+
+    #[test]
+    fn reads_large_bodies_in_pieces_and_ranges_of_them() {
+        let store = Store::leak(DEFAULT_CAPACITY);
+        let body: &'static [u8] = Vec::leak((0..MAX_ENTRY).map(|at| (at % 251) as u8).collect());
+        fill(store, &url("/a"), &meta(&[]), &[body]).unwrap();
+        let (_, mut hit) = lookup(store, &url("/a")).unwrap();
+        assert!(hit.can_seek() && hit.can_seek_multipart());
+        assert_eq!(read(&mut hit), body);
+        for (start, end) in [
+            (0, Some(1)),
+            (7, Some(200_000)),
+            (MAX_ENTRY - 1, None),
+            (5, Some(usize::MAX)),
+        ] {
+            hit.seek(start, end).unwrap();
+            assert_eq!(
+                read(&mut hit),
+                body.get(start..end.unwrap_or(MAX_ENTRY).min(MAX_ENTRY)).unwrap()
+            );
+        }
+        for (start, end) in [(MAX_ENTRY, None), (usize::MAX, None), (9, Some(9)), (9, Some(3))] {
+            assert!(hit.seek(start, end).is_err());
+        }
+    }
+
+    #[test]
+    fn keeps_nothing_of_a_fill_that_did_not_end_well() {
+        let store = Store::leak(DEFAULT_CAPACITY);
+        // Dropped.
+        let mut miss = block_on(store.get_miss_handler(&url("/a"), &meta(&[]), &trace())).unwrap();
+        block_on(miss.write_body(Bytes::from_static(b"abc"), false)).unwrap();
+        assert!(lookup(store, &url("/a")).is_none());
+        drop(miss);
+        // Cut.
+        assert!(fill(store, &url("/a"), &meta(&[("content-length", "9")]), &[b"abc"]).is_err());
+        // Too large: the client's answer goes on, nothing is kept.
+        let large: &'static [u8] = Vec::leak(vec![0; MAX_ENTRY]);
+        fill(store, &url("/a"), &meta(&[]), &[large, b"x", b"y"]).unwrap();
+        assert!(lookup(store, &url("/a")).is_none() && store.is_empty());
+    }
+
+    #[test]
+    fn stays_within_its_capacity() {
+        let store = Store::leak(8 << 20);
+        let body: &'static [u8] = Vec::leak(vec![0; MAX_ENTRY / 2]);
+        for at in 0..100 {
+            fill(store, &url(&format!("/{at}")), &meta(&[]), &[body]).unwrap();
+            assert!(store.weight() <= 8 << 20);
+        }
+        assert!(store.len() > 4);
+        let small = Store::leak(64 << 10);
+        for at in 0..1000 {
+            fill(small, &url(&format!("/{at}")), &meta(&[]), &[b""]).unwrap();
+        }
+        assert!(small.weight() <= 64 << 10 && small.len() < 250);
+    }
+
+    #[test]
+    fn goes_on_reading_what_is_evicted_meanwhile() {
+        let store = Store::leak(DEFAULT_CAPACITY);
+        fill(store, &url("/a"), &meta(&[]), &[b"abc"]).unwrap();
+        let (found, mut hit) = lookup(store, &url("/a")).unwrap();
+        assert_eq!(purge(store, &url("/a")), PurgeOutcome::Purged(None));
+        assert_eq!(purge(store, &url("/a")), PurgeOutcome::NotFound);
+        assert_eq!(read(&mut hit), b"abc");
+        assert!(!block_on(store.update_meta(&url("/a"), &found, &trace())).unwrap());
+        assert!(lookup(store, &url("/a")).is_none());
+    }
+
+    #[test]
+    fn updates_the_header_of_the_same_answer_only() {
+        let store = Store::leak(DEFAULT_CAPACITY);
+        fill(store, &url("/a"), &meta(&[("etag", "\"1\"")]), &[b"abc"]).unwrap();
+        let (mut confirmed, _) = lookup(store, &url("/a")).unwrap();
+        let later = SystemTime::now() + Duration::from_secs(900);
+        confirmed.update_freshness(later, 0, 0);
+        assert!(block_on(store.update_meta(&url("/a"), &confirmed, &trace())).unwrap());
+        let (found, mut hit) = lookup(store, &url("/a")).unwrap();
+        assert_eq!((found.fresh_until(), read(&mut hit)), (later, b"abc".to_vec()));
+        // Another answer has come in between.
+        fill(store, &url("/a"), &meta(&[("etag", "\"2\"")]), &[b"other"]).unwrap();
+        assert!(!block_on(store.update_meta(&url("/a"), &confirmed, &trace())).unwrap());
+        let (found, _) = lookup(store, &url("/a")).unwrap();
+        assert_eq!(found.headers().get("etag").unwrap(), "\"2\"");
+    }
+
+    #[test]
+    fn expires_without_forgetting_the_body() {
+        let store = Store::leak(DEFAULT_CAPACITY);
+        fill(store, &url("/a"), &meta(&[]), &[b"abc"]).unwrap();
+        let key = url("/a").to_compact();
+        let expire = |target| block_on(store.expire(target, &trace())).unwrap();
+        assert_eq!(expire(PurgeTarget::Active(&key)), PurgeOutcome::Expired);
+        let (found, mut hit) = lookup(store, &url("/a")).unwrap();
+        assert!(!found.is_fresh(SystemTime::now()));
+        assert_eq!(read(&mut hit), b"abc");
+        let foreign = CacheEntryKey::identified(key.clone(), CacheEntryId::new(1));
+        assert_eq!(expire(PurgeTarget::Exact(&foreign)), PurgeOutcome::NotFound);
+        let purged = block_on(store.purge(PurgeTarget::Exact(&foreign), PurgeType::Eviction, &trace())).unwrap();
+        assert_eq!(purged, PurgeOutcome::NotFound);
+        assert_eq!(store.len(), 1);
+    }
+
+    #[test]
+    fn survives_fills_and_purges_of_the_same_key_at_once() {
+        let store = Store::leak(1 << 20);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for at in 0..300 {
+                        let key = url(&format!("/{}", at % 3));
+                        fill(store, &key, &meta(&[]), &[b"abc"]).unwrap();
+                        if let Some((mut found, mut hit)) = lookup(store, &key) {
+                            found.update_freshness(SystemTime::now(), 0, 0);
+                            block_on(store.update_meta(&key, &found, &trace())).unwrap();
+                            assert_eq!(read(&mut hit), b"abc");
+                        }
+                        block_on(store.expire(PurgeTarget::Active(&key.to_compact()), &trace())).unwrap();
+                        purge(store, &key);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn keys_cannot_spell_each_other() {
+        let hash = |share, host: &str, path: &str, query: &str, identity: &[u8]| {
+            key(&rule(share), "https", host, path, query, identity).primary_bin()
+        };
+        let one = hash(Share::Public, "h", "/a", "b", b"");
+        assert_ne!(one, hash(Share::Public, "h", "/ab", "", b""));
+        assert_ne!(one, hash(Share::Public, "h/", "a", "b", b""));
+        assert_ne!(one, hash(Share::Principal, "h", "/a", "b", b""));
+        assert_eq!(one, hash(Share::Public, "h", "/a", "b", b"u1"));
+        let own = |identity: &[u8]| hash(Share::Principal, "h", "/a", "b", identity);
+        assert_ne!(own(b"u1"), own(b"u2"));
+    }
+
+    #[test]
+    fn tells_variants_apart_by_the_values_of_the_request() {
+        let names = [header::ACCEPT_LANGUAGE, header::COOKIE];
+        let with = |name: HeaderName, value: &'static str| {
+            let mut request = HeaderMap::new();
+            request.append(name, http::HeaderValue::from_static(value));
+            request
+        };
+        let public = |request: &HeaderMap| variance(&rule(Share::Public), &names, request);
+        let own = |request: &HeaderMap| variance(&rule(Share::Principal), &names, request);
+        let (ko, en) = (with(header::ACCEPT_LANGUAGE, "ko"), with(header::ACCEPT_LANGUAGE, "en"));
+        assert_ne!(public(&ko), public(&en));
+        assert_ne!(public(&ko), public(&HeaderMap::new()));
+        let cookie = with(header::COOKIE, "a=b");
+        assert_eq!(public(&cookie), public(&HeaderMap::new()));
+        assert_ne!(own(&cookie), own(&HeaderMap::new()));
+        assert_eq!(variance(&rule(Share::Public), &[], &ko), None);
+    }
+}
