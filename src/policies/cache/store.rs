@@ -32,6 +32,9 @@ pub const DEFAULT_CAPACITY: u64 = 64 << 20;
 const PIECE: usize = 64 << 10;
 /// Key, map slot, reference counts and allocator slack of one entry, roughly.
 const OVERHEAD: usize = 256;
+/// What stored headers look like: `pingora-cache` compresses them against it, and warns where there is nothing.
+const DICTIONARY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: \r\n\
+cache-control: public, max-age=\r\netag: \"\"\r\nvary: accept-encoding\r\nlast-modified: , GMT\r\ndate: , GMT\r\n";
 /// How often an entry that changes meanwhile is tried again.
 const MAX_EXPIRE: usize = 3;
 /// Capacity is per shard and an entry must fit into one: few shards, large ones.
@@ -67,6 +70,8 @@ impl Entry {
 impl Store {
     /// A store that keeps up to `capacity` bytes, and lives as long as the process.
     pub fn leak(capacity: u64) -> &'static Self {
+        // False where an earlier store has set it.
+        pingora_cache::set_compression_dict_content(DICTIONARY.into());
         let items = usize::try_from(capacity / 4096)
             .unwrap_or(usize::MAX)
             .clamp(64, 1 << 20);

@@ -1,5 +1,7 @@
 //! What a client accepts: q-lists (RFC 9110 §12.4.2), read once for codings and languages.
 
+use std::cmp::Reverse;
+
 /// A content coding that bodies are sent in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Coding {
@@ -59,7 +61,7 @@ pub fn choose_coding(header: Option<&str>, offered: &[Coding]) -> Option<Coding>
 pub fn choose_language<T: AsRef<str>>(header: Option<&str>, available: &[T]) -> usize {
     let mut ranges = read(header.unwrap_or(""));
     ranges.retain(|(_, weight)| *weight > 0);
-    ranges.sort_by(|a, b| b.1.cmp(&a.1));
+    ranges.sort_by_key(|(_, weight)| Reverse(*weight));
     ranges
         .iter()
         .find_map(|(range, _)| look_up(range, available))
