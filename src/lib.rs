@@ -16,4 +16,5 @@ pub mod observe;
 pub mod io;
 pub mod policies;
 pub mod routing;
+pub mod targets;
 pub mod upstreams;

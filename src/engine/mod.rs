@@ -7,6 +7,7 @@ mod act;
 mod decide;
 mod decision;
 mod facts;
+pub mod json;
 mod lookup;
 mod policy;
 mod principal;

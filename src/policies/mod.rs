@@ -4,10 +4,16 @@ pub mod access;
 pub mod clients;
 pub mod authn;
 pub mod rate_limit;
+pub mod cache;
+pub mod compress;
+pub mod cors;
+pub mod shape;
 
 use std::sync::Arc;
 
-use crate::conf::{Load, Node, Place};
+use http::HeaderName;
+
+use crate::conf::{Load, Node, Place, Value};
 use crate::engine::{Policy, Stage};
 
 /// What a route's key compiles to.
@@ -76,3 +82,33 @@ pub const KINDS: &[Kind] = &[authn::KIND];
 
 /// Every kind of policy, sorted by name.
 pub const KINDS: &[Kind] = &[rate_limit::KIND];
+    /// The names of the clients, in the order of their indices.
+    pub client_names: &'a [Arc<str>],
+    /// The headers that tell clients apart.
+    pub client_headers: &'a [HeaderName],
+    /// What `shape:` may name.
+    pub shapes: &'a shape::Shapes,
+}
+
+impl<'a> Scope<'a> {
+    /// A scope without auth and clients.
+    #[cfg(test)]
+    pub fn plain(load: &'a Load, shapes: &'a shape::Shapes) -> Self {
+        Self {
+            load,
+            route: Arc::from("route"),
+            has_auth: false,
+            client_names: &[],
+            client_headers: &[],
+            shapes,
+        }
+    }
+
+    /// Whether a single value is turned off.
+    pub fn is_off(&self, node: &Node) -> bool {
+        matches!(&node.value, Value::Scalar { text, .. } if text == "off")
+    }
+}
+
+/// Every kind of policy, sorted by name.
+pub const KINDS: &[Kind] = &[cache::KIND, compress::KIND, cors::KIND, shape::KIND];
