@@ -1,1 +1,14 @@
-//! Gwanmun: an edge API gateway.
+//! Gwanmun (관문, "the gate"): an edge API gateway whose every decision can be explained, rehearsed and proved.
+//!
+//! The rooms and the direction of the data:
+//!
+//! ```text
+//! YAML ─ conf ─▶ nodes with line:col ─ snapshot::compile ─▶ Snapshot        all or nothing, at start and on reload
+//! request ─▶ Facts ─▶ engine::decide ─▶ Decision ─ proxy/ carries it out ─▶ Record ─▶ observers (audit, metrics, …)
+//!                         ▲ asks / answers
+//!                      Lookup: counts, tokens, sessions, scores             Live │ Assumed │ Recorded
+//! ```
+
+pub mod conf;
+pub mod engine;
+pub mod policies;

@@ -1,0 +1,22 @@
+//! YAML text → nodes that know file, line and column → settings. Names no feature.
+//!
+//! A [`Load`] is the context of one reading: it collects every finding (not the first) and remembers which
+//! files were read, so that they can be hashed and watched. Settings types are declared with [`settings!`] and
+//! [`words!`]; both report unknown keys and words with the nearest valid spelling.
+//!
+//! [`settings!`]: crate::settings
+//! [`words!`]: crate::words
+
+mod load;
+mod place;
+mod read;
+mod secret;
+mod settings;
+mod units;
+mod yaml;
+
+pub use load::{Finding, Load, Severity};
+pub use place::{Place, Source};
+pub use read::{Entry, Fields, Named, Node, OneOrMany, Read, Spanned, Value, nearest, parse_method, read_word};
+pub use secret::Secret;
+pub use units::{ByteSize, Rate};

@@ -1,0 +1,122 @@
+//! Secrets: named by reference, never shown.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use zeroize::Zeroizing;
+
+use super::{Load, Node, Place, Read};
+
+/// A secret that the configuration names as `${env:NAME}` or `${file:PATH}`. Its value is fetched when a snapshot is made,
+/// is in no log and no hash, and is wiped when dropped.
+#[derive(Clone)]
+pub struct Secret {
+    reference: Reference,
+    place: Place,
+}
+
+#[derive(Clone)]
+enum Reference {
+    Env(String),
+    File(PathBuf),
+}
+
+impl Secret {
+    /// Where the reference stands.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Fetches the value, without the line end of a file. The error says which name or path is missing, never a value.
+    pub fn fetch(&self) -> Result<Zeroizing<Vec<u8>>, String> {
+        let mut bytes = match &self.reference {
+            Reference::Env(name) => {
+                let value = std::env::var_os(name).ok_or_else(|| format!("the variable `{name}` is not set"))?;
+                Zeroizing::new(std::os::unix::ffi::OsStringExt::into_vec(value))
+            }
+            Reference::File(path) => {
+                let bytes =
+                    std::fs::read(path).map_err(|error| format!("cannot read `{}`: {error}", path.display()))?;
+                Zeroizing::new(bytes)
+            }
+        };
+        while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+            bytes.pop();
+        }
+        if bytes.is_empty() {
+            return Err("the secret is empty".into());
+        }
+        Ok(bytes)
+    }
+
+    /// Warns at the reference if its file can be read by others than its owner and group.
+    pub fn check_permissions(&self, load: &Load) {
+        use std::os::unix::fs::PermissionsExt;
+        if let Reference::File(path) = &self.reference
+            && let Ok(metadata) = std::fs::metadata(path)
+            && metadata.permissions().mode() & 0o004 != 0
+        {
+            load.warn(&self.place, format!("`{}` can be read by everybody", path.display()));
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reference {
+            Reference::Env(name) => write!(f, "${{env:{name}}}"),
+            Reference::File(path) => write!(f, "${{file:{}}}", path.display()),
+        }
+    }
+}
+
+impl Read for Secret {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let wanted = "a secret as `${env:NAME}` or `${file:PATH}`, in quotes";
+        let text = node.text(wanted, load)?;
+        let inner = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+        let reference = match inner.and_then(|inner| inner.split_once(':')) {
+            Some(("env", name)) if !name.is_empty() => Reference::Env(name.to_owned()),
+            Some(("file", path)) if !path.is_empty() => Reference::File(node.place.directory().join(path)),
+            _ => {
+                // The text itself may be the secret: it is not repeated.
+                load.error(
+                    &node.place,
+                    "a secret is not written here; name it as `${env:NAME}` or `${file:PATH}`",
+                );
+                return None;
+            }
+        };
+        let secret = Self {
+            reference,
+            place: node.place.clone(),
+        };
+        secret.check_permissions(load);
+        Some(secret)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_repeats_a_secret_written_inline() {
+        let load = Load::new();
+        let node = load.text("t.yaml", "hunter2-hunter2").unwrap();
+        assert!(Secret::read(&node, &load).is_none());
+        assert!(!format!("{:?}", load.into_findings(None)).contains("hunter2-hunter2 "));
+    }
+
+    #[test]
+    fn fetches_a_file_without_its_line_end_and_shows_only_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("key"), "s3cret\n").unwrap();
+        let load = Load::new();
+        let yaml = format!("\"${{file:{}}}\"", folder.path().join("key").display());
+        let secret = Secret::read(&load.text("t.yaml", &yaml).unwrap(), &load).unwrap();
+        assert_eq!(secret.fetch().unwrap().as_slice(), b"s3cret");
+        assert!(!format!("{secret:?}").contains("s3cret"));
+    }
+}

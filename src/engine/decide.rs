@@ -1,0 +1,212 @@
+//! Judging a route's rules stage by stage.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::{
+    Act, Acts, Answer, Answers, Asked, Decision, Denial, DenialKind, Effect, Facts, Lookup, Mark, Outcome, Reply, Rule,
+    Stage, Trail, Verdict, Why,
+};
+use http::StatusCode;
+
+/// At most so many instants are tried to find when a refusal ends.
+const MAX_INSTANTS: usize = 64;
+
+/// Decides one request. `rules` stand in the order of their stages; `facts.principal` is filled in on the way.
+///
+/// All rules of a stage are judged; the first refusal in order is the answer (among limits, the one with the longest
+/// wait), and later stages are not reached.
+pub async fn decide(rules: &[Rule], facts: &mut Facts<'_>, lookup: &impl Lookup) -> (Decision, Trail) {
+    let mut trail = Trail::new();
+    let mut decision = Decision {
+        effect: Effect::Forward,
+        acts: Acts::new(),
+        principal: None,
+        limits: Default::default(),
+        answers: Default::default(),
+    };
+    let mut first = 0;
+    for stage in rules.chunk_by(|a, b| a.stage == b.stage) {
+        let answers = ask(stage, first, facts, lookup).await;
+        let verdict = judge_stage(stage, first, facts, answers, &mut decision, &mut trail);
+        first += stage.len();
+        if let Some(effect) = verdict {
+            // What every answer carries was added by earlier stages; what concerns forwarding was not reached.
+            decision.effect = effect;
+            break;
+        }
+    }
+    decision.principal = facts.principal.clone();
+    (decision, trail)
+}
+
+/// Asks the questions of one stage together; each answer with the index of its rule.
+async fn ask(
+    stage: &[Rule],
+    first: usize,
+    facts: &Facts<'_>,
+    lookup: &impl Lookup,
+) -> smallvec::SmallVec<[(u16, Answer); 4]> {
+    let asked: Asked<'_> = stage
+        .iter()
+        .enumerate()
+        .filter_map(|(at, rule)| Some((index(first + at), rule.policy.ask(facts)?)))
+        .collect();
+    if asked.is_empty() {
+        return Default::default();
+    }
+    let mut answers: Answers = lookup.answer(&asked).await;
+    answers.resize(asked.len(), Answer::Unavailable { code: "not-answered" });
+    asked.iter().map(|(rule, _)| *rule).zip(answers).collect()
+}
+
+fn judge_stage(
+    stage: &[Rule],
+    first: usize,
+    facts: &mut Facts<'_>,
+    answers: smallvec::SmallVec<[(u16, Answer); 4]>,
+    decision: &mut Decision,
+    trail: &mut Trail,
+) -> Option<Effect> {
+    let mut refusal: Option<Box<Denial>> = None;
+    let mut reply: Option<Box<Reply>> = None;
+    for (at, rule) in stage.iter().enumerate() {
+        let number = index(first + at);
+        let answer = answers
+            .iter()
+            .find(|(asked, _)| *asked == number)
+            .map(|(_, answer)| answer);
+        let Verdict { outcome, why } = rule.policy.judge(facts, answer);
+        trail.push(Mark {
+            rule: number,
+            refused: matches!(outcome, Outcome::Deny(_)),
+            shadow: rule.shadow,
+            why,
+        });
+        if rule.shadow {
+            continue;
+        }
+        match outcome {
+            Outcome::Continue => {}
+            Outcome::Add(act) => decision.acts.push(act),
+            Outcome::Identify(principal) => facts.principal = Some(principal),
+            Outcome::Reply(answered) => {
+                reply.get_or_insert(answered);
+            }
+            Outcome::Deny(mut denial) => {
+                denial.rule = Some(number);
+                let stands = refusal.as_ref().is_some_and(|standing| {
+                    rule.stage != Stage::Limit && rule.stage != Stage::Screen
+                        || standing.retry_after >= denial.retry_after
+                });
+                if !stands {
+                    refusal = Some(denial);
+                }
+            }
+        }
+    }
+    for (_, answer) in &answers {
+        if let Answer::Limit(limit) = answer {
+            decision.limits.push(*limit);
+        }
+    }
+    decision.answers.extend(answers);
+    match (refusal, reply) {
+        (Some(denial), _) => Some(Effect::Deny(denial)),
+        (None, Some(reply)) => Some(Effect::Reply(*reply)),
+        (None, None) => None,
+    }
+}
+
+fn index(at: usize) -> u16 {
+    u16::try_from(at).unwrap_or(u16::MAX)
+}
+
+/// When windows alone will let a refused request pass, and the zone of the calendar whose rule opens last.
+///
+/// Credentials, authentication age, limits and answers are held as they were. `None` where a refusing rule does not
+/// follow windows, or where none of the next 64 instants at which a rule may change its mind lets the request pass: the
+/// instant is left out rather than guessed.
+pub fn reopens_at(rules: &[Rule], facts: &mut Facts<'_>, decision: &Decision) -> Option<(Timestamp, TimeZone)> {
+    let held = facts.window_at;
+    let found = search(rules, facts, decision);
+    facts.window_at = held;
+    found
+}
+
+fn search(rules: &[Rule], facts: &mut Facts<'_>, decision: &Decision) -> Option<(Timestamp, TimeZone)> {
+    let authorize = |rule: &&(u16, &Rule)| rule.1.stage == Stage::Authorize && !rule.1.shadow;
+    let numbered: Vec<(u16, &Rule)> = rules.iter().enumerate().map(|(at, rule)| (index(at), rule)).collect();
+    let mut opens_last = None;
+    for _ in 0..=MAX_INSTANTS {
+        let mut refused = false;
+        let mut zone = None;
+        let mut next: Option<Timestamp> = None;
+        for (number, rule) in numbered.iter().filter(authorize) {
+            let answer = decision
+                .answers
+                .iter()
+                .find(|(asked, _)| asked == number)
+                .map(|(_, answer)| answer);
+            if let Outcome::Deny(denial) = rule.policy.judge(facts, answer).outcome {
+                if !rule.policy.follows_windows() {
+                    return None;
+                }
+                refused = true;
+                zone = zone.or(denial.zone);
+            }
+            let change = rule.policy.next_change(facts);
+            next = [next, change].into_iter().flatten().min();
+        }
+        if !refused {
+            return opens_last.map(|zone| (facts.window_at, zone));
+        }
+        opens_last = Some(zone.unwrap_or(TimeZone::UTC));
+        facts.window_at = next.filter(|next| *next > facts.window_at)?;
+    }
+    None
+}
+
+impl Decision {
+    /// The decision for a request that no route matches, `denial` being the 404 or 405.
+    pub fn refuse(&mut self, denial: Denial) {
+        self.effect = Effect::Deny(Box::new(denial));
+    }
+
+    /// Whether the request goes to the route's target.
+    pub fn is_forwarded(&self) -> bool {
+        matches!(self.effect, Effect::Forward)
+    }
+
+    /// The header edits of every answer.
+    pub fn response_edits(&self) -> impl Iterator<Item = &Arc<super::HeaderEdits>> {
+        self.acts.iter().filter_map(|act| match act {
+            Act::ResponseHeaders(edits) => Some(edits),
+            _ => None,
+        })
+    }
+}
+
+/// A lookup that failed where the request cannot go on without it: 503.
+impl Denial {
+    /// Nobody could say whether the caller may: the request is refused, and may be tried again.
+    pub fn unavailable(code: &'static str, detail: &str) -> Self {
+        Self::new(DenialKind::Refuse, StatusCode::SERVICE_UNAVAILABLE, code, detail)
+    }
+}
+
+impl Mark {
+    /// The verdict in words.
+    pub fn words(&self) -> String {
+        self.why.words()
+    }
+}
+
+impl Why {
+    /// Whether the rule looked at the request at all.
+    pub fn is_concerned(self) -> bool {
+        self != Self::NotConcerned
+    }
+}

@@ -1,0 +1,113 @@
+//! What a decision has to ask, and who may answer.
+
+use std::fmt;
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::Principal;
+
+/// An authenticator of the snapshot, by its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AuthenticatorId(pub u16);
+
+/// A limit of the snapshot, by its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LimitId(pub u16);
+
+/// Something a policy must know before it can judge.
+pub enum Question<'a> {
+    /// Whom does this bearer token prove? Among the listed authenticators the one configured for the token's `iss` judges.
+    Token {
+        /// The candidates, in the order of the route.
+        authenticators: &'a [AuthenticatorId],
+        /// The token as sent.
+        token: &'a str,
+    },
+    /// Is there room under this limit? All limits of a request are asked together and charged all or none.
+    Limit {
+        /// Which limit.
+        limit: LimitId,
+        /// Whom it counts.
+        key: LimitKey<'a>,
+    },
+}
+
+/// A token must not reach a log by way of a question.
+impl fmt::Debug for Question<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token { authenticators, .. } => write!(f, "Token({authenticators:?})"),
+            Self::Limit { limit, .. } => write!(f, "Limit({limit:?})"),
+        }
+    }
+}
+
+/// Whom a limit counts. Each kind lives in a key space of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LimitKey<'a> {
+    /// The caller's address, IPv6 by its /64.
+    Address(IpAddr),
+    /// The address in place of a key the request lacks; never shared with [`LimitKey::Address`].
+    Keyless(IpAddr),
+    /// A whole identity ([`Principal::identity`]).
+    Identity(&'a [u8]),
+    /// The value of a request header or claim.
+    Text(&'a str),
+}
+
+/// The answer to a [`Question`]. A failed look-up is an answer too.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// The credential is good.
+    Principal(Arc<Principal>),
+    /// The credential is not good.
+    Refused(CredentialRefusal),
+    /// What a limit says.
+    Limit(LimitAnswer),
+    /// Nobody could say; `code` is stable kebab-case, for clients and records.
+    Unavailable {
+        /// Why.
+        code: &'static str,
+    },
+}
+
+/// Why a credential was refused, without a word on which part of a signature failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialRefusal {
+    /// Stable kebab-case code, such as `token-expired`.
+    pub code: &'static str,
+    /// One sentence fit for strangers.
+    pub detail: &'static str,
+    /// The subject the refused token claimed, unverified, for detectors alone. `None` where it could not be read, or
+    /// where the token is valid but expired.
+    pub claimed_sub: Option<Box<str>>,
+}
+
+/// What one limit says about one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitAnswer {
+    /// Whether the request is within the limit.
+    pub admitted: bool,
+    /// How many requests would be admitted now, this one counted.
+    pub remaining: u32,
+    /// How long until the key is as good as new.
+    pub reset: Duration,
+    /// How long until one request will be admitted; zero where this one was.
+    pub retry_after: Duration,
+}
+
+/// Questions of one stage, each with the index of its rule.
+pub type Asked<'a> = SmallVec<[(u16, Question<'a>); 4]>;
+
+/// The answers, in the order of the questions.
+pub type Answers = SmallVec<[Answer; 4]>;
+
+/// Answers questions: live state, assumptions from flags, or a record.
+pub trait Lookup: Sync {
+    /// Answers the questions of one stage together. Fewer answers than questions count as unavailable.
+    fn answer(&self, asked: &[(u16, Question<'_>)]) -> impl Future<Output = Answers> + Send;
+}

@@ -1,0 +1,29 @@
+//! The pure core: facts in, a decision and its trail out. No I/O, no clock, no lock, no Pingora.
+//!
+//! `decide` is the only async function, and only because a [`Lookup`] may have to wait. Live traffic, `explain` and replay
+//! run this same code; they differ in who answers the questions.
+
+mod act;
+mod decide;
+mod decision;
+mod facts;
+mod lookup;
+mod policy;
+mod principal;
+mod record;
+mod truth;
+
+pub use act::{Act, Acts, CacheRule, CompressRule, HeaderEdits, Reshape, ReshapeFailure, Share};
+pub use decide::{decide, reopens_at};
+pub use decision::{Decision, Denial, DenialKind, Effect, Mark, Messages, Reply, Trail};
+pub use facts::{Client, Facts, Headers, NoHeaders, Params, RequestView};
+pub use lookup::{
+    Answer, Answers, Asked, AuthenticatorId, CredentialRefusal, LimitAnswer, LimitId, LimitKey, Lookup, Question,
+};
+pub use policy::{Outcome, Policy, Rule, Stage, Verdict, Why};
+pub use principal::Principal;
+pub use record::{Effected, Observer, PartSummary, Record, RecordedRequest, UpstreamSummary};
+pub use truth::Truth;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! Who the caller proved to be.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+/// A verified caller. Its identity is (authenticator, issuer, subject), never the subject alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Principal {
+    /// The authenticator that verified the caller, by its name in the configuration.
+    pub authenticator: Arc<str>,
+    /// Who vouches: the token's issuer; empty for kinds without one.
+    pub issuer: Arc<str>,
+    /// The subject as the issuer spells it.
+    pub subject: Arc<str>,
+    /// Granted scopes.
+    pub scopes: Vec<Box<str>>,
+    /// Roles, from the claim that the authenticator names.
+    pub roles: Vec<Box<str>>,
+    /// All claims of the credential.
+    pub claims: Map<String, Value>,
+    /// When the caller last proved itself to the issuer.
+    pub auth_time: Option<Timestamp>,
+    /// The authentication context the issuer asserts.
+    pub acr: Option<Box<str>>,
+    /// When the credential ends, leeway not counted.
+    pub expires: Option<Timestamp>,
+    /// The credential's own identifier (`jti`).
+    pub token_id: Option<Box<str>>,
+    /// (authenticator, issuer, subject), each framed by its length, so that no subject can spell another's.
+    pub identity: Box<[u8]>,
+}
+
+impl Principal {
+    /// The framed identity of the three parts.
+    pub fn frame(authenticator: &str, issuer: &str, subject: &str) -> Box<[u8]> {
+        let mut framed = Vec::with_capacity(24 + authenticator.len() + issuer.len() + subject.len());
+        for part in [authenticator, issuer, subject] {
+            framed.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            framed.extend_from_slice(part.as_bytes());
+        }
+        framed.into_boxed_slice()
+    }
+
+    /// Whether the scope was granted.
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|held| &**held == scope)
+    }
+
+    /// Whether the role is held.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.iter().any(|held| &**held == role)
+    }
+
+    /// A claim by its path (`address.country`): the exact name first, then member by member.
+    pub fn claim(&self, path: &str) -> Option<&Value> {
+        claim_at(&self.claims, path)
+    }
+}
+
+/// The member of `claims` under `path`, as [`Principal::claim`] finds it.
+fn claim_at<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+    if let Some(value) = claims.get(path) {
+        return Some(value);
+    }
+    let (first, rest) = path.split_once('.')?;
+    claim_at(claims.get(first)?.as_object()?, rest)
+}
