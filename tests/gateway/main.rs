@@ -8,4 +8,21 @@
     reason = "a test that cannot go on fails by panicking"
 )]
 
+mod admin;
+mod aggregates;
+mod anomalies;
+mod cache;
+mod compress;
+mod cors;
+mod hostile;
+mod jwt;
+mod layout;
+mod limits;
+mod policies;
+mod records;
+mod refusals;
+mod reload;
+mod routing;
+mod shapes;
 mod support;
+mod upstreams;

@@ -6,7 +6,9 @@ use crate::support::{Gateway, Reply, Upstream, fill};
 
 /// A route that answers its own name.
 fn named(name: &str, matching: &str) -> String {
-    format!("  {name}:\n    match: {matching}\n    auth: none\n    reply: {{ status: 200, json: {{ route: {name} }} }}\n")
+    format!(
+        "  {name}:\n    match: {matching}\n    auth: none\n    reply: {{ status: 200, json: {{ route: {name} }} }}\n"
+    )
 }
 
 fn gateway(routes: &[(&str, &str)]) -> Gateway {
@@ -66,11 +68,17 @@ fn prefers_the_route_with_more_header_conditions() {
     let gateway = gateway(&[
         ("plain", "{ path: /x, methods: [GET] }"),
         ("beta", "{ path: /x, methods: [GET], headers: { x-stage: beta } }"),
-        ("beta-team", "{ path: /x, methods: [GET], headers: { x-stage: beta, x-team: red } }"),
+        (
+            "beta-team",
+            "{ path: /x, methods: [GET], headers: { x-stage: beta, x-team: red } }",
+        ),
     ]);
     goes_to(&gateway.get("/x"), "plain");
     goes_to(&gateway.get("/x").header("x-stage", "beta"), "beta");
-    goes_to(&gateway.get("/x").header("X-Stage", "beta").header("x-team", "red"), "beta-team");
+    goes_to(
+        &gateway.get("/x").header("X-Stage", "beta").header("x-team", "red"),
+        "beta-team",
+    );
     goes_to(&gateway.get("/x").header("x-team", "red"), "plain");
     goes_to(&gateway.get("/x").header("x-stage", "betamax"), "plain");
 }
@@ -103,7 +111,11 @@ routes:
 
 #[test]
 fn names_the_methods_a_path_knows() {
-    let gateway = gateway(&[("read", "GET /x"), ("write", "POST,PUT /x"), ("other", "DELETE /{any}/z")]);
+    let gateway = gateway(&[
+        ("read", "GET /x"),
+        ("write", "POST,PUT /x"),
+        ("other", "DELETE /{any}/z"),
+    ]);
     let refused = gateway.request("DELETE", "/x").send();
     refused.expect_problem(405, "method-not-allowed");
     let mut allowed = refused.list("allow");
@@ -117,7 +129,11 @@ fn names_the_methods_a_path_knows() {
 fn says_not_found_rather_than_wrong_method_where_more_than_the_method_fails() {
     let gateway = gateway(&[("api", "{ host: api.example, path: /x, methods: [GET] }")]);
     gateway.post("/x").send().expect_problem(404, "route-not-found");
-    gateway.post("/x").host("api.example").send().expect_problem(405, "method-not-allowed");
+    gateway
+        .post("/x")
+        .host("api.example")
+        .send()
+        .expect_problem(405, "method-not-allowed");
 }
 
 #[test]

@@ -25,7 +25,11 @@ fn named(name: &'static str) -> Upstream {
 #[test]
 fn takes_endpoints_in_turn() {
     let (a, b) = (named("a"), named("b"));
-    let gateway = gateway(&format!("endpoints: [{}, {}]\nbalance: round_robin", a.address(), b.address()));
+    let gateway = gateway(&format!(
+        "endpoints: [{}, {}]\nbalance: round_robin",
+        a.address(),
+        b.address()
+    ));
     for _ in 0..10 {
         gateway.get("/x").send().expect(200);
     }
@@ -68,7 +72,10 @@ fn tries_another_endpoint_after_a_listed_status() {
 
 #[test]
 fn never_repeats_a_write_that_was_sent() {
-    let (a, b) = (Upstream::http1(|_| Reply::status(503)), Upstream::http1(|_| Reply::status(503)));
+    let (a, b) = (
+        Upstream::http1(|_| Reply::status(503)),
+        Upstream::http1(|_| Reply::status(503)),
+    );
     let gateway = gateway(&format!(
         "endpoints: [{}, {}]\nretry: {{ attempts: 1, after: [connect, 502, 503] }}",
         a.address(),
@@ -98,8 +105,15 @@ fn passes_the_last_failure_on_when_tries_run_out() {
 fn says_that_an_upstream_cannot_be_reached_and_no_more() {
     let dead = RefusingPort::new();
     let gateway = gateway(&format!("endpoints: [{}]", dead.address()));
-    let problem = gateway.get("/x").send().expect_problem(502, "upstream-unreachable").to_string();
-    assert!(!problem.contains("refused") && !problem.contains("127.0.0.1"), "{problem}");
+    let problem = gateway
+        .get("/x")
+        .send()
+        .expect_problem(502, "upstream-unreachable")
+        .to_string();
+    assert!(
+        !problem.contains("refused") && !problem.contains("127.0.0.1"),
+        "{problem}"
+    );
     let record = gateway.stop().remove(0);
     assert_eq!(record["status"], 502, "{record}");
 }
@@ -107,7 +121,10 @@ fn says_that_an_upstream_cannot_be_reached_and_no_more() {
 #[test]
 fn says_that_an_upstream_is_too_slow() {
     let slow = Upstream::http1(|_| Reply::never());
-    let gateway = gateway(&format!("endpoints: [{}]\ntimeout: {{ connect: 1s, response: 200ms }}", slow.address()));
+    let gateway = gateway(&format!(
+        "endpoints: [{}]\ntimeout: {{ connect: 1s, response: 200ms }}",
+        slow.address()
+    ));
     gateway.get("/x").send().expect_problem(504, "upstream-timeout");
     // The next request is served as if nothing had been.
     slow.answer_with(|_| Reply::text("awake"));
@@ -116,9 +133,17 @@ fn says_that_an_upstream_is_too_slow() {
 
 #[test]
 fn answers_for_an_upstream_that_does_not_speak_http() {
-    for garbage in [&b"SSH-2.0-OpenSSH_9.9\r\n"[..], b"", b"HTTP/1.1 200 OK\r\nconte", b"HTTP/1.1 99999 What\r\n\r\n"] {
+    for garbage in [
+        &b"SSH-2.0-OpenSSH_9.9\r\n"[..],
+        b"",
+        b"HTTP/1.1 200 OK\r\nconte",
+        b"HTTP/1.1 99999 What\r\n\r\n",
+    ] {
         let upstream = Upstream::raw(garbage);
-        let gateway = gateway(&format!("endpoints: [{}]\ntimeout: {{ response: 2s }}", upstream.address()));
+        let gateway = gateway(&format!(
+            "endpoints: [{}]\ntimeout: {{ response: 2s }}",
+            upstream.address()
+        ));
         let response = gateway.get("/x").send();
         assert_eq!(response.status, 502, "{}", response.summary());
         assert_eq!(response.header("content-type"), Some("application/problem+json"));
@@ -175,27 +200,40 @@ fn takes_an_unhealthy_endpoint_out_and_back_in() {
 #[test]
 fn says_when_no_endpoint_is_healthy_until_one_comes_up() {
     let dead = RefusingPort::new();
-    let gateway = gateway(&format!("endpoints: [{}]\nhealth: {{ path: /healthz, every: 100ms }}", dead.address()));
+    let gateway = gateway(&format!(
+        "endpoints: [{}]\nhealth: {{ path: /healthz, every: 100ms }}",
+        dead.address()
+    ));
     eventually("the endpoint is taken out", || {
         let response = gateway.get("/x").send();
         (response.status == 503).then(|| response.expect_problem(503, "no-healthy-endpoint"))
     });
     let _alive = dead.come_up(|_| Reply::text("up"));
-    eventually("the endpoint is taken back", || (gateway.get("/x").send().status == 200).then_some(()));
+    eventually("the endpoint is taken back", || {
+        (gateway.get("/x").send().status == 200).then_some(())
+    });
 }
 
 #[test]
 fn speaks_http2_where_told_to() {
     let upstream = Upstream::http2(|seen| {
-        Reply::text(format!("{} {}", seen.method, seen.body.len())).header("x-from", "h2").header("x-from", "twice")
+        Reply::text(format!("{} {}", seen.method, seen.body.len()))
+            .header("x-from", "h2")
+            .header("x-from", "twice")
     });
     let gateway = gateway(&format!("endpoints: [{}]\nprotocol: http2", upstream.address()));
     let read = gateway.get("/x?q=1").header("x-asked", "1").send();
     assert_eq!(read.expect(200).text(), "GET 0");
     assert_eq!(read.headers("x-from"), ["h2", "twice"]);
     let body = "z".repeat(200_000);
-    assert_eq!(gateway.post("/x").body(body.clone()).send().expect(200).text(), "POST 200000");
-    assert_eq!(gateway.post("/x").body(body).chunked().send().expect(200).text(), "POST 200000");
+    assert_eq!(
+        gateway.post("/x").body(body.clone()).send().expect(200).text(),
+        "POST 200000"
+    );
+    assert_eq!(
+        gateway.post("/x").body(body).chunked().send().expect(200).text(),
+        "POST 200000"
+    );
     for seen in upstream.seen() {
         assert_eq!(seen.version, http::Version::HTTP_2);
         assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
@@ -210,7 +248,10 @@ fn answers_many_callers_over_http2_at_once() {
     let gate = Gate::closed();
     let held = gate.clone();
     let upstream = Upstream::http2(move |_| Reply::text("together").held_by(&held));
-    let gateway = gateway(&format!("endpoints: [{}]\nprotocol: http2\ntimeout: {{ response: 30s }}", upstream.address()));
+    let gateway = gateway(&format!(
+        "endpoints: [{}]\nprotocol: http2\ntimeout: {{ response: 30s }}",
+        upstream.address()
+    ));
     std::thread::scope(|scope| {
         let callers: Vec<_> = (0..10).map(|_| scope.spawn(|| gateway.get("/x").send())).collect();
         upstream.wait_for("/x", 10);
@@ -245,7 +286,10 @@ fn passes_a_body_through_as_it_is() {
     let upstream = Upstream::http1(|seen| Reply::json(&json!(seen.body.len())));
     let gateway = gateway(&format!("endpoints: [{}]", upstream.address()));
     let body: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
-    for request in [gateway.post("/x").body(body.clone()), gateway.post("/x").body(body.clone()).chunked()] {
+    for request in [
+        gateway.post("/x").body(body.clone()),
+        gateway.post("/x").body(body.clone()).chunked(),
+    ] {
         assert_eq!(request.send().expect(200).json(), 300_000);
         assert!(upstream.last().body == body);
     }
@@ -256,7 +300,10 @@ fn lets_go_of_the_upstream_when_the_caller_leaves() {
     let gate = Gate::closed();
     let held = gate.clone();
     let upstream = Upstream::http1(move |_| Reply::text("late").held_by(&held));
-    let gateway = gateway(&format!("endpoints: [{}]\ntimeout: {{ response: 30s }}", upstream.address()));
+    let gateway = gateway(&format!(
+        "endpoints: [{}]\ntimeout: {{ response: 30s }}",
+        upstream.address()
+    ));
     let mut caller = gateway.connect();
     caller.send(&gateway.get("/x").bytes());
     upstream.wait_for("/x", 1);

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -53,11 +54,6 @@ impl Request {
         self.header("gwanmun-at", instant)
     }
 
-    pub fn json(self, body: &Value) -> Self {
-        self.header("content-type", "application/json")
-            .body(body.to_string())
-    }
-
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
@@ -104,10 +100,7 @@ impl Request {
         let mut connection = Connection::open_from(self.to, self.from);
         connection.send(&self.bytes());
         let response = connection.response_to(&self.method);
-        assert!(
-            connection.unread.is_empty(),
-            "bytes beyond the body of {response:?}"
-        );
+        assert!(connection.unread.is_empty(), "bytes beyond the body of {response:?}");
         response
     }
 }
@@ -126,15 +119,10 @@ impl Connection {
     fn open_from(to: SocketAddr, from: Option<IpAddr>) -> Self {
         let stream = match from {
             None => TcpStream::connect(to).expect("the gateway accepts connections"),
-            Some(from) => connect_from(to, from)
-                .expect("the gateway accepts connections from other addresses"),
+            Some(from) => connect_from(to, from).expect("the gateway accepts connections from other addresses"),
         };
-        stream
-            .set_read_timeout(Some(WATCHDOG))
-            .expect("a read timeout");
-        stream
-            .set_write_timeout(Some(WATCHDOG))
-            .expect("a write timeout");
+        stream.set_read_timeout(Some(WATCHDOG)).expect("a read timeout");
+        stream.set_write_timeout(Some(WATCHDOG)).expect("a write timeout");
         stream.set_nodelay(true).expect("no delay");
         Self {
             stream,
@@ -177,18 +165,20 @@ impl Connection {
         }
     }
 
-    /// Whether the other side closes without saying more.
-    pub fn is_closed_silently(&mut self) -> bool {
-        self.unread.is_empty() && !self.read_more()
+    /// Whether an answer or the end of the connection is there to be read, or comes within a fifth of a second.
+    pub fn has_something_to_say(&mut self) -> bool {
+        let mut byte = [0];
+        self.stream
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .expect("a read timeout");
+        let peeked = self.stream.peek(&mut byte);
+        self.stream.set_read_timeout(Some(WATCHDOG)).expect("a read timeout");
+        peeked.is_ok()
     }
 
     fn head(&mut self) -> Option<Response> {
         let end = loop {
-            if let Some(at) = self
-                .unread
-                .windows(4)
-                .position(|window| window == b"\r\n\r\n")
-            {
+            if let Some(at) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") {
                 break at;
             }
             if !self.read_more() {
@@ -364,16 +354,12 @@ impl Response {
 
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.summary()))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.summary()))
     }
 
     /// Status, headers and the beginning of the body, for messages.
     pub fn summary(&self) -> String {
-        let body: String = String::from_utf8_lossy(&self.body)
-            .chars()
-            .take(500)
-            .collect();
+        let body: String = String::from_utf8_lossy(&self.body).chars().take(500).collect();
         format!("{} {:?} {body}", self.status, self.headers)
     }
 
@@ -402,13 +388,9 @@ impl Response {
             return Err(format!("content-type is {:?}", self.header("content-type")));
         }
         if self.header("cache-control") != Some("no-store") {
-            return Err(format!(
-                "cache-control is {:?}",
-                self.header("cache-control")
-            ));
+            return Err(format!("cache-control is {:?}", self.header("cache-control")));
         }
-        let problem: Value =
-            serde_json::from_slice(&self.body).map_err(|error| format!("not JSON: {error}"))?;
+        let problem: Value = serde_json::from_slice(&self.body).map_err(|error| format!("not JSON: {error}"))?;
         let code = problem["code"].as_str().ok_or("no `code`")?;
         if !codes.contains(&code) {
             return Err(format!("code `{code}` instead of {codes:?}"));
@@ -430,12 +412,8 @@ pub fn decoded(response: &Response) -> Vec<u8> {
     let mut plain = Vec::new();
     let read = match response.header("content-encoding") {
         None => return response.body.clone(),
-        Some("gzip") => {
-            flate2::read::GzDecoder::new(response.body.as_slice()).read_to_end(&mut plain)
-        }
-        Some("br") => {
-            brotli::Decompressor::new(response.body.as_slice(), 4096).read_to_end(&mut plain)
-        }
+        Some("gzip") => flate2::read::GzDecoder::new(response.body.as_slice()).read_to_end(&mut plain),
+        Some("br") => brotli::Decompressor::new(response.body.as_slice(), 4096).read_to_end(&mut plain),
         Some("zstd") => zstd::stream::read::Decoder::new(response.body.as_slice())
             .and_then(|mut decoder| decoder.read_to_end(&mut plain)),
         Some(other) => panic!("an unknown content coding: {other}"),

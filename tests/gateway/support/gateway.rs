@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -57,8 +56,8 @@ impl Launch {
         if let Some(instant) = &self.rehearse_at {
             command.args(["--rehearse-at", instant]);
         }
-        let mut process = Process::spawn(command);
-        let (listener, admin) = process.addresses();
+        let (process, said) = Process::spawn(command);
+        let (listener, admin) = process.addresses(&said);
         let gateway = Gateway {
             address: listener,
             admin,
@@ -98,6 +97,10 @@ impl Gateway {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
     }
 
     pub fn request(&self, method: &str, target: &str) -> Request {
@@ -200,17 +203,11 @@ impl Gateway {
     /// Copies the files that are live now under their hash.
     fn keep_version(&self) {
         let hash = hash(&self.metrics());
-        let mut versions = self
-            .versions
-            .lock()
-            .expect("no panic while keeping versions");
+        let mut versions = self.versions.lock().expect("no panic while keeping versions");
         versions.entry(hash.clone()).or_insert_with(|| {
             let copy = self.folder.path().join("versions").join(&hash);
             std::fs::create_dir_all(&copy).expect("a folder for the version");
-            for entry in std::fs::read_dir(self.folder.path())
-                .expect("the folder")
-                .flatten()
-            {
+            for entry in std::fs::read_dir(self.folder.path()).expect("the folder").flatten() {
                 if entry.path().is_file() {
                     std::fs::copy(entry.path(), copy.join(entry.file_name())).expect("a copy");
                 }
@@ -241,19 +238,14 @@ impl Gateway {
 
     /// Whatever a test was about, each record is whole and names a configuration that was live.
     fn check_records(&self, records: &[Value]) -> Result<(), String> {
-        let versions = self
-            .versions
-            .lock()
-            .expect("no panic while keeping versions");
+        let versions = self.versions.lock().expect("no panic while keeping versions");
         for record in records.iter().filter(|record| is_request(record)) {
             let config = record["config"].as_str().unwrap_or_default();
             if record["v"] != 1 {
                 return Err(format!("not of schema 1: {record}"));
             }
             if !versions.contains_key(config) {
-                return Err(format!(
-                    "names a configuration that was never live: {record}"
-                ));
+                return Err(format!("names a configuration that was never live: {record}"));
             }
         }
         Ok(())
@@ -327,12 +319,7 @@ fn replace(path: &Path, text: &str) {
 
 fn hash(metrics: &Metrics) -> String {
     let mut hashes = metrics.label_values("gwanmun_config_info", "hash");
-    assert_eq!(
-        hashes.len(),
-        1,
-        "one configuration is live:\n{}",
-        metrics.text
-    );
+    assert_eq!(hashes.len(), 1, "one configuration is live:\n{}", metrics.text);
     hashes.remove(0)
 }
 
@@ -354,8 +341,7 @@ fn read_records(folder: &Path) -> Vec<Value> {
         // Without its LF a line is still being written.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         for line in whole.lines() {
-            let record: Value =
-                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let record: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
             records.push(record);
         }
     }
@@ -366,13 +352,12 @@ fn read_records(folder: &Path) -> Vec<Value> {
 /// The child with what it said; two threads read its pipes, one waits for its end.
 struct Process {
     pid: u32,
-    said: Receiver<String>,
-    ended: Receiver<ExitStatus>,
+    ended: Mutex<Receiver<ExitStatus>>,
     log: Arc<Mutex<String>>,
 }
 
 impl Process {
-    fn spawn(mut command: Command) -> Self {
+    fn spawn(mut command: Command) -> (Self, Receiver<String>) {
         let mut child = command.spawn().expect("the gateway's binary runs");
         let pid = child.id();
         let log = Arc::new(Mutex::new(String::new()));
@@ -388,19 +373,15 @@ impl Process {
         let collecting = std::thread::spawn(move || collect(&mut stderr, &collected));
         let (end, ended) = mpsc::channel();
         std::thread::spawn(move || wait(child, collecting, &end));
-        Self {
-            pid,
-            said,
-            ended,
-            log,
-        }
+        let ended = Mutex::new(ended);
+        (Self { pid, ended, log }, said)
     }
 
     /// Reads the lines it prints until it serves: where it listens, and where its admin does.
-    fn addresses(&mut self) -> (SocketAddr, SocketAddr) {
+    fn addresses(&self, said: &Receiver<String>) -> (SocketAddr, SocketAddr) {
         let (mut listener, mut admin) = (None, None);
         loop {
-            let Ok(line) = self.said.recv_timeout(WATCHDOG) else {
+            let Ok(line) = said.recv_timeout(WATCHDOG) else {
                 kill(self.pid, libc::SIGKILL);
                 panic!("the gateway does not start:\n{}", self.log());
             };
@@ -428,11 +409,12 @@ impl Process {
     /// Its exit status, or `None` where it had to be killed.
     fn terminate(&self) -> Option<ExitStatus> {
         // Already ended: the pid may be somebody else's by now.
-        if let Ok(status) = self.ended.try_recv() {
+        let ended = self.ended.lock().expect("no panic while waiting");
+        if let Ok(status) = ended.try_recv() {
             return Some(status);
         }
         self.signal(libc::SIGTERM);
-        let status = self.ended.recv_timeout(WATCHDOG).ok();
+        let status = ended.recv_timeout(WATCHDOG).ok();
         if status.is_none() {
             self.signal(libc::SIGKILL);
         }

@@ -34,10 +34,8 @@ enum Secret {
 impl Key {
     pub fn es256(id: &str) -> Self {
         let random = SystemRandom::new();
-        let document =
-            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a key");
-        let pair =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random);
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a key");
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random);
         Self {
             id: id.to_owned(),
             secret: Secret::Es256(pair.expect("the key just made")),
@@ -166,11 +164,7 @@ impl Issuer {
         let published = Arc::new(Mutex::new(vec![key.jwk()]));
         let keys = Arc::clone(&published);
         let server = Upstream::http1(move |seen| serve(seen, &keys));
-        Self {
-            server,
-            key,
-            published,
-        }
+        Self { server, key, published }
     }
 
     /// The issuer identifier, which is where it listens.
@@ -214,9 +208,20 @@ impl Issuer {
         self.server.answer_with(answer);
     }
 
+    /// Answers again as it did at first.
+    pub fn come_back(&self) {
+        let keys = Arc::clone(&self.published);
+        self.server.answer_with(move |seen| serve(seen, &keys));
+    }
+
     /// How often the keys were fetched.
     pub fn key_fetches(&self) -> usize {
-        self.server.count_of("/jwks")
+        self.fetches("/jwks")
+    }
+
+    /// How often a path was fetched.
+    pub fn fetches(&self, path: &str) -> usize {
+        self.server.count_of(path)
     }
 
     /// The default claims, valid at any rehearsed instant from 2020 to 2035, with `changes` put over them; `null` takes a claim out.

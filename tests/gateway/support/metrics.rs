@@ -34,10 +34,7 @@ impl Metrics {
                 Some(rest) => rest.rsplit_once("} ").expect("a closed set of labels"),
                 None => ("", rest.strip_prefix(' ')?),
             };
-            Some((
-                read_labels(labels),
-                value.trim().parse().expect("a number as sample"),
-            ))
+            Some((read_labels(labels), value.trim().parse().expect("a number as sample")))
         })
     }
 }

@@ -10,8 +10,8 @@ mod metrics;
 mod upstream;
 
 pub use client::{Connection, Request, Response, decoded, request_to};
-pub use gateway::{Gateway, refused_start};
-pub use issuer::{AUDIENCE, Issuer, Key};
+pub use gateway::{Gateway, is_request, refused_start};
+pub use issuer::{Issuer, Key};
 pub use metrics::Metrics;
 pub use upstream::{Gate, RefusingPort, Reply, Seen, Upstream};
 
@@ -43,10 +43,7 @@ pub fn fill(template: &str, values: &[(&str, &dyn std::fmt::Display)]) -> String
     let mut text = template.to_owned();
     for (name, value) in values {
         let placeholder = format!("${name}");
-        assert!(
-            text.contains(&placeholder),
-            "the template has no {placeholder}"
-        );
+        assert!(text.contains(&placeholder), "the template has no {placeholder}");
         text = text.replace(&placeholder, &value.to_string());
     }
     text

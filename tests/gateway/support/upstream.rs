@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -36,10 +37,7 @@ impl Seen {
 
     pub fn header(&self, name: &str) -> Option<&str> {
         let values = self.headers(name);
-        assert!(
-            values.len() < 2,
-            "`{name}` reached the upstream twice: {values:?}"
-        );
+        assert!(values.len() < 2, "`{name}` reached the upstream twice: {values:?}");
         values.first().copied()
     }
 
@@ -92,9 +90,7 @@ impl Reply {
     }
 
     pub fn typed(content_type: &str, body: impl Into<Bytes>) -> Self {
-        Self::status(200)
-            .header("content-type", content_type)
-            .body(body)
+        Self::status(200).header("content-type", content_type).body(body)
     }
 
     pub fn status(status: u16) -> Self {
@@ -145,15 +141,13 @@ impl Reply {
         self
     }
 
-    fn into_response(self) -> http::Response<BoxBody<Bytes, std::io::Error>> {
+    fn into_response(self) -> http::Response<Sent> {
         let mut response = http::Response::builder().status(self.status);
         for (name, value) in &self.headers {
             response = response.header(name, value);
         }
         if !self.chunked && !self.cut_short {
-            let body = Full::new(self.body)
-                .map_err(|never: Infallible| match never {})
-                .boxed();
+            let body = Full::new(self.body).map_err(|never: Infallible| match never {}).boxed();
             return response.body(body).expect("a reply that can be sent");
         }
         if !self.chunked {
@@ -166,21 +160,26 @@ impl Reply {
                 Some(std::io::Error::other("cut short")),
             ),
         };
-        let body = body.boxed();
         response.body(body).expect("a reply that can be sent")
     }
 }
 
-type Pieces =
-    StreamBody<futures::stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, std::io::Error>>>>;
+type Sent = BoxBody<Bytes, std::io::Error>;
 
-fn pieces(body: &[u8], end: Option<std::io::Error>) -> Pieces {
+fn pieces(body: &[u8], end: Option<std::io::Error>) -> Sent {
     let mut pieces: Vec<_> = body
         .chunks(1000)
         .map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece))))
         .collect();
     pieces.extend(end.map(Err));
-    StreamBody::new(futures::stream::iter(pieces))
+    let pieces = futures::stream::iter(pieces).then(async |piece: Result<_, _>| {
+        if piece.is_err() {
+            // Waiting makes hyper send what it holds, which it would not do once it knows of the error.
+            tokio::task::yield_now().await;
+        }
+        piece
+    });
+    BodyExt::boxed(StreamBody::new(pieces))
 }
 
 type Answer = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
@@ -254,11 +253,7 @@ impl Upstream {
     }
 
     pub fn seen(&self) -> Vec<Seen> {
-        self.state
-            .seen
-            .lock()
-            .expect("no panic in an answer")
-            .clone()
+        self.state.seen.lock().expect("no panic in an answer").clone()
     }
 
     /// How many whole requests came.
@@ -268,10 +263,7 @@ impl Upstream {
 
     /// How many whole requests came for this path.
     pub fn count_of(&self, path: &str) -> usize {
-        self.seen()
-            .iter()
-            .filter(|seen| seen.path() == path)
-            .count()
+        self.seen().iter().filter(|seen| seen.path() == path).count()
     }
 
     /// The one request that came.
@@ -340,10 +332,7 @@ async fn serve_connection(stream: TcpStream, protocol: Protocol, state: Arc<Stat
     }
 }
 
-async fn answer(
-    state: Arc<State>,
-    request: http::Request<Incoming>,
-) -> Result<http::Response<BoxBody<Bytes, std::io::Error>>, hyper::Error> {
+async fn answer(state: Arc<State>, request: http::Request<Incoming>) -> Result<http::Response<Sent>, hyper::Error> {
     let (head, body) = request.into_parts();
     // A body that breaks off is not a request seen.
     let body = body.collect().await?.to_bytes().to_vec();
@@ -357,21 +346,12 @@ async fn answer(
         headers: head
             .headers
             .iter()
-            .map(|(name, value)| {
-                (
-                    name.to_string(),
-                    String::from_utf8_lossy(value.as_bytes()).into_owned(),
-                )
-            })
+            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
             .collect(),
         body,
     };
     let answer = Arc::clone(&state.answer.lock().expect("no panic in an answer"));
-    state
-        .seen
-        .lock()
-        .expect("no panic in an answer")
-        .push(seen.clone());
+    state.seen.lock().expect("no panic in an answer").push(seen.clone());
     let reply = answer(&seen);
     if let Some(gate) = &reply.gate {
         gate.passed().await;
@@ -394,9 +374,7 @@ pub struct RefusingPort {
 impl RefusingPort {
     pub fn new() -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
-        socket
-            .bind(([127, 0, 0, 1], 0).into())
-            .expect("a free port");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
         let address = socket.local_addr().expect("an address");
         Self { socket, address }
     }
