@@ -12,3 +12,4 @@
 pub mod conf;
 pub mod engine;
 pub mod policies;
+pub mod upstreams;
