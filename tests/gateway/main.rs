@@ -14,6 +14,7 @@ mod anomalies;
 mod cache;
 mod compress;
 mod cors;
+mod examples;
 mod hostile;
 mod jwt;
 mod layout;

@@ -1,6 +1,6 @@
 //! The real binary as a child process, on ports the system chooses, in a folder of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 
+use jiff::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -335,18 +336,26 @@ fn moved(before: &Metrics, now: &Metrics, result: &str) -> Option<bool> {
 
 /// All records in the folder, whichever file they were rotated into, in the order they were written.
 fn read_records(folder: &Path) -> Vec<Value> {
-    let mut records = Vec::new();
+    let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
         // Without its LF a line is still being written.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        for line in whole.lines() {
-            let record: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-            records.push(record);
-        }
+        let lines: Vec<String> = whole.lines().map(str::to_owned).collect();
+        files.extend(first_instant(&lines).map(|first| (first, lines)));
     }
-    records.sort_by_key(|record| record["n"].as_u64());
-    records
+    files.sort();
+    // A file that is rotated while this reads is found under both names; no two lines are alike.
+    let mut known = HashSet::new();
+    let lines = files.into_iter().flat_map(|(_, lines)| lines);
+    let new = lines.filter(|line| known.insert(line.clone()));
+    new.map(|line| serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}
+
+fn first_instant(lines: &[String]) -> Option<Timestamp> {
+    let first: Value = serde_json::from_str(lines.first()?).ok()?;
+    first["at"].as_str()?.parse().ok()
 }
 
 /// The child with what it said; two threads read its pipes, one waits for its end.
