@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::support::{Connection, Gateway, Issuer, Reply, Upstream, fill, request_to};
+use crate::support::{Connection, Gateway, Issuer, Reply, Upstream, guarded, request_to};
 
 const BANK: &str = "
 upstreams:
@@ -31,13 +31,7 @@ impl Bank {
     fn open() -> Self {
         let upstream = Upstream::http1(|_| Reply::text("done"));
         let issuer = Issuer::new();
-        let yaml = fill(
-            BANK,
-            &[
-                ("upstream", &upstream.address()),
-                ("authenticators", &issuer.authenticator()),
-            ],
-        );
+        let yaml = guarded(BANK, &upstream, &issuer);
         Self {
             gateway: Gateway::start(&yaml),
             issuer,

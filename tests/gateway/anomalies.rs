@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Issuer, Reply, Upstream, eventually, fill, is_request};
+use crate::support::{Gateway, Issuer, Reply, Upstream, eventually, guarded, is_request};
 
 const BANK: &str = "
 upstreams:
@@ -24,13 +24,7 @@ impl Bank {
     fn open() -> Self {
         let upstream = Upstream::http1(|_| Reply::text("done"));
         let issuer = Issuer::new();
-        let yaml = fill(
-            BANK,
-            &[
-                ("upstream", &upstream.address()),
-                ("authenticators", &issuer.authenticator()),
-            ],
-        );
+        let yaml = guarded(BANK, &upstream, &issuer);
         Self {
             gateway: Gateway::start(&yaml),
             issuer,

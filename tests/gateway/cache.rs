@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
-use crate::support::{Gateway, Issuer, Reply, Request, Seen, Upstream, decoded, fill};
+use crate::support::{Gateway, Issuer, Reply, Request, Seen, Upstream, decoded, fill, guarded};
 
 const SHOP: &str = "
 upstreams:
@@ -44,13 +44,7 @@ impl Shop {
             dress(seen, Reply::text(format!("answer {number}")))
         });
         let issuer = Issuer::new();
-        let yaml = fill(
-            SHOP,
-            &[
-                ("upstream", &upstream.address()),
-                ("authenticators", &issuer.authenticator()),
-            ],
-        );
+        let yaml = guarded(SHOP, &upstream, &issuer);
         Self {
             gateway: Gateway::start(&yaml),
             issuer,

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Gateway, Issuer, Reply, Request, Response, Upstream, fill};
+use crate::support::{Gateway, Issuer, Reply, Request, Response, Upstream, guarded};
 
 const SHOP: &str = "
 upstreams:
@@ -26,13 +26,7 @@ impl Shop {
     fn open() -> Self {
         let upstream = Upstream::http1(|_| Reply::text("something to buy"));
         let issuer = Issuer::new();
-        let yaml = fill(
-            SHOP,
-            &[
-                ("upstream", &upstream.address()),
-                ("authenticators", &issuer.authenticator()),
-            ],
-        );
+        let yaml = guarded(SHOP, &upstream, &issuer);
         Self {
             gateway: Gateway::start(&yaml),
             issuer,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Issuer, Key, Reply, Request, Seen, Upstream, eventually};
+use crate::support::{Gateway, Issuer, Key, Reply, Request, Seen, Upstream};
 
 const NOON: &str = "2026-11-24T12:00:00+09:00";
 const NIGHT: &str = "2026-11-24T23:45:00+09:00";
@@ -210,10 +210,4 @@ fn the_shop_sells() {
         shop.gateway.get("/basket").send().expect(308).header("location"),
         Some("/orders")
     );
-
-    let token = shop.issuer.token(&json!({"aud": ["shop"], "scope": "order:write"}));
-    eventually("the limit on orders", || {
-        let response = shop.gateway.post("/orders").bearer(&token).body("{}").send();
-        (response.status == 429).then(|| response.expect_problem(429, "limit-exceeded"))
-    });
 }

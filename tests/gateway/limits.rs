@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Gateway, Issuer, Reply, Response, Upstream, fill};
+use crate::support::{Gateway, Issuer, Reply, Response, Upstream, guarded};
 
 /// One request a minute comes back: nothing does while a test runs.
 const LIMITED: &str = "
@@ -29,13 +29,7 @@ impl Door {
     fn open() -> Self {
         let upstream = Upstream::http1(|_| Reply::text("served"));
         let issuer = Issuer::new();
-        let yaml = fill(
-            LIMITED,
-            &[
-                ("upstream", &upstream.address()),
-                ("authenticators", &issuer.authenticator()),
-            ],
-        );
+        let yaml = guarded(LIMITED, &upstream, &issuer);
         Self {
             gateway: Gateway::start(&yaml),
             issuer,

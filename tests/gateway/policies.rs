@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Issuer, Reply, Request, Upstream, fill};
+use crate::support::{Gateway, Issuer, Reply, Request, Upstream, fill, guarded};
 
 const NOON: &str = "2026-11-24T12:00:00+09:00";
 const NIGHT: &str = "2026-11-24T23:45:00+09:00";
@@ -88,13 +88,7 @@ impl Bank {
     fn open() -> Self {
         let upstream = Upstream::http1(|_| Reply::text("done"));
         let issuer = Issuer::new();
-        let yaml = fill(
-            BANK,
-            &[
-                ("upstream", &upstream.address()),
-                ("authenticators", &issuer.authenticator()),
-            ],
-        );
+        let yaml = guarded(BANK, &upstream, &issuer);
         let gateway = Gateway::with(&yaml)
             .file("holidays.yaml", HOLIDAYS)
             .rehearse_at(NOON)

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Issuer, Reply, Upstream, eventually, fill};
+use crate::support::{Gateway, Issuer, Reply, Upstream, eventually, guarded};
 
 const BANK: &str = "
 upstreams:
@@ -50,13 +50,7 @@ impl Bank {
     fn open(more: &str) -> Self {
         let upstream = Upstream::http1(|_| Reply::text("done"));
         let issuer = Issuer::new();
-        let yaml = fill(
-            BANK,
-            &[
-                ("upstream", &upstream.address()),
-                ("authenticators", &issuer.authenticator()),
-            ],
-        );
+        let yaml = guarded(BANK, &upstream, &issuer);
         Self {
             gateway: Gateway::start(&format!("{yaml}{more}")),
             issuer,

@@ -49,6 +49,17 @@ pub fn fill(template: &str, values: &[(&str, &dyn std::fmt::Display)]) -> String
     text
 }
 
+/// Fills in the two things that most templates name: `$upstream` and the `$authenticators` of an issuer.
+pub fn guarded(template: &str, upstream: &Upstream, issuer: &Issuer) -> String {
+    fill(
+        template,
+        &[
+            ("upstream", &upstream.address()),
+            ("authenticators", &issuer.authenticator()),
+        ],
+    )
+}
+
 fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
