@@ -132,7 +132,7 @@ fn keeps_what_it_has_when_the_new_one_is_broken() {
         good.replace("policies: [no-night-transfer]", "policies: [no-nite-transfer]"),
         good.replace("11:00-13:00", "11:00-11:00"),
         format!("{good}\n  }}: ["),
-        String::new(),
+        "nonsense: true\n".to_owned(),
     ] {
         assert!(!bank.gateway.reload(&broken), "took:\n{broken}");
         assert_eq!(bank.failed(), 1.0);
@@ -160,13 +160,16 @@ fn fails_no_request_while_it_changes() {
                 let mut connection = bank.gateway.connect();
                 while !done.load(Ordering::Relaxed) {
                     // Half of them on one connection all the time, half on new ones.
-                    let response = match worker % 2 {
-                        0 => {
-                            assert!(connection.send(&bank.gateway.get("/status").bytes()));
-                            connection.response()
-                        }
-                        _ => bank.gateway.post("/orders").at(NOON).send(),
+                    let response = if worker % 2 == 0 {
+                        assert!(connection.send(&bank.gateway.get("/status").bytes()));
+                        connection.response()
+                    } else {
+                        bank.gateway.post("/orders").at(NOON).send()
                     };
+                    // A gate may end a connection after so many requests, if it says so.
+                    if response.header("connection") == Some("close") {
+                        connection = bank.gateway.connect();
+                    }
                     response.expect(200);
                     served.fetch_add(1, Ordering::Relaxed);
                 }
