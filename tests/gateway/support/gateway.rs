@@ -176,8 +176,8 @@ impl Gateway {
     /// Waits until that many records are written, and returns all there are, in order.
     pub fn records(&self, count: usize) -> Vec<Value> {
         eventually(&format!("{count} records"), || {
-            let records = read_records(&self.records_folder());
-            (records.len() >= count).then_some(records)
+            let lines = read_lines(&self.records_folder());
+            (lines.len() >= count).then(|| lines.iter().map(|line| parse(line)).collect())
         })
     }
 
@@ -232,21 +232,21 @@ impl Gateway {
         if status.signal().is_some() || log.contains("panicked at") {
             return Err(format!("ended with {status}\n{log}"));
         }
-        let records = read_records(&self.records_folder());
-        self.check_records(&records)?;
-        Ok(records)
+        let lines = read_lines(&self.records_folder());
+        self.check_records(&lines)?;
+        Ok(lines.iter().map(|line| parse(line)).collect())
     }
 
     /// Whatever a test was about, each record is whole and names a configuration that was live.
-    fn check_records(&self, records: &[Value]) -> Result<(), String> {
+    fn check_records(&self, lines: &[String]) -> Result<(), String> {
         let versions = self.versions.lock().expect("no panic while keeping versions");
-        for record in records.iter().filter(|record| is_request(record)) {
-            let config = record["config"].as_str().unwrap_or_default();
+        for line in lines {
+            let record = parse(line);
             if record["v"] != 1 {
-                return Err(format!("not of schema 1: {record}"));
+                return Err(format!("not of schema 1: {line}"));
             }
-            if !versions.contains_key(config) {
-                return Err(format!("names a configuration that was never live: {record}"));
+            if is_request(&record) && !versions.contains_key(record["config"].as_str().unwrap_or_default()) {
+                return Err(format!("names a configuration that was never live: {line}"));
             }
         }
         Ok(())
@@ -335,7 +335,7 @@ fn moved(before: &Metrics, now: &Metrics, result: &str) -> Option<bool> {
 }
 
 /// All records in the folder, whichever file they were rotated into, in the order they were written.
-fn read_records(folder: &Path) -> Vec<Value> {
+fn read_lines(folder: &Path) -> Vec<String> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
@@ -348,9 +348,11 @@ fn read_records(folder: &Path) -> Vec<Value> {
     // A file that is rotated while this reads is found under both names; no two lines are alike.
     let mut known = HashSet::new();
     let lines = files.into_iter().flat_map(|(_, lines)| lines);
-    let new = lines.filter(|line| known.insert(line.clone()));
-    new.map(|line| serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
-        .collect()
+    lines.filter(|line| known.insert(line.clone())).collect()
+}
+
+fn parse(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
 fn first_instant(lines: &[String]) -> Option<Timestamp> {
@@ -391,7 +393,8 @@ impl Process {
         let (mut listener, mut admin) = (None, None);
         loop {
             let Ok(line) = said.recv_timeout(WATCHDOG) else {
-                kill(self.pid, libc::SIGKILL);
+                // Its end closes the log too.
+                let _ = self.terminate();
                 panic!("the gateway does not start:\n{}", self.log());
             };
             if let Some(address) = line.strip_prefix("listening on ") {
