@@ -12,8 +12,8 @@
 pub mod conf;
 pub mod demo;
 pub mod engine;
-pub mod observe;
 pub mod io;
+pub mod observe;
 pub mod policies;
 pub mod routing;
 pub mod targets;

@@ -1,1 +1,2 @@
+//! The `gwanmun` command.
 fn main() {}

@@ -333,7 +333,7 @@ mod tests {
 
     use super::*;
     use crate::engine::{Client, Headers, Params, RequestView};
-    use crate::policies::shape::Shapes;
+    use crate::policies::Defined;
 
     struct Sent(Vec<(&'static str, &'static str)>);
 
@@ -353,8 +353,8 @@ mod tests {
     fn drafts(text: &str) -> Result<Vec<Draft>, Vec<String>> {
         let load = Load::new();
         let node = load.text("t.yaml", text).unwrap();
-        let shapes = Shapes::default();
-        let drafts = compile(&node, &Scope::plain(&load, &shapes));
+        let defined = Defined::default();
+        let drafts = compile(&node, &Scope::plain(&load, &defined));
         match load.has_errors() {
             false => Ok(drafts),
             true => Err(load.into_findings(None).iter().map(ToString::to_string).collect()),

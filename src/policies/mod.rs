@@ -1,12 +1,12 @@
 //! The policies: one file or folder each, and its line in [`KINDS`].
 
 pub mod access;
-pub mod clients;
 pub mod authn;
-pub mod rate_limit;
 pub mod cache;
+pub mod clients;
 pub mod compress;
 pub mod cors;
+pub mod rate_limit;
 pub mod shape;
 
 use std::sync::Arc;
@@ -60,47 +60,36 @@ pub struct Scope<'a> {
     pub route: Arc<str>,
     /// Whether the route asks who calls, that is `auth` is not just `none`.
     pub has_auth: bool,
-    /// The policies that `policies:` may name.
-    pub policies: &'a access::Policies,
+    /// What names in a route may refer to.
+    pub defined: &'a Defined,
 }
 
-/// Every kind of policy, in the order in which those of one stage are judged, else sorted by name.
-pub const KINDS: &[Kind] = &[
-    // Scopes are judged before policies.
-    access::SCOPES,
-    access::POLICIES,
-];
+/// Everything the file defines by name for its routes.
+#[derive(Default)]
+pub struct Defined {
     /// The authenticators.
-    pub authenticators: &'a authn::Authenticators,
-}
-
-/// Every kind of policy, sorted by name.
-pub const KINDS: &[Kind] = &[authn::KIND];
-    /// The limits of the configuration.
-    pub limits: &'a rate_limit::Limits,
-}
-
-/// Every kind of policy, sorted by name.
-pub const KINDS: &[Kind] = &[rate_limit::KIND];
-    /// The names of the clients, in the order of their indices.
-    pub client_names: &'a [Arc<str>],
-    /// The headers that tell clients apart.
-    pub client_headers: &'a [HeaderName],
+    pub authenticators: authn::Authenticators,
+    /// The policies that `policies:` may name.
+    pub policies: access::Policies,
+    /// The limits.
+    pub limits: rate_limit::Limits,
     /// What `shape:` may name.
-    pub shapes: &'a shape::Shapes,
+    pub shapes: shape::Shapes,
+    /// The names of the clients, in the order of their indices.
+    pub client_names: Vec<Arc<str>>,
+    /// The headers that tell clients apart.
+    pub client_headers: Vec<HeaderName>,
 }
 
 impl<'a> Scope<'a> {
-    /// A scope without auth and clients.
+    /// A scope of a route that does not ask who calls.
     #[cfg(test)]
-    pub fn plain(load: &'a Load, shapes: &'a shape::Shapes) -> Self {
+    pub fn plain(load: &'a Load, defined: &'a Defined) -> Self {
         Self {
             load,
             route: Arc::from("route"),
             has_auth: false,
-            client_names: &[],
-            client_headers: &[],
-            shapes,
+            defined,
         }
     }
 
@@ -110,5 +99,14 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Every kind of policy, sorted by name.
-pub const KINDS: &[Kind] = &[cache::KIND, compress::KIND, cors::KIND, shape::KIND];
+/// Every kind of policy, in the order in which those of one stage are judged: scopes before policies, else by name.
+pub const KINDS: &[Kind] = &[
+    authn::KIND,
+    cache::KIND,
+    compress::KIND,
+    cors::KIND,
+    rate_limit::KIND,
+    access::SCOPES,
+    access::POLICIES,
+    shape::KIND,
+];

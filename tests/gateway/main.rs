@@ -1,1 +1,30 @@
-fn main() {}
+//! Black-box tests: the real gateway as a child process, on sockets, against real peers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test that cannot go on fails by panicking"
+)]
+
+mod admin;
+mod aggregates;
+mod anomalies;
+mod cache;
+mod compress;
+mod cors;
+mod examples;
+mod hostile;
+mod jwt;
+mod layout;
+mod limits;
+mod policies;
+mod records;
+mod refusals;
+mod reload;
+mod routing;
+mod shapes;
+mod support;
+mod systemd;
+mod upstreams;

@@ -132,7 +132,7 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
             load.error_with(&name.place, message, &first.place, "first here");
             continue;
         }
-        let Some(policy) = scope.policies.find(name, load) else {
+        let Some(policy) = scope.defined.policies.find(name, load) else {
             continue;
         };
         if let Some(outlook) = policy.anonymous.filter(|_| !scope.has_auth) {

@@ -13,14 +13,14 @@ use crate::engine::{
     Rule, Why,
 };
 use crate::policies::clients::Clients;
-use crate::policies::{Draft, Kind, Scope};
+use crate::policies::{Defined, Draft, Kind, Scope};
 
 pub(super) const NOW: &str = "2026-11-24T12:00:00+09:00";
 
 /// The calendars and policies of one text, and what was found wrong with it.
 pub(super) struct Compiled {
     pub calendars: Calendars,
-    policies: Policies,
+    defined: Defined,
     pub findings: Vec<String>,
 }
 
@@ -37,7 +37,10 @@ pub(super) fn compile_at(yaml: &str, now: &str, at_start: bool) -> Compiled {
     let findings = load.into_findings(None).iter().map(ToString::to_string).collect();
     Compiled {
         calendars,
-        policies,
+        defined: Defined {
+            policies,
+            ..Defined::default()
+        },
         findings,
     }
 }
@@ -55,7 +58,7 @@ impl Compiled {
             load: &load,
             route: "pay".into(),
             has_auth,
-            policies: &self.policies,
+            defined: &self.defined,
         };
         let drafts = (kind.compile)(&node, &scope);
         (
@@ -67,7 +70,7 @@ impl Compiled {
     /// The one policy of the text.
     fn policy(&self) -> Arc<dyn Policy> {
         assert_eq!(self.findings, [""; 0]);
-        let name = self.policies.names().next().unwrap();
+        let name = self.defined.policies.names().next().unwrap();
         self.drafts(&POLICIES, &format!("[{name}]"), true).0[0].policy.clone()
     }
 

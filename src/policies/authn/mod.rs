@@ -78,8 +78,9 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
             }
             continue;
         }
-        let Some((id, authenticator)) = scope.authenticators.get(&name.value) else {
+        let Some((id, authenticator)) = scope.defined.authenticators.get(&name.value) else {
             let known = scope
+                .defined
                 .authenticators
                 .iter()
                 .map(|(_, known)| &*known.name)

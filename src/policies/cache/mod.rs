@@ -96,15 +96,15 @@ impl Policy for Caches {
 mod tests {
     use super::*;
     use crate::conf::Load;
-    use crate::policies::shape::Shapes;
+    use crate::policies::Defined;
 
     fn findings(text: &str, has_auth: bool) -> Vec<String> {
         let load = Load::new();
         let node = load.text("t.yaml", text).unwrap();
-        let shapes = Shapes::default();
+        let defined = Defined::default();
         let scope = Scope {
             has_auth,
-            ..Scope::plain(&load, &shapes)
+            ..Scope::plain(&load, &defined)
         };
         let drafts = compile(&node, &scope);
         assert!(!drafts.is_empty() || load.has_errors());

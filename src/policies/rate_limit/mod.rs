@@ -51,9 +51,9 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
         let Some(name) = item.text("the name of a limit", scope.load) else {
             continue;
         };
-        let Some((id, rule)) = scope.limits.get(name) else {
-            if !scope.limits.is_broken(name) {
-                let known = scope.limits.iter().map(|(_, rule)| &*rule.name);
+        let Some((id, rule)) = scope.defined.limits.get(name) else {
+            if !scope.defined.limits.is_broken(name) {
+                let known = scope.defined.limits.iter().map(|(_, rule)| &*rule.name);
                 let hint = nearest(name, known)
                     .map(|near| format!(", did you mean `{near}`?"))
                     .unwrap_or_default();

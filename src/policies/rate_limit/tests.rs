@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::conf::{Load, Named, Read};
 use crate::engine::{Client, Headers, LimitAnswer, Outcome, Params, Principal, RequestView};
+use crate::policies::Defined;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -266,14 +267,17 @@ fn points_at_limits_that_cannot_be() {
 }
 
 fn drafts(yaml: &str, names: &str) -> (Vec<Draft>, Vec<String>) {
-    let limits = limits(yaml).0;
+    let defined = Defined {
+        limits: limits(yaml).0,
+        ..Defined::default()
+    };
     let load = Load::new();
     let node = load.text("r.yaml", names).unwrap();
     let scope = Scope {
         load: &load,
         route: "r".into(),
         has_auth: true,
-        limits: &limits,
+        defined: &defined,
     };
     let drafts = compile(&node, &scope);
     (

@@ -199,14 +199,14 @@ fn walk<'s>(root: &'s mut Step, path: &Path, on_the_way: impl Fn(&mut Step)) -> 
 fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
     let policy = match &node.value {
         Value::Map(entries) => {
-            let mut by_client = vec![None; scope.client_names.len()];
+            let mut by_client = vec![None; scope.defined.client_names.len()];
             for entry in entries {
-                let step = scope.shapes.find(&entry.value, scope.load);
-                let client = scope.client_names.iter().position(|name| **name == *entry.key);
+                let step = scope.defined.shapes.find(&entry.value, scope.load);
+                let client = scope.defined.client_names.iter().position(|name| **name == *entry.key);
                 match client.and_then(|client| by_client.get_mut(client)) {
-                    Some(of_client) => *of_client = step.map(|step| cut(step, scope.client_headers)),
+                    Some(of_client) => *of_client = step.map(|step| cut(step, &scope.defined.client_headers)),
                     None => {
-                        let known = scope.client_names.iter().map(|name| &**name);
+                        let known = scope.defined.client_names.iter().map(|name| &**name);
                         let message = unknown("client", &entry.key, known);
                         scope.load.error(&entry.key_place, message);
                     }
@@ -216,12 +216,12 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
                 by_client: by_client.into(),
                 for_all: None,
                 vary: Arc::new(HeaderEdits {
-                    append: scope.client_headers.iter().map(vary_member).collect(),
+                    append: scope.defined.client_headers.iter().map(vary_member).collect(),
                     ..HeaderEdits::default()
                 }),
             }
         }
-        _ => match scope.shapes.find(node, scope.load) {
+        _ => match scope.defined.shapes.find(node, scope.load) {
             Some(step) => Shape {
                 by_client: Box::default(),
                 for_all: Some(cut(step, &[])),

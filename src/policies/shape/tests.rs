@@ -10,6 +10,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::*;
 use crate::engine::{Client, NoHeaders, Outcome, Params, RequestView, ReshapeFailure};
+use crate::policies::Defined;
 
 fn shapes(text: &str) -> Result<Shapes, Vec<String>> {
     let load = Load::new();
@@ -169,13 +170,13 @@ fn names_bad_shapes_with_their_places() {
 fn rule(text: &str) -> Result<Arc<dyn Policy>, Vec<String>> {
     let load = Load::new();
     let node = load.text("t.yaml", text).unwrap();
-    let shapes = shapes("compact: { drop: x }").unwrap();
-    let names = [Arc::from("ios"), Arc::from("web")];
-    let scope = Scope {
-        client_names: &names,
-        client_headers: &[HeaderName::from_static("x-client")],
-        ..Scope::plain(&load, &shapes)
+    let defined = Defined {
+        shapes: shapes("compact: { drop: x }").unwrap(),
+        client_names: vec![Arc::from("ios"), Arc::from("web")],
+        client_headers: vec![HeaderName::from_static("x-client")],
+        ..Defined::default()
     };
+    let scope = Scope::plain(&load, &defined);
     let drafts = compile(node.get("shape").unwrap(), &scope);
     match drafts.into_iter().next().filter(|_| !load.has_errors()) {
         Some(draft) => Ok(draft.policy),

@@ -9,6 +9,7 @@ use super::super::{Credential, KIND};
 use super::kit::*;
 use crate::conf::Load;
 use crate::engine::*;
+use crate::policies::Defined;
 use crate::policies::Scope;
 
 const THREE: &str = "
@@ -19,14 +20,17 @@ again: { jwt: { issuer: https://a.example, audience: y, algorithms: RS256, jwks:
 
 /// The rules that a value of `auth` makes, and the findings.
 fn compiled(auth: &str) -> (Vec<Rule>, Vec<String>) {
-    let (authenticators, _) = compile(THREE);
+    let defined = Defined {
+        authenticators: compile(THREE).0,
+        ..Defined::default()
+    };
     let load = Load::new();
     let node = load.text("r.yaml", auth).unwrap();
     let scope = Scope {
         load: &load,
         route: "route".into(),
         has_auth: true,
-        authenticators: &authenticators,
+        defined: &defined,
     };
     let rules = (KIND.compile)(&node, &scope)
         .into_iter()

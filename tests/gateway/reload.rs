@@ -1,0 +1,286 @@
+//! A changed configuration is taken whole and at once, or not at all.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use serde_json::json;
+
+use crate::support::{Gate, Gateway, Issuer, Reply, Upstream, fill, refused_start};
+
+const BANK: &str = "
+upstreams:
+  bank: { endpoints: [$upstream] }
+$authenticators
+calendars:
+  seoul:
+    timezone: Asia/Seoul
+    holidays: holidays.yaml
+    windows:
+      night: [{ days: daily, hours: $night }]
+      trading: [{ days: mon-fri, hours: 09:00-15:30, except: holidays }]
+policies:
+  no-night-transfer:
+    deny: { during: seoul.night }
+    reply:
+      code: TRANSFER_CLOSED
+      message: { en: Transfers are closed at night }
+  trading-hours: { require: { during: seoul.trading } }
+routes:
+  transfer:
+    match: POST /transfers
+    auth: customer
+    policies: [no-night-transfer]
+    upstream: bank
+  order:
+    match: POST /orders
+    auth: none
+    policies: [trading-hours]
+    upstream: bank
+  status:
+    match: GET /status
+    auth: none
+    reply: { status: 200, json: { open: true } }
+";
+
+const NOON: &str = "2026-11-24T12:00:00+09:00";
+const HOLIDAYS: &str = "through: 2028-12-31\ndates: { 2026-09-25: Chuseok }\n";
+const MORE_HOLIDAYS: &str = "through: 2028-12-31\ndates: { 2026-09-25: Chuseok, 2026-11-24: A new one }\n";
+
+struct Bank {
+    gateway: Gateway,
+    issuer: Issuer,
+    upstream: Upstream,
+}
+
+impl Bank {
+    fn open() -> Self {
+        let upstream = Upstream::http1(|_| Reply::text("done"));
+        let issuer = Issuer::new();
+        let gateway = Gateway::with(&yaml(&upstream, &issuer, "23:30-05:00")).file("holidays.yaml", HOLIDAYS);
+        Self {
+            gateway: gateway.rehearse_at(NOON).start(),
+            issuer,
+            upstream,
+        }
+    }
+
+    fn closed_during(&self, night: &str) -> String {
+        yaml(&self.upstream, &self.issuer, night)
+    }
+
+    fn transfer(&self) -> u16 {
+        self.gateway
+            .post("/transfers")
+            .bearer(&self.issuer.token(&json!({})))
+            .at(NOON)
+            .send()
+            .status
+    }
+
+    fn failed(&self) -> f64 {
+        self.gateway
+            .metrics()
+            .value("gwanmun_config_reload_failed", &[])
+            .expect("the metric")
+    }
+}
+
+fn yaml(upstream: &Upstream, issuer: &Issuer, night: &str) -> String {
+    fill(
+        BANK,
+        &[
+            ("upstream", &upstream.address()),
+            ("authenticators", &issuer.authenticator()),
+            ("night", &night),
+        ],
+    )
+}
+
+#[test]
+fn follows_the_file() {
+    let bank = Bank::open();
+    assert_eq!(bank.transfer(), 200);
+    assert!(bank.gateway.reload(&bank.closed_during("11:00-13:00")));
+    assert_eq!(bank.transfer(), 403);
+    assert!(bank.gateway.reload_in_place(&bank.closed_during("13:00-14:00")));
+    assert_eq!(bank.transfer(), 200);
+}
+
+#[test]
+fn follows_the_files_it_names() {
+    let bank = Bank::open();
+    let order = || bank.gateway.post("/orders").at(NOON).send().status;
+    assert_eq!(order(), 200);
+    assert!(bank.gateway.reload_beside("holidays.yaml", MORE_HOLIDAYS));
+    assert_eq!(order(), 403);
+}
+
+#[test]
+fn reloads_when_told_to() {
+    let bank = Bank::open();
+    assert!(bank.gateway.hang_up());
+    assert!(bank.gateway.hang_up());
+    assert_eq!(bank.transfer(), 200);
+}
+
+#[test]
+fn keeps_what_it_has_when_the_new_one_is_broken() {
+    let bank = Bank::open();
+    assert_eq!(bank.failed(), 0.0);
+    let good = bank.closed_during("11:00-13:00");
+    for broken in [
+        good.replace("deny:", "dny:"),
+        good.replace("policies: [no-night-transfer]", "policies: [no-nite-transfer]"),
+        good.replace("11:00-13:00", "11:00-11:00"),
+        format!("{good}\n  }}: ["),
+        "nonsense: true\n".to_owned(),
+    ] {
+        assert!(!bank.gateway.reload(&broken), "took:\n{broken}");
+        assert_eq!(bank.failed(), 1.0);
+        assert_eq!(bank.transfer(), 200);
+    }
+    assert!(!bank.gateway.reload_beside("holidays.yaml", "through: yesterday\n"));
+    assert_eq!(bank.transfer(), 200);
+    assert!(bank.gateway.log().contains("gwanmun.yaml:"), "{}", bank.gateway.log());
+
+    // Mended in the file that names it and in the one that is named: all is well again.
+    bank.gateway.reload_beside("holidays.yaml", HOLIDAYS);
+    assert!(bank.gateway.reload(&good));
+    assert_eq!(bank.failed(), 0.0);
+    assert_eq!(bank.transfer(), 403);
+}
+
+#[test]
+fn fails_no_request_while_it_changes() {
+    let bank = Bank::open();
+    let (done, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let (bank, done, served) = (&bank, &done, &served);
+            scope.spawn(move || {
+                let mut connection = bank.gateway.connect();
+                while !done.load(Ordering::Relaxed) {
+                    // Half of them on one connection all the time, half on new ones.
+                    let response = if worker % 2 == 0 {
+                        assert!(connection.send(&bank.gateway.get("/status").bytes()));
+                        connection.response()
+                    } else {
+                        bank.gateway.post("/orders").at(NOON).send()
+                    };
+                    // A gate may end a connection after so many requests, if it says so.
+                    if response.header("connection") == Some("close") {
+                        connection = bank.gateway.connect();
+                    }
+                    response.expect(200);
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        // Told to stop however this ends, or the workers would go on for ever.
+        let _stop = StopWhenDropped(&done);
+        for n in 0..10 {
+            let before = served.load(Ordering::Relaxed);
+            let (night, status) = if n % 2 == 0 {
+                ("11:00-13:00", 403)
+            } else {
+                ("23:30-05:00", 200)
+            };
+            assert!(bank.gateway.reload(&bank.closed_during(night)));
+            assert_eq!(bank.transfer(), status);
+            crate::support::eventually("requests go on", || {
+                (served.load(Ordering::Relaxed) >= before + 20).then_some(())
+            });
+        }
+    });
+    let mut configurations: Vec<String> = bank
+        .gateway
+        .stop()
+        .iter()
+        .filter_map(|record| record["config"].as_str().map(str::to_owned))
+        .collect();
+    configurations.sort();
+    configurations.dedup();
+    assert_eq!(configurations.len(), 2, "each answer under one of the two");
+}
+
+struct StopWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for StopWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn ends_a_request_under_the_configuration_it_began_under() {
+    let bank = Bank::open();
+    let gate = Gate::closed();
+    let held = gate.clone();
+    bank.upstream
+        .answer_with(move |_| Reply::text("at last").held_by(&held));
+    let token = bank.issuer.token(&json!({}));
+    let before = bank.gateway.metrics().label_values("gwanmun_config_info", "hash");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| bank.gateway.post("/transfers").bearer(&token).at(NOON).send());
+        bank.upstream.wait_for("/transfers", 1);
+        assert!(bank.gateway.reload(&bank.closed_during("11:00-13:00")));
+        gate.open();
+        assert_eq!(waiting.join().unwrap().expect(200).text(), "at last");
+    });
+    assert_eq!(bank.gateway.stop()[0]["config"], before[0].as_str());
+}
+
+#[test]
+fn refuses_to_start_on_a_broken_file_and_says_where() {
+    for (yaml, place) in [
+        (
+            "listen:\n  - address: 127.0.0.1:0\nroutes:\n  status:\n    mach: GET /status\n    auth: none\n    reply: { status: 200 }\n",
+            "gwanmun.yaml:5:5",
+        ),
+        ("listen:\n  - adress: 127.0.0.1:0\n", "gwanmun.yaml:2:5"),
+        ("listen: [\n", "gwanmun.yaml:"),
+        (
+            "listen:\n  - address: 127.0.0.1:0\nroutes:\n  status:\n    match: GET /status\n    reply: { status: 200 }\n",
+            "auth",
+        ),
+    ] {
+        let output = refused_start(yaml, &[]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{yaml}\n{said}");
+        assert!(said.contains(place), "no {place} in:\n{said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+}
+
+#[test]
+fn reports_all_errors_at_once() {
+    let yaml = "listen:\n  - adress: 127.0.0.1:0\nroutes:\n  status:\n    mach: GET /status\n    auth: nobody\n    reply: { status: 2000 }\n";
+    let output = refused_start(yaml, &[]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    for place in [
+        "gwanmun.yaml:2:5",
+        "gwanmun.yaml:5:5",
+        "did you mean `match`",
+        "did you mean `address`",
+    ] {
+        assert!(said.contains(place), "no {place} in:\n{said}");
+    }
+}
+
+#[test]
+fn rehearses_only_where_nobody_else_can_come() {
+    let yaml = "listen:\n  - address: 0.0.0.0:0\nroutes:\n  status: { match: GET /status, auth: none, reply: { status: 200, json: {} } }\n";
+    let output = refused_start(yaml, &["--rehearse-at", NOON]);
+    assert_eq!(
+        output.status.code(),
+        Some(2),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let output = refused_start(&yaml.replace("0.0.0.0", "127.0.0.1"), &["--rehearse-at", "noon"]);
+    assert_eq!(
+        output.status.code(),
+        Some(2),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

@@ -1,0 +1,315 @@
+//! Pools of endpoints: whose turn it is, who is left out, and what is answered when nobody can.
+
+use serde_json::json;
+
+use crate::support::{Gate, Gateway, RefusingPort, Reply, Upstream, eventually, fill};
+
+/// One route each for reading and writing `/x`, on an upstream described by the rest of its YAML.
+fn gateway(upstream: &str) -> Gateway {
+    let yaml = "
+upstreams:
+  origin:
+$upstream
+routes:
+  read:  { match: GET /x, auth: none, upstream: origin }
+  write: { match: POST /x, auth: none, upstream: origin }
+";
+    let upstream: String = upstream.lines().map(|line| format!("    {}\n", line.trim())).collect();
+    Gateway::start(&fill(yaml, &[("upstream", &upstream)]))
+}
+
+fn named(name: &'static str) -> Upstream {
+    Upstream::http1(move |_| Reply::text(name))
+}
+
+#[test]
+fn takes_endpoints_in_turn() {
+    let (a, b) = (named("a"), named("b"));
+    let gateway = gateway(&format!(
+        "endpoints: [{}, {}]\nbalance: round_robin",
+        a.address(),
+        b.address()
+    ));
+    for _ in 0..10 {
+        gateway.get("/x").send().expect(200);
+    }
+    assert_eq!((a.count(), b.count()), (5, 5));
+}
+
+#[test]
+fn tries_another_endpoint_when_one_refuses_connections() {
+    let (dead, alive) = (RefusingPort::new(), named("alive"));
+    let gateway = gateway(&format!(
+        "endpoints: [{}, {}]\nretry: {{ attempts: 1, after: [connect] }}",
+        dead.address(),
+        alive.address()
+    ));
+    for _ in 0..6 {
+        gateway.get("/x").send().expect(200);
+    }
+    // Nothing was sent to the dead one, so writing may be tried again as well.
+    for _ in 0..6 {
+        gateway.post("/x").body("six times").send().expect(200);
+    }
+    assert_eq!(alive.count(), 12);
+    assert!(alive.seen().iter().skip(6).all(|seen| seen.body == b"six times"));
+}
+
+#[test]
+fn tries_another_endpoint_after_a_listed_status() {
+    let (broken, alive) = (Upstream::http1(|_| Reply::status(503)), named("alive"));
+    let gateway = gateway(&format!(
+        "endpoints: [{}, {}]\nretry: {{ attempts: 1, after: [connect, 502, 503] }}",
+        broken.address(),
+        alive.address()
+    ));
+    for _ in 0..4 {
+        assert_eq!(gateway.get("/x").send().expect(200).text(), "alive");
+    }
+    assert_eq!(alive.count(), 4);
+    assert!(broken.count() >= 1);
+}
+
+#[test]
+fn never_repeats_a_write_that_was_sent() {
+    let (a, b) = (
+        Upstream::http1(|_| Reply::status(503)),
+        Upstream::http1(|_| Reply::status(503)),
+    );
+    let gateway = gateway(&format!(
+        "endpoints: [{}, {}]\nretry: {{ attempts: 1, after: [connect, 502, 503] }}",
+        a.address(),
+        b.address()
+    ));
+    for _ in 0..4 {
+        assert_eq!(gateway.post("/x").body("once").send().status, 503);
+    }
+    assert_eq!(a.count() + b.count(), 4);
+}
+
+#[test]
+fn passes_the_last_failure_on_when_tries_run_out() {
+    let reply = |_: &_| Reply::text("closed for today").with_status(503);
+    let (a, b) = (Upstream::http1(reply), Upstream::http1(reply));
+    let gateway = gateway(&format!(
+        "endpoints: [{}, {}]\nretry: {{ attempts: 1, after: [502, 503] }}",
+        a.address(),
+        b.address()
+    ));
+    let response = gateway.get("/x").send();
+    assert_eq!(response.expect(503).text(), "closed for today");
+    assert_eq!((a.count(), b.count()), (1, 1));
+}
+
+#[test]
+fn says_that_an_upstream_cannot_be_reached_and_no_more() {
+    let dead = RefusingPort::new();
+    let gateway = gateway(&format!("endpoints: [{}]", dead.address()));
+    let problem = gateway
+        .get("/x")
+        .send()
+        .expect_problem(502, "upstream-unreachable")
+        .to_string();
+    assert!(
+        !problem.contains("refused") && !problem.contains("127.0.0.1"),
+        "{problem}"
+    );
+    let record = gateway.stop().remove(0);
+    assert_eq!(record["status"], 502, "{record}");
+}
+
+#[test]
+fn says_that_an_upstream_is_too_slow() {
+    let slow = Upstream::http1(|_| Reply::never());
+    let gateway = gateway(&format!(
+        "endpoints: [{}]\ntimeout: {{ connect: 1s, response: 200ms }}",
+        slow.address()
+    ));
+    gateway.get("/x").send().expect_problem(504, "upstream-timeout");
+    // The next request is served as if nothing had been.
+    slow.answer_with(|_| Reply::text("awake"));
+    gateway.get("/x").send().expect(200);
+}
+
+#[test]
+fn answers_for_an_upstream_that_does_not_speak_http() {
+    for garbage in [
+        &b"SSH-2.0-OpenSSH_9.9\r\n"[..],
+        b"",
+        b"HTTP/1.1 200 OK\r\nconte",
+        b"HTTP/1.1 99999 What\r\n\r\n",
+    ] {
+        let upstream = Upstream::raw(garbage);
+        let gateway = gateway(&format!(
+            "endpoints: [{}]\ntimeout: {{ response: 2s }}",
+            upstream.address()
+        ));
+        let response = gateway.get("/x").send();
+        assert_eq!(response.status, 502, "{}", response.summary());
+        assert_eq!(response.header("content-type"), Some("application/problem+json"));
+        assert!(!response.text().contains("SSH"));
+    }
+}
+
+#[test]
+fn never_makes_half_an_answer_look_whole() {
+    let body = "x".repeat(100_000);
+    for reply in [
+        Reply::text(body.clone()).cut_short(),
+        Reply::text(body.clone()).chunked().cut_short(),
+    ] {
+        let upstream = Upstream::http1(move |_| reply.clone());
+        let gateway = gateway(&format!("endpoints: [{}]", upstream.address()));
+        let response = gateway.get("/x").send();
+        assert!(!response.whole || response.status == 502, "{}", response.summary());
+    }
+}
+
+#[test]
+fn takes_an_unhealthy_endpoint_out_and_back_in() {
+    let (a, b) = (named("a"), named("b"));
+    let gateway = gateway(&format!(
+        "endpoints: [{}, {}]\nhealth: {{ path: /healthz, every: 100ms }}",
+        a.address(),
+        b.address()
+    ));
+    // Probes come one after another, so that after five more of one kind the verdict has been reached.
+    let probed = |upstream: &Upstream| upstream.wait_for("/healthz", upstream.count_of("/healthz") + 5);
+    let ask = || {
+        let before = (a.count_of("/x"), b.count_of("/x"));
+        for _ in 0..10 {
+            gateway.get("/x").send().expect(200);
+        }
+        (a.count_of("/x") - before.0, b.count_of("/x") - before.1)
+    };
+    probed(&a);
+    assert_eq!(ask(), (5, 5));
+
+    a.answer_with(|seen| match seen.path() {
+        "/healthz" => Reply::status(503),
+        _ => Reply::text("a"),
+    });
+    probed(&a);
+    assert_eq!(ask(), (0, 10));
+
+    a.answer_with(|_| Reply::text("a"));
+    probed(&a);
+    assert_eq!(ask(), (5, 5));
+}
+
+#[test]
+fn says_when_no_endpoint_is_healthy_until_one_comes_up() {
+    let dead = RefusingPort::new();
+    let gateway = gateway(&format!(
+        "endpoints: [{}]\nhealth: {{ path: /healthz, every: 100ms }}",
+        dead.address()
+    ));
+    eventually("the endpoint is taken out", || {
+        let response = gateway.get("/x").send();
+        (response.status == 503).then(|| response.expect_problem(503, "no-healthy-endpoint"))
+    });
+    let _alive = dead.come_up(|_| Reply::text("up"));
+    eventually("the endpoint is taken back", || {
+        (gateway.get("/x").send().status == 200).then_some(())
+    });
+}
+
+#[test]
+fn speaks_http2_where_told_to() {
+    let upstream = Upstream::http2(|seen| {
+        Reply::text(format!("{} {}", seen.method, seen.body.len()))
+            .header("x-from", "h2")
+            .header("x-from", "twice")
+    });
+    let gateway = gateway(&format!("endpoints: [{}]\nprotocol: http2", upstream.address()));
+    let read = gateway.get("/x?q=1").header("x-asked", "1").send();
+    assert_eq!(read.expect(200).text(), "GET 0");
+    assert_eq!(read.headers("x-from"), ["h2", "twice"]);
+    let body = "z".repeat(200_000);
+    assert_eq!(
+        gateway.post("/x").body(body.clone()).send().expect(200).text(),
+        "POST 200000"
+    );
+    assert_eq!(
+        gateway.post("/x").body(body).chunked().send().expect(200).text(),
+        "POST 200000"
+    );
+    for seen in upstream.seen() {
+        assert_eq!(seen.version, http::Version::HTTP_2);
+        assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
+    }
+    assert_eq!(upstream.seen()[0].target, "/x?q=1");
+    assert_eq!(upstream.seen()[0].header("x-asked"), Some("1"));
+}
+
+#[test]
+fn answers_many_callers_over_http2_at_once() {
+    // All must have arrived before one is answered: nobody waits behind another.
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let upstream = Upstream::http2(move |_| Reply::text("together").held_by(&held));
+    let gateway = gateway(&format!(
+        "endpoints: [{}]\nprotocol: http2\ntimeout: {{ response: 30s }}",
+        upstream.address()
+    ));
+    std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..10).map(|_| scope.spawn(|| gateway.get("/x").send())).collect();
+        upstream.wait_for("/x", 10);
+        gate.open();
+        for caller in callers {
+            assert_eq!(caller.join().unwrap().expect(200).text(), "together");
+        }
+    });
+}
+
+#[test]
+fn passes_an_answer_through_as_it_is() {
+    let body: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let sent = body.clone();
+    let upstream = Upstream::http1(move |_| {
+        Reply::typed("application/x-binary", sent.clone())
+            .with_status(203)
+            .header("set-cookie", "a=1")
+            .header("set-cookie", "b=2")
+            .header("etag", "\"v1\"")
+            .chunked()
+    });
+    let gateway = gateway(&format!("endpoints: [{}]", upstream.address()));
+    let response = gateway.get("/x").send();
+    assert!(response.expect(203).body == body, "{} bytes came", response.body.len());
+    assert_eq!(response.headers("set-cookie"), ["a=1", "b=2"]);
+    assert_eq!(response.header("etag"), Some("\"v1\""));
+}
+
+#[test]
+fn passes_a_body_through_as_it_is() {
+    let upstream = Upstream::http1(|seen| Reply::json(&json!(seen.body.len())));
+    let gateway = gateway(&format!("endpoints: [{}]", upstream.address()));
+    let body: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
+    for request in [
+        gateway.post("/x").body(body.clone()),
+        gateway.post("/x").body(body.clone()).chunked(),
+    ] {
+        assert_eq!(request.send().expect(200).json(), 300_000);
+        assert!(upstream.last().body == body);
+    }
+}
+
+#[test]
+fn lets_go_of_the_upstream_when_the_caller_leaves() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let upstream = Upstream::http1(move |_| Reply::text("late").held_by(&held));
+    let gateway = gateway(&format!(
+        "endpoints: [{}]\ntimeout: {{ response: 30s }}",
+        upstream.address()
+    ));
+    let mut caller = gateway.connect();
+    caller.send(&gateway.get("/x").bytes());
+    upstream.wait_for("/x", 1);
+    drop(caller);
+    // Recorded while the upstream still has not answered.
+    let record = gateway.records(1).remove(0);
+    assert_eq!(record["status"], 499, "{record}");
+    gate.open();
+}
