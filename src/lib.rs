@@ -16,5 +16,6 @@ pub mod io;
 pub mod observe;
 pub mod policies;
 pub mod routing;
+pub mod snapshot;
 pub mod targets;
 pub mod upstreams;

@@ -2,10 +2,12 @@
 
 pub mod access;
 pub mod authn;
+pub mod body;
 pub mod cache;
 pub mod clients;
 pub mod compress;
 pub mod cors;
+pub mod forward;
 pub mod rate_limit;
 pub mod shape;
 
@@ -102,9 +104,11 @@ impl<'a> Scope<'a> {
 /// Every kind of policy, in the order in which those of one stage are judged: scopes before policies, else by name.
 pub const KINDS: &[Kind] = &[
     authn::KIND,
+    body::KIND,
     cache::KIND,
     compress::KIND,
     cors::KIND,
+    forward::KIND,
     rate_limit::KIND,
     access::SCOPES,
     access::POLICIES,

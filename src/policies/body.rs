@@ -1,0 +1,54 @@
+//! `body`: refuses larger request bodies with `413 body-too-large`.
+//!
+//! ```yaml
+//! body: { max: 64KiB }
+//! ```
+//!
+//! Without it the bound is 10 MiB.
+
+use std::sync::Arc;
+
+use super::{Draft, Inherit, Kind, Scope};
+use crate::conf::{ByteSize, Node, Read};
+use crate::engine::{Act, Answer, Facts, Policy, Stage, Verdict};
+
+/// The bound of routes that name none, in bytes.
+pub const DEFAULT_MAX: u64 = 10 << 20;
+
+/// `body` on a route or in `defaults`.
+pub const KIND: Kind = Kind {
+    name: "body",
+    inherit: Inherit::Single,
+    compile,
+};
+
+crate::settings! {
+    /// What a request body may be.
+    struct Body {
+        max: ByteSize,
+    }
+}
+
+fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
+    let max = match scope.is_off(node) {
+        true => Some(ByteSize(u64::MAX)),
+        false => Body::read(node, scope.load).map(|body| body.max),
+    };
+    let draft = |ByteSize(max)| Draft {
+        name: Arc::from("body"),
+        stage: Stage::Shape,
+        shadow: false,
+        place: node.place.clone(),
+        policy: Arc::new(BodyLimit(max)),
+    };
+    max.map(draft).into_iter().collect()
+}
+
+#[derive(Debug)]
+struct BodyLimit(u64);
+
+impl Policy for BodyLimit {
+    fn judge(&self, _: &Facts<'_>, _: Option<&Answer>) -> Verdict {
+        Verdict::add(Act::BodyLimit(self.0))
+    }
+}

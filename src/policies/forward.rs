@@ -1,0 +1,237 @@
+//! `forward`: what the upstream learns of the caller, in headers of the gateway's own.
+//!
+//! ```yaml
+//! forward: { x-user: principal.sub, x-scopes: principal.scopes, x-email: claims.email, authorization: drop }
+//! ```
+//!
+//! Every header named in any `forward:` of the file is stripped from every request first, so that no caller can spell
+//! one. Lists are joined by a space. A value that is absent or cannot stand in a header is left out. `authorization` is
+//! `keep` (the default of routes with `auth`) or `drop` (of routes without).
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, header};
+use serde_json::Value as Json;
+
+use super::{Draft, Inherit, Kind, Scope};
+use crate::conf::{Node, nearest};
+use crate::engine::{Act, Answer, Facts, HeaderEdits, Policy, Principal, Stage, Verdict};
+
+/// `forward` on a route or in `defaults`.
+pub const KIND: Kind = Kind {
+    name: "forward",
+    inherit: Inherit::Single,
+    compile,
+};
+
+/// Headers that frame or route the message, or that the gateway writes itself.
+const RESERVED: [&str; 12] = [
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "te",
+    "trailer",
+    "upgrade",
+    "expect",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-request-id",
+];
+
+/// The headers that a `forward:` value names, without reporting what is wrong with it.
+pub fn names(node: &Node) -> Vec<HeaderName> {
+    let crate::conf::Value::Map(entries) = &node.value else {
+        return Vec::new();
+    };
+    let names = entries.iter().filter_map(|entry| entry.key.parse().ok());
+    names.filter(|name| *name != header::AUTHORIZATION).collect()
+}
+
+/// Whether the value tells the upstream anything of the caller.
+pub fn tells(node: &Node) -> bool {
+    !names(node).is_empty()
+}
+
+fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
+    let draft = |policy: Arc<dyn Policy>| Draft {
+        name: Arc::from("forward"),
+        stage: Stage::Shape,
+        shadow: false,
+        place: node.place.clone(),
+        policy,
+    };
+    if scope.is_off(node) {
+        return Vec::new();
+    }
+    let Some(entries) = node.entries(scope.load) else {
+        return Vec::new();
+    };
+    let mut headers = Vec::new();
+    let mut drafts = Vec::new();
+    for entry in entries {
+        let Ok(name) = entry.key.parse::<HeaderName>() else {
+            scope
+                .load
+                .error(&entry.key_place, format!("`{}` is not a header name", entry.key));
+            continue;
+        };
+        let Some(text) = entry.value.text("what to forward, such as `principal.sub`", scope.load) else {
+            continue;
+        };
+        if name == header::AUTHORIZATION {
+            match text {
+                "keep" => drafts.push(draft(Arc::new(Authorization(true)))),
+                "drop" => drafts.push(draft(Arc::new(Authorization(false)))),
+                _ => scope
+                    .load
+                    .error(&entry.value.place, format!("`{text}` is neither `keep` nor `drop`")),
+            }
+            continue;
+        }
+        if RESERVED.contains(&name.as_str()) || name.as_str().starts_with("gwanmun-") {
+            scope
+                .load
+                .error(&entry.key_place, format!("`{name}` is written by the gateway itself"));
+            continue;
+        }
+        if !scope.has_auth {
+            scope.load.error(
+                &entry.value.place,
+                "there is no caller to tell of: the route has `auth: none`",
+            );
+            continue;
+        }
+        match source(text) {
+            Ok(source) => headers.push((name, source)),
+            Err(message) => scope.load.error(&entry.value.place, message),
+        }
+    }
+    if !headers.is_empty() {
+        drafts.push(draft(Arc::new(Forward(headers))));
+    }
+    drafts
+}
+
+fn source(text: &str) -> Result<Source, String> {
+    const FIXED: [(&str, Source); 6] = [
+        ("principal.sub", Source::Subject),
+        ("principal.issuer", Source::Issuer),
+        ("principal.scopes", Source::Scopes),
+        ("principal.roles", Source::Roles),
+        ("principal.acr", Source::Acr),
+        ("client", Source::Client),
+    ];
+    if let Some((_, source)) = FIXED.iter().find(|(word, _)| *word == text) {
+        return Ok(source.clone());
+    }
+    match text.strip_prefix("claims.") {
+        Some(path) if !path.is_empty() => Ok(Source::Claim(path.to_owned())),
+        _ => Err(
+            match nearest(text, FIXED.iter().map(|(word, _)| *word).chain(["claims.NAME"])) {
+                Some(near) => format!("unknown fact `{text}`, did you mean `{near}`?"),
+                None => format!(
+                    "unknown fact `{text}`: `principal.sub`, `.issuer`, `.scopes`, `.roles`, `.acr`, `client` or `claims.NAME`"
+                ),
+            },
+        ),
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    Subject,
+    Issuer,
+    Scopes,
+    Roles,
+    Acr,
+    Client,
+    Claim(String),
+}
+
+impl Source {
+    fn value(&self, facts: &Facts<'_>) -> Option<HeaderValue> {
+        if let Self::Client = self {
+            return HeaderValue::from_str(&facts.client.name)
+                .ok()
+                .filter(|value| !value.is_empty());
+        }
+        let principal = facts.principal.as_deref()?;
+        let text = match self {
+            Self::Subject => return HeaderValue::from_str(&principal.subject).ok(),
+            Self::Issuer => return HeaderValue::from_str(&principal.issuer).ok(),
+            Self::Scopes => principal.scopes.join(" "),
+            Self::Roles => principal.roles.join(" "),
+            Self::Acr => principal.acr.as_deref()?.to_owned(),
+            Self::Claim(path) => claim(principal, path)?,
+            Self::Client => return None,
+        };
+        HeaderValue::from_str(&text).ok()
+    }
+}
+
+fn claim(principal: &Principal, path: &str) -> Option<String> {
+    match principal.claim(path)? {
+        Json::String(text) => Some(text.clone()),
+        Json::Number(number) => Some(number.to_string()),
+        Json::Bool(value) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+#[derive(Debug)]
+struct Authorization(bool);
+
+impl Policy for Authorization {
+    fn judge(&self, _: &Facts<'_>, _: Option<&Answer>) -> Verdict {
+        Verdict::add(Act::ForwardAuthorization(self.0))
+    }
+}
+
+#[derive(Debug)]
+struct Forward(Vec<(HeaderName, Source)>);
+
+impl Policy for Forward {
+    fn judge(&self, facts: &Facts<'_>, _: Option<&Answer>) -> Verdict {
+        let value = |(name, source): &(HeaderName, Source)| Some((name.clone(), source.value(facts)?));
+        let edits = HeaderEdits {
+            set: self.0.iter().filter_map(value).collect(),
+            ..HeaderEdits::default()
+        };
+        Verdict::add(Act::RequestHeaders(Arc::new(edits)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conf::Load;
+    use crate::policies::Defined;
+
+    #[test]
+    fn points_at_facts_that_do_not_exist_and_headers_of_its_own() {
+        let load = Load::new();
+        let node = load
+            .text(
+                "t.yaml",
+                "{ x-user: principal.sup, x-forwarded-for: principal.sub, authorization: no }",
+            )
+            .unwrap();
+        let defined = Defined::default();
+        let scope = Scope {
+            has_auth: true,
+            ..Scope::plain(&load, &defined)
+        };
+        assert!(compile(&node, &scope).is_empty());
+        let found: Vec<String> = load.into_findings(None).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            [
+                "t.yaml:1:13: unknown fact `principal.sup`, did you mean `principal.sub`?",
+                "t.yaml:1:28: `x-forwarded-for` is written by the gateway itself",
+                "t.yaml:1:77: `no` is neither `keep` nor `drop`",
+            ]
+        );
+    }
+}

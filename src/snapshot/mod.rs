@@ -1,0 +1,269 @@
+//! A whole configuration, validated and compiled: immutable, and without a live handle.
+//!
+//! [`compile`] reports every finding, not the first; a snapshot exists only where there is no error.
+
+mod routes;
+mod settings;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use http::HeaderName;
+use jiff::Timestamp;
+
+use crate::conf::{Fields, Finding, Load, Named, Node, Place};
+use crate::engine::Rule;
+use crate::observe::anomaly::Anomalies;
+use crate::observe::audit::AuditSettings;
+use crate::policies::access::{Calendars, Policies};
+use crate::policies::authn::{AuthenticatorSettings, Authenticators};
+use crate::policies::clients::Clients;
+use crate::policies::rate_limit::Limits;
+use crate::policies::shape::{ShapeSettings, Shapes};
+use crate::policies::{Defined, KINDS};
+use crate::routing::Router;
+use crate::targets::Target;
+use crate::upstreams::{self, Upstream, UpstreamSettings};
+
+pub use settings::{AdminSettings, ListenSettings, TrustedProxies};
+
+/// A compiled configuration.
+pub struct Snapshot {
+    /// The SHA-256 of every file that was read, in hexadecimal. Secrets are not in it.
+    pub id: Arc<str>,
+    /// Where requests are accepted.
+    pub listen: Vec<ListenSettings>,
+    /// The admin listener.
+    pub admin: Option<AdminSettings>,
+    /// Worker threads; the number of cores where nothing is said.
+    pub threads: Option<usize>,
+    /// Whose word on addresses is believed.
+    pub trusted_proxies: Option<TrustedProxies>,
+    /// The upstreams, by index.
+    pub upstreams: Vec<Upstream>,
+    /// Everything routes refer to by name.
+    pub defined: Defined,
+    /// The calendars.
+    pub calendars: Calendars,
+    /// The clients.
+    pub clients: Clients,
+    /// The routes.
+    pub router: Router<Arc<Route>>,
+    /// What every request meets, routed or not; the rules of a request that no route matches.
+    pub unrouted: Vec<Rule>,
+    /// The names of `unrouted`, in order.
+    pub unrouted_names: Arc<[Arc<str>]>,
+    /// Headers that the gateway alone writes, stripped from every request.
+    pub stripped: Vec<HeaderName>,
+    /// What records keep of a request.
+    pub kept: Kept,
+    /// The audit log.
+    pub audit: Option<AuditSettings>,
+    /// The detectors.
+    pub anomalies: Anomalies,
+    /// Every file the configuration consists of, to be watched.
+    pub files: Vec<std::path::PathBuf>,
+}
+
+/// A match, its rules and its target.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its path template.
+    pub template: Arc<str>,
+    /// Where it stands.
+    pub place: Place,
+    /// What is judged, in order.
+    pub rules: Vec<Rule>,
+    /// The rules' names, in order.
+    pub rule_names: Arc<[Arc<str>]>,
+    /// Who answers.
+    pub target: Target,
+    /// Whether the upstream sees the caller's `Authorization` unless a rule says otherwise.
+    pub keeps_authorization: bool,
+    /// When an aggregate must be done.
+    pub deadline: std::time::Duration,
+}
+
+/// What records keep of a request: exactly what some rule, route or client reads.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Headers.
+    pub headers: Vec<HeaderName>,
+    /// Query parameters.
+    pub query: Vec<String>,
+    /// Claims, by path.
+    pub claims: Arc<[String]>,
+}
+
+/// When and for what a configuration is compiled.
+#[derive(Debug, Clone, Copy)]
+pub struct Occasion {
+    /// The instant that calendars are checked at.
+    pub now: Timestamp,
+    /// Whether a gateway is starting: a holidays file past its end is then a warning, so that a restart never takes it down.
+    pub at_start: bool,
+}
+
+/// Reads and compiles the file at `path`. The findings come with it, or instead.
+pub fn load(path: &Path, occasion: Occasion) -> (Option<Snapshot>, Vec<Finding>) {
+    let load = Load::new();
+    let document = load.document(path);
+    let snapshot = document
+        .as_ref()
+        .and_then(|document| compile(document, occasion, &load));
+    let snapshot = snapshot.filter(|_| !load.has_errors());
+    (snapshot, load.into_findings(document.as_ref()))
+}
+
+/// Compiles a document; `None`, or errors in `load`, where it cannot be used.
+pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snapshot> {
+    let mut fields = Fields::of(document, load)?;
+    let listen = fields.take::<Vec<ListenSettings>>("listen", None);
+    let admin = fields.take::<Option<AdminSettings>>("admin", None).flatten();
+    let threads = fields
+        .take::<Option<std::num::NonZeroUsize>>("threads", None)
+        .flatten()
+        .map(Into::into);
+    let trusted_proxies = fields.take::<Option<TrustedProxies>>("trusted_proxies", None).flatten();
+    let upstreams = fields
+        .take::<Named<UpstreamSettings>>("upstreams", None)
+        .unwrap_or_default();
+    let broken_upstreams = names_of(document, "upstreams");
+    let authenticators = fields
+        .take::<Named<AuthenticatorSettings>>("authenticators", None)
+        .unwrap_or_default();
+    let clients = fields.take::<Named<Node>>("clients", None).unwrap_or_default();
+    let calendars = fields.take::<Named<Node>>("calendars", None).unwrap_or_default();
+    let policies = fields.take::<Named<Node>>("policies", None).unwrap_or_default();
+    let limits = fields.take::<Named<Node>>("limits", None).unwrap_or_default();
+    let shapes = fields.take::<Named<ShapeSettings>>("shapes", None).unwrap_or_default();
+    let defaults = fields.node("defaults");
+    let routes = fields
+        .take::<Named<Node>>("routes", Some(Named::default))
+        .unwrap_or_default();
+    let audit = fields.take::<Option<AuditSettings>>("audit", None).flatten();
+    let anomalies = fields.take::<Anomalies>("anomalies", None).unwrap_or_default();
+    fields.finish();
+
+    if listen.as_ref().is_some_and(Vec::is_empty) {
+        load.error(&document.place, "`listen` needs at least one address");
+    }
+    if routes.0.is_empty() {
+        load.warn(&document.place, "no routes: every request will be answered 404");
+    }
+    let upstreams = upstreams::compile(upstreams, load);
+    let clients = Clients::compile(&clients, load);
+    let calendars = Calendars::compile(&calendars, occasion.now, occasion.at_start, load);
+    let defined = Defined {
+        authenticators: Authenticators::compile(&authenticators, load),
+        policies: Policies::compile(&policies, &calendars, &clients, load),
+        limits: Limits::compile(&limits, load),
+        shapes: Shapes::compile(&shapes, load),
+        client_names: clients.names().cloned().collect(),
+        client_headers: clients.headers().to_vec(),
+    };
+    let upstream_names: Vec<Arc<str>> = upstreams.iter().map(|upstream| upstream.name.clone()).collect();
+    let compiler = routes::Compiler::new(load, &defined, &upstream_names, &broken_upstreams, defaults);
+    let unrouted = compiler.unrouted();
+    let compiled: Vec<_> = routes
+        .0
+        .iter()
+        .filter_map(|(name, node)| compiler.route(name, node))
+        .collect();
+    let router = Router::new(compiled, load);
+    let stripped = compiler.stripped(&routes);
+    let kept = kept(&router, &clients, &unrouted);
+    let unrouted_names = unrouted.iter().map(|rule| rule.name.clone()).collect();
+    let files = load.files();
+    Some(Snapshot {
+        id: hash(&files),
+        listen: listen?,
+        admin,
+        threads,
+        trusted_proxies,
+        upstreams,
+        calendars,
+        clients,
+        router,
+        unrouted,
+        unrouted_names,
+        stripped,
+        kept,
+        audit,
+        anomalies,
+        files: files.iter().map(|source| source.path.clone()).collect(),
+        defined,
+    })
+}
+
+/// The names that stand under a section, also of entries that cannot be read.
+fn names_of(document: &Node, section: &str) -> Vec<String> {
+    match document.get(section).map(|node| &node.value) {
+        Some(crate::conf::Value::Map(entries)) => entries.iter().map(|entry| entry.key.clone()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn kept(router: &Router<Arc<Route>>, clients: &Clients, unrouted: &[Rule]) -> Kept {
+    let mut headers = router.headers_read();
+    headers.extend_from_slice(clients.headers());
+    let (mut query, mut claims) = (Vec::new(), Vec::new());
+    for rule in router.iter().flat_map(|(_, route)| &route.rules).chain(unrouted) {
+        headers.extend(rule.policy.reads_headers());
+        query.extend(rule.policy.reads_query());
+        claims.extend(rule.policy.reads_claims());
+    }
+    headers.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    headers.dedup();
+    query.sort();
+    query.dedup();
+    claims.sort();
+    claims.dedup();
+    // What carries a credential is never kept, whoever asks.
+    headers.retain(|name| !["authorization", "cookie", "proxy-authorization"].contains(&name.as_str()));
+    Kept {
+        headers,
+        query,
+        claims: claims.into(),
+    }
+}
+
+/// Over every file's name and content, each framed by its length.
+fn hash(files: &[Arc<crate::conf::Source>]) -> Arc<str> {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    for source in files {
+        let name = source.path.file_name().unwrap_or_default().as_encoded_bytes();
+        for part in [name, source.text.as_bytes()] {
+            context.update(&(part.len() as u64).to_le_bytes());
+            context.update(part);
+        }
+    }
+    let digest = context.finish();
+    Arc::from(
+        digest
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>(),
+    )
+}
+
+impl Snapshot {
+    /// The route of that name.
+    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
+        self.router
+            .iter()
+            .map(|(_, route)| route)
+            .find(|route| &*route.name == name)
+    }
+
+    /// Every kind of policy a route may use, by its YAML key.
+    pub fn kinds() -> impl Iterator<Item = &'static str> {
+        KINDS.iter().map(|kind| kind.name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,360 @@
+//! Compiling routes: `defaults` and a route's own keys come together, each key by its kind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+
+use crate::conf::{Entry, Load, Named, Node, Read, Spanned, Value, nearest};
+use crate::engine::{Rule, Stage};
+use crate::policies::{Defined, Draft, Inherit, KINDS, Kind, Scope, forward};
+use crate::routing::Match;
+use crate::targets::aggregate::{Aggregate, AggregateScope};
+use crate::targets::{Target, UpstreamIndex, fixed};
+
+use super::Route;
+
+/// The keys of a route besides those of [`KINDS`].
+const KEYS: [&str; 7] = [
+    "match",
+    "upstream",
+    "aggregate",
+    "reply",
+    "redirect",
+    "deadline",
+    "without",
+];
+/// The keys that say who answers.
+const TARGETS: [&str; 4] = ["upstream", "aggregate", "reply", "redirect"];
+/// An aggregate that names no deadline has this one.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Compiles the routes of one document.
+pub(super) struct Compiler<'a> {
+    load: &'a Load,
+    defined: &'a Defined,
+    upstreams: &'a [Arc<str>],
+    /// Every name under `upstreams:`, also of those that could not be read: a route that names one is not to blame.
+    written_upstreams: &'a [String],
+    defaults: &'a [Entry],
+}
+
+impl<'a> Compiler<'a> {
+    pub fn new(
+        load: &'a Load,
+        defined: &'a Defined,
+        upstreams: &'a [Arc<str>],
+        written_upstreams: &'a [String],
+        defaults: Option<&'a Node>,
+    ) -> Self {
+        let defaults = defaults.and_then(|node| node.entries(load)).unwrap_or_default();
+        let known = KINDS
+            .iter()
+            .filter(|kind| kind.inherit != Inherit::Never)
+            .map(|kind| kind.name);
+        for entry in defaults {
+            if !known.clone().any(|known| known == entry.key) {
+                load.error(&entry.key_place, unknown_key(&entry.key, known.clone()));
+            }
+        }
+        Self {
+            load,
+            defined,
+            upstreams,
+            written_upstreams,
+            defaults,
+        }
+    }
+
+    /// The rules of a request that no route matches: what `defaults` says of every request.
+    pub fn unrouted(&self) -> Vec<Rule> {
+        let scope = self.scope(&Arc::from(""), false);
+        // Findings of `defaults` are reported by the routes that inherit them, or here where there is none.
+        let drafts = KINDS.iter().flat_map(|kind| {
+            let node = self.default(kind.name).filter(|_| kind.inherit != Inherit::Never);
+            let drafts = node.map_or_else(Vec::new, |node| (kind.compile)(node, &scope));
+            drafts.into_iter().map(|draft| rule(kind, draft))
+        });
+        let mut rules: Vec<Rule> = drafts
+            .filter(|rule| matches!(rule.stage, Stage::Annotate | Stage::Screen | Stage::Preflight))
+            .collect();
+        rules.sort_by_key(|rule| rule.stage);
+        rules
+    }
+
+    pub fn route(&self, name: &Spanned<String>, node: &Node) -> Option<(Match, Arc<Route>)> {
+        let entries = node.entries(self.load)?;
+        let known = || KEYS.into_iter().chain(KINDS.iter().map(|kind| kind.name));
+        for entry in entries {
+            if !known().any(|known| known == entry.key) {
+                self.load.error(&entry.key_place, unknown_key(&entry.key, known()));
+            }
+        }
+        let matches = match node.get("match") {
+            Some(node) => Match::read(node, self.load),
+            None => {
+                self.load
+                    .error(&name.place, format!("route `{}` has no `match`", name.value));
+                None
+            }
+        };
+        let Some(auth) = node.get("auth") else {
+            self.load.error(
+                &name.place,
+                format!(
+                    "route `{}` does not say who may call: write `auth:`, or `auth: none` for everybody",
+                    name.value
+                ),
+            );
+            return None;
+        };
+        let has_auth = !matches!(&auth.value, Value::Scalar { text, .. } if text == "none");
+        let route_name: Arc<str> = Arc::from(name.value.as_str());
+        let scope = self.scope(&route_name, has_auth);
+        let mut rules = self.rules(node, &scope);
+        rules.sort_by_key(|rule| rule.stage);
+        let matches = matches?;
+        let (target, deadline) = self.target(name, node, &matches, has_auth)?;
+        self.check_sharing(node);
+        let route = Route {
+            name: route_name,
+            template: matches.path.text().clone(),
+            place: name.place.clone(),
+            rule_names: rules.iter().map(|rule| rule.name.clone()).collect(),
+            rules,
+            target,
+            keeps_authorization: has_auth,
+            deadline,
+        };
+        Some((matches, Arc::new(route)))
+    }
+
+    /// The headers that some `forward:` writes.
+    pub fn stripped(&self, routes: &Named<Node>) -> Vec<HeaderName> {
+        let nodes = routes
+            .0
+            .iter()
+            .filter_map(|(_, node)| node.get("forward"))
+            .chain(self.default("forward"));
+        let mut names: Vec<HeaderName> = nodes.flat_map(forward::names).collect();
+        names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        names.dedup();
+        names
+    }
+
+    fn scope(&self, route: &Arc<str>, has_auth: bool) -> Scope<'a> {
+        Scope {
+            load: self.load,
+            route: route.clone(),
+            has_auth,
+            defined: self.defined,
+        }
+    }
+
+    fn default(&self, key: &str) -> Option<&'a Node> {
+        self.defaults
+            .iter()
+            .find(|entry| entry.key == key)
+            .map(|entry| &entry.value)
+    }
+
+    fn rules(&self, node: &Node, scope: &Scope<'_>) -> Vec<Rule> {
+        let without = self.without(node);
+        let mut rules = Vec::new();
+        for kind in KINDS {
+            let own = node.get(kind.name);
+            let inherited = self.default(kind.name);
+            let merged = match kind.inherit {
+                Inherit::Never => own.cloned(),
+                Inherit::Single => own.or(inherited).cloned(),
+                Inherit::List => self.merge(inherited, own, &without),
+            };
+            if let Some(merged) = merged {
+                rules.extend(
+                    (kind.compile)(&merged, scope)
+                        .into_iter()
+                        .map(|draft| rule(kind, draft)),
+                );
+            }
+        }
+        rules
+    }
+
+    /// The defaults' names first, without those taken out and those the route names itself.
+    fn merge(&self, inherited: Option<&Node>, own: Option<&Node>, without: &[Spanned<String>]) -> Option<Node> {
+        let items = |node: Option<&Node>| match node.map(|node| &node.value) {
+            Some(Value::List(items)) => items.clone(),
+            _ => Vec::new(),
+        };
+        let text = |node: &Node| match &node.value {
+            Value::Scalar { text, .. } => text.clone(),
+            _ => String::new(),
+        };
+        if let Some(odd) = [inherited, own]
+            .into_iter()
+            .flatten()
+            .find(|node| !matches!(node.value, Value::List(_)))
+        {
+            return Some(odd.clone());
+        }
+        let place = own.or(inherited)?.place.clone();
+        let own = items(own);
+        let mut merged = items(inherited);
+        merged.retain(|item| {
+            let name = text(item);
+            !without.iter().any(|out| out.value == name) && !own.iter().any(|item| text(item) == name)
+        });
+        merged.extend(own);
+        (!merged.is_empty()).then_some(Node {
+            place,
+            value: Value::List(merged),
+        })
+    }
+
+    /// The names that the route takes out of the defaults.
+    fn without(&self, node: &Node) -> Vec<Spanned<String>> {
+        let Some(node) = node.get("without") else {
+            return Vec::new();
+        };
+        let names = Vec::<Spanned<String>>::read(node, self.load).unwrap_or_default();
+        let lists = KINDS
+            .iter()
+            .filter(|kind| kind.inherit == Inherit::List)
+            .filter_map(|kind| self.default(kind.name));
+        let inherited: Vec<String> = lists
+            .flat_map(|node| Vec::<String>::read(node, &Load::new()).unwrap_or_default())
+            .collect();
+        for name in &names {
+            if !inherited.contains(&name.value) {
+                let message = match nearest(&name.value, inherited.iter().map(String::as_str)) {
+                    Some(near) => format!("`{}` is not among the defaults, did you mean `{near}`?", name.value),
+                    None => format!("`{}` is not among the defaults", name.value),
+                };
+                self.load.error(&name.place, message);
+            }
+        }
+        names
+    }
+
+    fn target(
+        &self,
+        name: &Spanned<String>,
+        node: &Node,
+        matches: &Match,
+        has_auth: bool,
+    ) -> Option<(Target, Duration)> {
+        let written: Vec<&str> = TARGETS.into_iter().filter(|key| node.get(key).is_some()).collect();
+        if let [_, second, ..] = *written {
+            let place = node.get(second).map_or(&name.place, |node| &node.place);
+            self.load.error(
+                place,
+                format!(
+                    "route `{}` has more than one target: {}",
+                    name.value,
+                    written.join(", ")
+                ),
+            );
+            return None;
+        }
+        let deadline = node
+            .get("deadline")
+            .map(|node| Spanned::<Duration>::read(node, self.load));
+        if let Some(Some(deadline)) = &deadline {
+            if node.get("aggregate").is_none() {
+                self.load.error(
+                    &deadline.place,
+                    "`deadline` stands with `aggregate`; an upstream has `timeout`",
+                );
+            } else if deadline.value.is_zero() {
+                self.load.error(&deadline.place, "a deadline above 0 is needed");
+            }
+        }
+        let deadline = deadline.flatten().map_or(DEADLINE, |deadline| deadline.value);
+        let target = if let Some(node) = node.get("upstream") {
+            Target::Upstream(self.upstream(node)?)
+        } else if let Some(node) = node.get("aggregate") {
+            let params = matches.path.names();
+            let scope = AggregateScope {
+                load: self.load,
+                upstreams: self.upstreams,
+                params,
+                has_auth,
+            };
+            Target::Aggregate(Aggregate::compile(node, &scope)?)
+        } else if let Some(node) = node.get("reply") {
+            Target::Fixed(fixed::reply(node, self.load)?)
+        } else if let Some(node) = node.get("redirect") {
+            Target::Fixed(fixed::redirect(node, self.load)?)
+        } else {
+            // A misspelt target was reported as an unknown key.
+            let misspelt = node
+                .entries(self.load)?
+                .iter()
+                .any(|entry| !KEYS.contains(&entry.key.as_str()) && nearest(&entry.key, TARGETS.into_iter()).is_some());
+            if !misspelt {
+                let message = format!(
+                    "route `{}` has no target: write one of {}",
+                    name.value,
+                    TARGETS.join(", ")
+                );
+                self.load.error(&name.place, message);
+            }
+            return None;
+        };
+        Some((target, deadline))
+    }
+
+    fn upstream(&self, node: &Node) -> Option<UpstreamIndex> {
+        let name = node.text("the name of an upstream", self.load)?;
+        if let Some(at) = self.upstreams.iter().position(|known| &**known == name) {
+            return u16::try_from(at).ok().map(UpstreamIndex);
+        }
+        if !self.written_upstreams.iter().any(|written| written == name) {
+            let message = match nearest(name, self.upstreams.iter().map(|known| &**known)) {
+                Some(near) => format!("unknown upstream `{name}`, did you mean `{near}`?"),
+                None => format!("unknown upstream `{name}`"),
+            };
+            self.load.error(&node.place, message);
+        }
+        None
+    }
+
+    /// A publicly shared answer must not depend on who asked first.
+    fn check_sharing(&self, node: &Node) {
+        let share = node.get("cache").and_then(|cache| cache.get("share"));
+        let is_public = matches!(share.map(|share| &share.value), Some(Value::Scalar { text, .. }) if text == "public");
+        let told = node
+            .get("forward")
+            .or(self.default("forward"))
+            .filter(|node| forward::tells(node));
+        if let (true, Some(share), Some(told)) = (is_public, share, told) {
+            self.load.error_with(
+                &share.place,
+                "an answer shared with everybody cannot depend on the caller",
+                &told.place,
+                "the caller's facts are forwarded here",
+            );
+        }
+    }
+}
+
+fn rule(kind: &Kind, draft: Draft) -> Rule {
+    Rule {
+        name: draft.name,
+        kind: kind.name,
+        stage: draft.stage,
+        shadow: draft.shadow,
+        origin: Arc::from(draft.place.to_string()),
+        policy: draft.policy,
+    }
+}
+
+fn unknown_key<'k>(key: &str, known: impl Iterator<Item = &'k str> + Clone) -> String {
+    match nearest(key, known.clone()) {
+        Some(near) => format!("unknown key `{key}`, did you mean `{near}`?"),
+        None => {
+            let known: Vec<String> = known.map(|known| format!("`{known}`")).collect();
+            format!("unknown key `{key}`, expected one of {}", known.join(", "))
+        }
+    }
+}

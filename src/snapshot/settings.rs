@@ -1,0 +1,128 @@
+//! The settings of the gateway itself.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::HeaderName;
+use ipnet::IpNet;
+
+use crate::conf::{Load, Node, Read};
+
+crate::settings! {
+    /// An address that requests are accepted on.
+    #[derive(PartialEq, Eq)]
+    pub struct ListenSettings {
+        /// The address; port 0 lets the system choose.
+        pub address: SocketAddr,
+    }
+}
+
+/// The admin listener: metrics and health.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// Its address: loopback, as nothing on it asks for a credential.
+    pub address: SocketAddr,
+}
+
+crate::settings! {
+    struct AdminAsWritten {
+        address: SocketAddr,
+    }
+}
+
+impl Read for AdminSettings {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let AdminAsWritten { address } = AdminAsWritten::read(node, load)?;
+        if !address.ip().is_loopback() {
+            load.error(
+                &node.place,
+                format!("the admin address `{address}` is not a loopback address"),
+            );
+            return None;
+        }
+        Some(Self { address })
+    }
+}
+
+/// Whose word on the caller's address is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedProxies {
+    from: Vec<IpNet>,
+    header: HeaderName,
+}
+
+crate::settings! {
+    struct TrustedAsWritten {
+        from: Vec<IpNet>,
+        header: HeaderName,
+    }
+}
+
+impl Read for TrustedProxies {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let TrustedAsWritten { from, header } = TrustedAsWritten::read(node, load)?;
+        if from.iter().any(|network| network.prefix_len() == 0) {
+            load.error(&node.place, "trusting every address lets every caller choose its own");
+            return None;
+        }
+        Some(Self { from, header })
+    }
+}
+
+impl TrustedProxies {
+    /// The header that is read.
+    pub fn header(&self) -> &HeaderName {
+        &self.header
+    }
+
+    /// Whether this address belongs to a trusted proxy.
+    pub fn trusts(&self, address: &IpAddr) -> bool {
+        self.from.iter().any(|network| network.contains(address))
+    }
+
+    /// The caller's address: of the listed ones the right-most that is not a trusted proxy's. `values` are the header's
+    /// lines in order. `None` where the list has none, or an entry before it is not an address.
+    pub fn caller<'v>(&self, values: impl DoubleEndedIterator<Item = &'v [u8]>) -> Option<IpAddr> {
+        for value in values.rev() {
+            let text = std::str::from_utf8(value).ok()?;
+            for entry in text.rsplit(',') {
+                let address = parse_address(entry.trim())?;
+                if !self.trusts(&address) {
+                    return Some(address);
+                }
+            }
+        }
+        None
+    }
+}
+
+/// An address, with or without a port.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let bare = text
+        .parse::<IpAddr>()
+        .or_else(|_| text.trim_matches(['[', ']']).parse());
+    let address = bare
+        .ok()
+        .or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))?;
+    Some(address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn believes_the_rightmost_address_that_no_trusted_proxy_has() {
+        let load = Load::new();
+        let node = load
+            .text("t.yaml", "{ from: [10.0.0.0/8], header: x-forwarded-for }")
+            .unwrap();
+        let trusted = TrustedProxies::read(&node, &load).unwrap();
+        let caller = |values: &[&str]| trusted.caller(values.iter().map(|value| value.as_bytes()));
+        let ip = |text: &str| text.parse::<IpAddr>().ok();
+        assert_eq!(caller(&["6.6.6.6, 192.0.2.1, 10.0.0.2"]), ip("192.0.2.1"));
+        assert_eq!(caller(&["6.6.6.6", "192.0.2.7:4711"]), ip("192.0.2.7"));
+        assert_eq!(caller(&["[2001:db8::1]:443,10.1.1.1"]), ip("2001:db8::1"));
+        assert_eq!(caller(&["192.0.2.1, unknown"]), None);
+        assert_eq!(caller(&["10.0.0.1"]), None);
+    }
+}
