@@ -9,6 +9,7 @@
 //!                      Lookup: counts, tokens, sessions, scores             Live │ Assumed │ Recorded
 //! ```
 
+pub mod cli;
 pub mod conf;
 pub mod demo;
 pub mod engine;

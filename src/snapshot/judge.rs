@@ -13,8 +13,8 @@ use jiff::Timestamp;
 
 use super::{Route, Snapshot};
 use crate::engine::{
-    Act, Client, Decision, Denial, DenialKind, Effect, Facts, HeaderEdits, Lookup, Params, Reply, RequestView, Rule,
-    Stage, Trail, decide, reopens_at,
+    Act, Client, Decision, Denial, DenialKind, Effect, Effected, Facts, HeaderEdits, Lookup, Params, Reply,
+    RequestView, Rule, Stage, Trail, decide, reopens_at,
 };
 use crate::routing::{Allow, Found};
 
@@ -53,10 +53,7 @@ pub async fn judge<'a>(
         Found::MethodNotAllowed(allow) => (None, Params::default(), Some(allow)),
         Found::NotFound => (None, Params::default(), None),
     };
-    let (rules, rule_names) = match route {
-        Some(route) => (route.rules.as_slice(), &route.rule_names),
-        None => (snapshot.unrouted.as_slice(), &snapshot.unrouted_names),
-    };
+    let (rules, rule_names) = standing(snapshot, route);
     let client = snapshot.clients.of(&request);
     let mut facts = Facts {
         now,
@@ -83,6 +80,52 @@ pub async fn judge<'a>(
         decision,
         trail,
         allow,
+    }
+}
+
+impl Snapshot {
+    /// The rules that [`judge`] would judge of `request`, in order.
+    pub fn rules_for<'a>(&'a self, request: &RequestView<'a>) -> &'a [Rule] {
+        match find(self, request).0 {
+            Found::Route(route, _) => standing(self, Some(route)).0,
+            Found::MethodNotAllowed(_) | Found::NotFound => standing(self, None).0,
+        }
+    }
+}
+
+impl Judged<'_> {
+    /// The decision in short, as records keep it.
+    pub fn effected(&self) -> Effected {
+        match &self.decision.effect {
+            Effect::Forward => Effected {
+                effect: "allow",
+                status: None,
+                code: None,
+                rule: None,
+                reopens_at: None,
+            },
+            Effect::Reply(reply) => Effected {
+                effect: "reply",
+                status: Some(reply.status.as_u16()),
+                code: None,
+                rule: None,
+                reopens_at: None,
+            },
+            Effect::Deny(denial) => Effected {
+                effect: denial.kind.word(),
+                status: Some(denial.status.as_u16()),
+                code: Some(denial.code.clone()),
+                rule: denial.rule.and_then(|at| self.rule_names.get(usize::from(at))).cloned(),
+                reopens_at: denial.reopens_at.as_ref().map(|(at, _)| *at),
+            },
+        }
+    }
+}
+
+fn standing<'a>(snapshot: &'a Snapshot, route: Option<&'a Arc<Route>>) -> (&'a [Rule], &'a Arc<[Arc<str>]>) {
+    match route {
+        Some(route) => (&route.rules, &route.rule_names),
+        None => (&snapshot.unrouted, &snapshot.unrouted_names),
     }
 }
 
