@@ -21,7 +21,7 @@ use serde_json::Map;
 use self::assumed::Assumed;
 use super::paint::Paint;
 use super::{NO, complain, tell};
-use crate::engine::{Effect, Facts, Mark, Params, rfc3339};
+use crate::engine::{Answer, Effect, Facts, Mark, Params, rfc3339};
 use crate::snapshot::{self, Judged, Occasion, Snapshot, judge};
 use crate::targets::Target;
 
@@ -190,9 +190,15 @@ fn rules(judged: &Judged<'_>, asked: &Asked) -> Vec<ToldRule> {
                 place: rule.origin.to_string(),
                 verdict: mark.map_or("not reached", verdict),
                 why: mark.map(Mark::words),
-                because: match mark {
-                    Some(_) => rule.policy.describe(&facts, answer.map(|(_, answer)| answer)),
-                    None => Vec::new(),
+                because: match (mark, answer) {
+                    (None, _) => Vec::new(),
+                    // The figures of an assumed answer would only mislead.
+                    (Some(_), Some((_, Answer::Limit(_)))) => {
+                        let mut lines = rule.policy.describe(&facts, None);
+                        lines.push("assumed to have room".to_owned());
+                        lines
+                    }
+                    (Some(_), answer) => rule.policy.describe(&facts, answer.map(|(_, answer)| answer)),
                 },
             }
         })
