@@ -6,7 +6,7 @@ use futures::FutureExt;
 use jiff::Timestamp;
 
 use crate::engine::Effected;
-use crate::observe::audit::reader::{Line, Recorded, read_line};
+use crate::observe::audit::reader::{Line, Recorded, RecordedDecision, read_line};
 use crate::snapshot::{self, Judged, Occasion, Snapshot, judge};
 
 /// Refusals of requests that could not be read: nothing was decided about them.
@@ -62,14 +62,26 @@ impl Replayer {
 }
 
 fn decided(record_line: &str) -> Result<Option<Box<Recorded>>, String> {
+    // Such a record may have no path that could be read back.
+    if serde_json::from_str(record_line).is_ok_and(|glance: Glance| glance.is_undecided()) {
+        return Ok(None);
+    }
     match read_line(record_line.as_bytes()).map_err(|error| error.to_string())? {
-        Line::Request(recorded) => {
-            let decision = &recorded.decision;
-            let code = decision.code.as_deref();
-            let is_undecided = decision.rule.is_none() && code.is_some_and(|code| UNDECIDED.contains(&code));
-            Ok(Some(recorded).filter(|_| !is_undecided))
-        }
+        Line::Request(recorded) => Ok(Some(recorded)),
         Line::Dropped { .. } | Line::Torn { .. } | Line::Alert { .. } => Ok(None),
+    }
+}
+
+/// As much of a record as tells whether anything was decided.
+#[derive(serde::Deserialize)]
+struct Glance {
+    decision: RecordedDecision,
+}
+
+impl Glance {
+    fn is_undecided(&self) -> bool {
+        let code = self.decision.code.as_deref();
+        self.decision.rule.is_none() && code.is_some_and(|code| UNDECIDED.contains(&code))
     }
 }
 
@@ -103,4 +115,67 @@ fn difference(recorded: &Recorded, judged: &Judged<'_>) -> Option<String> {
 
 fn text(value: &Option<impl ToString>) -> Option<String> {
     value.as_ref().map(ToString::to_string)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn bank() -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/bank.yaml")
+    }
+
+    /// A transfer at night, refused by `decision`, a member without its braces.
+    fn line(decision: &str) -> String {
+        let limit = r#"{"admitted":true,"remaining":9,"reset_ns":0,"retry_after_ns":0}"#;
+        format!(
+            r#"{{"v":1,"n":7,"id":"a","at":"2026-11-24T14:45:00Z","config":"c","route":"transfer","method":"POST",
+            "host":"bank.example","template":"/transfers","credential":"bearer","address":"192.0.2.7","client":"web",
+            "principal":{{"authenticator":"customer","issuer":"http://127.0.0.1:9800","sub":"t2001",
+            "scopes":["transfer:write"],"roles":["teller"],"claims":{{}}}},
+            "decision":{{{decision}}},"answers":[{{"rule":"flood","limit":{limit}}},{{"rule":"auth","principal":true}}],
+            "status":403,"duration_ms":1.5,"request_bytes":0,"response_bytes":0}}"#
+        )
+        .replace('\n', "")
+    }
+
+    const REFUSED: &str = r#""effect":"deny","status":403,"code":"TRANSFER_CLOSED","rule":"no-night-transfer","reopens_at":"2026-11-24T20:00:00Z""#;
+
+    #[test]
+    fn decides_as_it_was_decided() {
+        assert_eq!(decide_again(&bank(), &line(REFUSED)), Ok(None));
+    }
+
+    #[test]
+    fn says_what_differs() {
+        let replayer = Replayer::load(&bank(), Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(replayer.config().len(), 64);
+        let found = replayer.decide_again(&line(r#""effect":"allow""#)).unwrap().unwrap();
+        assert_eq!(
+            found,
+            "record 7: effect: allow then, deny now; status: none then, 403 now; code: none then, TRANSFER_CLOSED now; \
+             rule: none then, no-night-transfer now; reopens_at: none then, 2026-11-24T20:00:00Z now"
+        );
+        // Without the recorded answer nobody can say who called.
+        let silent = line(REFUSED).replace(
+            r#"{"rule":"auth","principal":true}"#,
+            r#"{"rule":"x","principal":true}"#,
+        );
+        let found = replayer.decide_again(&silent).unwrap().unwrap();
+        assert!(found.contains("not-recorded"), "{found}");
+    }
+
+    #[test]
+    fn leaves_alone_what_was_not_decided() {
+        let unread = line(r#""effect":"deny","status":400,"code":"path-invalid""#);
+        assert_eq!(decide_again(&bank(), &unread), Ok(None));
+        let nowhere = unread.replace(r#""template":"/transfers","#, "");
+        assert_eq!(decide_again(&bank(), &nowhere), Ok(None));
+        let dropped =
+            r#"{"v":1,"n":1,"kind":"dropped","count":2,"from":"2026-11-24T14:45:00Z","to":"2026-11-24T14:45:01Z"}"#;
+        assert_eq!(decide_again(&bank(), dropped), Ok(None));
+        assert!(decide_again(&bank(), "{}").is_err());
+        assert!(decide_again(Path::new("no such file"), &line(REFUSED)).is_err());
+    }
 }
