@@ -12,7 +12,9 @@
 pub mod conf;
 pub mod demo;
 pub mod engine;
+pub mod front;
 pub mod io;
+pub mod live;
 pub mod observe;
 pub mod policies;
 pub mod routing;
