@@ -17,6 +17,7 @@ pub mod io;
 pub mod live;
 pub mod observe;
 pub mod policies;
+pub mod proxy;
 pub mod routing;
 pub mod snapshot;
 pub mod targets;

@@ -2,6 +2,7 @@
 //!
 //! [`compile`] reports every finding, not the first; a snapshot exists only where there is no error.
 
+mod judge;
 mod routes;
 mod settings;
 
@@ -25,6 +26,7 @@ use crate::routing::Router;
 use crate::targets::Target;
 use crate::upstreams::{self, Upstream, UpstreamSettings};
 
+pub use judge::{Judged, judge};
 pub use settings::{AdminSettings, ListenSettings, TrustedProxies};
 
 /// A compiled configuration.

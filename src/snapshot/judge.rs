@@ -1,0 +1,316 @@
+//! From the facts of a request to its decision: client, route, rules. Live traffic, `explain` and replay come through here.
+//!
+//! A CORS preflight is routed by the method it asks about, and answered by that route's `cors`. Without one, it is an
+//! ordinary OPTIONS request if a route matches that, else a 204 that allows nothing: it is never told 404 or 405.
+//! Where no route matches, the rules of every request are judged before 404 `route-not-found` or 405 `method-not-allowed`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use jiff::Timestamp;
+
+use super::{Route, Snapshot};
+use crate::engine::{
+    Act, Client, Decision, Denial, DenialKind, Effect, Effected, Facts, HeaderEdits, Lookup, Params, Reply,
+    RequestView, Rule, Stage, Trail, decide, reopens_at,
+};
+use crate::routing::{Allow, Found};
+
+/// A request that was decided.
+#[derive(Debug)]
+pub struct Judged<'a> {
+    /// Its route.
+    pub route: Option<&'a Arc<Route>>,
+    /// The rules that stood on the way, in order; the trail names them by index.
+    pub rules: &'a [Rule],
+    /// The names of those rules.
+    pub rule_names: &'a Arc<[Arc<str>]>,
+    /// The parameters of the route's path.
+    pub params: Params<'a>,
+    /// The kind of application that calls.
+    pub client: &'a Client,
+    /// What happens.
+    pub decision: Decision,
+    /// Why.
+    pub trail: Trail,
+    /// The methods that would do, on 405; they stand in the decision as `Allow`, too.
+    pub allow: Option<Allow>,
+}
+
+/// Decides `request`, whose host and path are normalised, from `address` at `now`.
+pub async fn judge<'a>(
+    snapshot: &'a Snapshot,
+    request: RequestView<'a>,
+    address: IpAddr,
+    now: Timestamp,
+    lookup: &impl Lookup,
+) -> Judged<'a> {
+    let (found, is_preflight) = find(snapshot, &request);
+    let (route, params, allow) = match found {
+        Found::Route(route, params) => (Some(route), params, None),
+        Found::MethodNotAllowed(allow) => (None, Params::default(), Some(allow)),
+        Found::NotFound => (None, Params::default(), None),
+    };
+    let (rules, rule_names) = standing(snapshot, route);
+    let client = snapshot.clients.of(&request);
+    let mut facts = Facts {
+        now,
+        window_at: now,
+        address,
+        client,
+        request,
+        params,
+        principal: None,
+    };
+    let (mut decision, trail) = decide(rules, &mut facts, lookup).await;
+    match (route, is_preflight) {
+        (None, true) => allow_nothing(&mut decision),
+        (None, false) if decision.is_forwarded() => unrouted(&mut decision, allow.as_ref()),
+        _ => {}
+    }
+    fill_in_reopening(rules, &mut facts, &mut decision);
+    Judged {
+        route,
+        rules,
+        rule_names,
+        params: facts.params,
+        client,
+        decision,
+        trail,
+        allow,
+    }
+}
+
+impl Snapshot {
+    /// The rules that [`judge`] would judge of `request`, in order.
+    pub fn rules_for<'a>(&'a self, request: &RequestView<'a>) -> &'a [Rule] {
+        match find(self, request).0 {
+            Found::Route(route, _) => standing(self, Some(route)).0,
+            Found::MethodNotAllowed(_) | Found::NotFound => standing(self, None).0,
+        }
+    }
+}
+
+impl Judged<'_> {
+    /// The decision in short, as records keep it.
+    pub fn effected(&self) -> Effected {
+        match &self.decision.effect {
+            Effect::Forward => Effected {
+                effect: "allow",
+                status: None,
+                code: None,
+                rule: None,
+                reopens_at: None,
+            },
+            Effect::Reply(reply) => Effected {
+                effect: "reply",
+                status: Some(reply.status.as_u16()),
+                code: None,
+                rule: None,
+                reopens_at: None,
+            },
+            Effect::Deny(denial) => Effected {
+                effect: denial.kind.word(),
+                status: Some(denial.status.as_u16()),
+                code: Some(denial.code.clone()),
+                rule: denial.rule.and_then(|at| self.rule_names.get(usize::from(at))).cloned(),
+                reopens_at: denial.reopens_at.as_ref().map(|(at, _)| *at),
+            },
+        }
+    }
+}
+
+fn standing<'a>(snapshot: &'a Snapshot, route: Option<&'a Arc<Route>>) -> (&'a [Rule], &'a Arc<[Arc<str>]>) {
+    match route {
+        Some(route) => (&route.rules, &route.rule_names),
+        None => (&snapshot.unrouted, &snapshot.unrouted_names),
+    }
+}
+
+/// The route, and whether the request is a preflight that no route answers.
+fn find<'a>(snapshot: &'a Snapshot, request: &RequestView<'a>) -> (Found<'a, Arc<Route>>, bool) {
+    let by = |method: &Method| {
+        snapshot
+            .router
+            .find(method, request.host, request.path, request.headers)
+    };
+    let asked = request.header(&header::ACCESS_CONTROL_REQUEST_METHOD);
+    let is_preflight = request.method == Method::OPTIONS && request.header(&header::ORIGIN).is_some();
+    let Some(asked) = asked.filter(|_| is_preflight) else {
+        return (by(request.method), false);
+    };
+    if let Ok(method) = Method::from_bytes(asked.as_bytes())
+        && let Found::Route(route, params) = by(&method)
+        && route.rules.iter().any(|rule| rule.stage == Stage::Preflight)
+    {
+        return (Found::Route(route, params), false);
+    }
+    match by(&Method::OPTIONS) {
+        Found::Route(route, params) => (Found::Route(route, params), false),
+        Found::MethodNotAllowed(_) | Found::NotFound => (Found::NotFound, true),
+    }
+}
+
+/// Answers a preflight so that the browser goes no further and learns nothing of what is there.
+fn allow_nothing(decision: &mut Decision) {
+    let allows = [
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        header::ACCESS_CONTROL_MAX_AGE,
+    ];
+    match &mut decision.effect {
+        Effect::Deny(_) => return,
+        Effect::Reply(reply) => reply.headers.retain(|(name, _)| !allows.contains(name)),
+        Effect::Forward => {
+            decision.effect = Effect::Reply(Reply {
+                status: StatusCode::NO_CONTENT,
+                headers: Vec::new(),
+                body: Bytes::new(),
+            });
+        }
+    }
+    let edits = HeaderEdits {
+        remove: allows.into(),
+        ..HeaderEdits::default()
+    };
+    decision.acts.push(Act::ResponseHeaders(Arc::new(edits)));
+}
+
+fn unrouted(decision: &mut Decision, allow: Option<&Allow>) {
+    let denial = |status, code, detail| Denial::new(DenialKind::Refuse, status, code, detail);
+    let Some(allow) = allow else {
+        let detail = "There is nothing at this address.";
+        return decision.refuse(denial(StatusCode::NOT_FOUND, "route-not-found", detail));
+    };
+    decision.refuse(denial(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        "This method is not allowed here.",
+    ));
+    if let Ok(value) = HeaderValue::from_str(&allow.to_string()) {
+        let edits = HeaderEdits {
+            set: vec![(header::ALLOW, value)],
+            ..HeaderEdits::default()
+        };
+        decision.acts.push(Act::ResponseHeaders(Arc::new(edits)));
+    }
+}
+
+/// Windows are asked only where a rule refused that may follow them: a missing credential does not come with the morning.
+fn fill_in_reopening(rules: &[Rule], facts: &mut Facts<'_>, decision: &mut Decision) {
+    let Effect::Deny(denial) = &decision.effect else {
+        return;
+    };
+    let refused_by = denial.rule.and_then(|rule| rules.get(usize::from(rule)));
+    if refused_by.is_none_or(|rule| rule.stage != Stage::Authorize) {
+        return;
+    }
+    let reopens = reopens_at(rules, facts, decision);
+    if let Effect::Deny(denial) = &mut decision.effect {
+        denial.reopens_at = reopens;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::conf::Load;
+    use crate::engine::{Answers, Headers, Question};
+    use crate::snapshot::{Occasion, compile};
+    use http::HeaderName;
+
+    struct Lines<'a>(&'a [(&'a str, &'a str)]);
+
+    impl Headers for Lines<'_> {
+        fn first(&self, name: &HeaderName) -> Option<&[u8]> {
+            let found = self.0.iter().find(|(known, _)| *known == name.as_str());
+            found.map(|(_, value)| value.as_bytes())
+        }
+
+        fn is_repeated(&self, _: &HeaderName) -> bool {
+            false
+        }
+    }
+
+    struct Silent;
+
+    impl Lookup for Silent {
+        async fn answer(&self, _: &[(u16, Question<'_>)]) -> Answers {
+            Answers::new()
+        }
+    }
+
+    fn answer(method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String, Vec<String>) {
+        let yaml = "\
+listen: [{ address: 127.0.0.1:0 }]
+defaults: { cors: { origins: [https://a.example] } }
+routes:
+  a: { match: POST /a, auth: none, reply: { status: 200, json: {} } }
+  b: { match: 'POST,OPTIONS /b', auth: none, cors: off, reply: { status: 200, json: {} } }
+  c: { match: POST /c, auth: none, cors: off, reply: { status: 200, json: {} } }
+";
+        let load = Load::new();
+        let document = load.text("t.yaml", yaml).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let snapshot = compile(&document, Occasion { now, at_start: false }, &load).unwrap();
+        assert!(!load.has_errors(), "{:?}", load.into_findings(Some(&document)));
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let request = RequestView {
+            method: &method,
+            host: "h",
+            path,
+            query: "",
+            headers: &Lines(headers),
+        };
+        let address = "192.0.2.1".parse().unwrap();
+        let judged = futures::executor::block_on(judge(&snapshot, request, address, now, &Silent));
+        let mut names: Vec<String> = Vec::new();
+        let (status, code) = match &judged.decision.effect {
+            Effect::Forward => (0, judged.route.unwrap().name.to_string()),
+            Effect::Deny(denial) => (denial.status.as_u16(), denial.code.to_string()),
+            Effect::Reply(reply) => {
+                names.extend(reply.headers.iter().map(|(name, _)| name.to_string()));
+                (reply.status.as_u16(), String::new())
+            }
+        };
+        for edits in judged.decision.response_edits() {
+            names.retain(|name| edits.remove.iter().all(|removed| removed != name.as_str()));
+            names.extend(edits.set.iter().map(|(name, _)| name.to_string()));
+        }
+        names.retain(|name| name.starts_with("access-control-allow") || name == "allow");
+        (status, code, names)
+    }
+
+    #[test]
+    fn tells_the_methods_that_would_do() {
+        assert_eq!(answer("POST", "/a", &[]).1, "a");
+        assert_eq!(answer("POST", "/x", &[]), (404, "route-not-found".into(), vec![]));
+        assert_eq!(
+            answer("GET", "/a", &[]),
+            (405, "method-not-allowed".into(), vec!["allow".into()])
+        );
+    }
+
+    #[test]
+    fn answers_preflights_by_the_method_they_ask_about() {
+        let asks = |method, path| {
+            let headers = [
+                ("origin", "https://a.example"),
+                ("access-control-request-method", method),
+            ];
+            let (status, code, names) = answer("OPTIONS", path, &headers);
+            (status, code, names.len())
+        };
+        assert_eq!(asks("POST", "/a"), (204, String::new(), 2));
+        for (method, path) in [("GET", "/a"), ("POST", "/x"), ("no method", "/a"), ("POST", "/c")] {
+            assert_eq!(asks(method, path), (204, String::new(), 0), "{method} {path}");
+        }
+        assert_eq!(asks("POST", "/b"), (0, "b".into(), 0));
+    }
+}
