@@ -9,6 +9,7 @@
 //!                      Lookup: counts, tokens, sessions, scores             Live │ Assumed │ Recorded
 //! ```
 
+pub mod admin;
 pub mod conf;
 pub mod demo;
 pub mod engine;
@@ -19,6 +20,7 @@ pub mod observe;
 pub mod policies;
 pub mod proxy;
 pub mod routing;
+pub mod server;
 pub mod snapshot;
 pub mod targets;
 pub mod upstreams;
