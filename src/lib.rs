@@ -10,6 +10,7 @@
 //! ```
 
 pub mod admin;
+pub mod cli;
 pub mod conf;
 pub mod demo;
 pub mod engine;

@@ -1,2 +1,6 @@
 //! The `gwanmun` command.
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gwanmun::cli::main()
+}

@@ -132,6 +132,13 @@ impl Clients {
         self.iter().map(|client| &client.name)
     }
 
+    /// Headers by which a request is taken for the client of that name, unless an earlier client matches too.
+    pub fn headers_of(&self, name: &str) -> impl Iterator<Item = (&HeaderName, &str)> {
+        let found = self.matched.iter().find(|matched| *matched.client.name == *name);
+        let headers = found.into_iter().flat_map(|matched| &matched.headers.0);
+        headers.filter_map(|(name, values)| Some((name, &**values.first()?)))
+    }
+
     /// The headers that tell clients apart.
     pub fn headers(&self) -> &[HeaderName] {
         &self.headers

@@ -106,8 +106,7 @@ impl<'a> Token<'a> {
         let algorithm = self.check_header(authenticator).map_err(refused)?;
         let key = self.find_key(algorithm, keys)?.id;
         self.check_claims(authenticator).map_err(refused)?;
-        let (Some(subject), Some(expires)) = (text(&self.claims, "sub"), instant(&self.claims, "exp", Round::Down))
-        else {
+        let Some(expires) = instant(&self.claims, "exp", Round::Down) else {
             return Err(refused("token-claims"));
         };
         let leeway = SignedDuration::try_from(authenticator.leeway).unwrap_or(SignedDuration::ZERO);
@@ -128,23 +127,13 @@ impl<'a> Token<'a> {
                 newer_keys_may_help: false,
             }));
         }
-        let identity = Principal::frame(&authenticator.name, &authenticator.issuer, subject);
-        let mut principal = Principal {
-            authenticator: authenticator.name.clone(),
-            issuer: authenticator.issuer.clone(),
-            subject: Arc::from(subject),
-            scopes: Vec::new(),
-            roles: Vec::new(),
-            auth_time: instant(&self.claims, "auth_time", Round::Down),
-            acr: text(&self.claims, "acr").map(Into::into),
-            expires: Some(expires),
-            token_id: text(&self.claims, "jti").map(Into::into),
-            identity,
-            claims: Map::new(),
+        let claims = std::mem::take(&mut self.claims);
+        let Some(principal) = principal_from_claims(authenticator, claims) else {
+            return Err(Box::new(Refused {
+                refusal: refusal("token-claims", None),
+                newer_keys_may_help: false,
+            }));
         };
-        principal.claims = std::mem::take(&mut self.claims);
-        principal.scopes = names(principal.claim(&authenticator.scopes));
-        principal.roles = names(principal.claim(&authenticator.roles));
         Ok(Verified {
             principal,
             key,
@@ -236,6 +225,27 @@ impl<'a> Token<'a> {
         }
         Ok(())
     }
+}
+
+/// Whom claims speak of, once they are believed; `None` without a subject.
+pub fn principal_from_claims(authenticator: &JwtAuthenticator, claims: Map<String, Value>) -> Option<Principal> {
+    let subject = text(&claims, "sub").filter(|subject| !subject.is_empty())?;
+    let mut principal = Principal {
+        authenticator: authenticator.name.clone(),
+        issuer: authenticator.issuer.clone(),
+        subject: Arc::from(subject),
+        scopes: Vec::new(),
+        roles: Vec::new(),
+        auth_time: instant(&claims, "auth_time", Round::Down),
+        acr: text(&claims, "acr").map(Into::into),
+        expires: instant(&claims, "exp", Round::Down),
+        token_id: text(&claims, "jti").map(Into::into),
+        identity: Principal::frame(&authenticator.name, &authenticator.issuer, subject),
+        claims,
+    };
+    principal.scopes = names(principal.claim(&authenticator.scopes));
+    principal.roles = names(principal.claim(&authenticator.roles));
+    Some(principal)
 }
 
 fn refusal(code: &'static str, claimed_sub: Option<Box<str>>) -> CredentialRefusal {

@@ -40,6 +40,7 @@ use std::sync::Arc;
 use http::{HeaderValue, StatusCode, header};
 
 pub use jwks::Timing;
+pub use jwt::principal_from_claims;
 pub use settings::{
     AuthenticatorSettings, Authenticators, JwksFrom, JwtAuthenticator, JwtSettings, Leeway, SignatureAlgorithm,
 };

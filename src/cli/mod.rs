@@ -1,0 +1,76 @@
+//! The `gwanmun` command: one file per subcommand.
+//!
+//! Exit codes: 0 fine; 1 the answer is no (`check`: errors; `explain`: a refusal); 2 wrong usage or unreadable input. Errors go
+//! to stderr, results to stdout, colour only to a terminal.
+
+mod check;
+pub mod explain;
+mod paint;
+pub mod replay;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An edge API gateway whose every decision can be explained, rehearsed and proved.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gwanmun",
+    version,
+    after_help = "Example:\n  gwanmun explain conf/bank.yaml 'POST /transfers' --at 2026-11-24T23:45+09:00"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Find everything that is wrong with a configuration, in one run
+    Check(check::Arguments),
+    /// Say what would happen to a request, which rule decides, and when that changes
+    Explain(explain::Arguments),
+}
+
+/// Runs the command that the arguments of the process ask for.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no mistakes, and go to stdout.
+            let code = if error.use_stderr() { WRONG_USAGE } else { 0 };
+            return match error.print() {
+                Ok(()) => code.into(),
+                Err(_) => WRONG_USAGE.into(),
+            };
+        }
+    };
+    let done = match arguments.command {
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+    };
+    done.unwrap_or_else(|error| {
+        complain(&format!("gwanmun: {error:#}"));
+        WRONG_USAGE.into()
+    })
+}
+
+/// The answer is no.
+const NO: u8 = 1;
+/// Wrong usage, or input that cannot be read.
+const WRONG_USAGE: u8 = 2;
+
+/// Writes a result. Whoever closed the pipe has read enough.
+fn tell(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line to stderr; where that fails there is nobody to tell.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}

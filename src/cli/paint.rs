@@ -1,0 +1,44 @@
+//! Colour, for terminals alone.
+
+use std::io::IsTerminal;
+
+/// Whether to colour.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paint(bool);
+
+impl Paint {
+    /// For results: only a terminal gets colour, and none that says `NO_COLOR`.
+    pub fn for_stdout() -> Self {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self(!unwanted && std::io::stdout().is_terminal())
+    }
+
+    /// None.
+    #[cfg(test)]
+    pub fn plain() -> Self {
+        Self(false)
+    }
+
+    pub fn red(self, text: &str) -> String {
+        self.with("31", text)
+    }
+
+    pub fn green(self, text: &str) -> String {
+        self.with("32", text)
+    }
+
+    pub fn yellow(self, text: &str) -> String {
+        self.with("33", text)
+    }
+
+    pub fn bold(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    fn with(self, code: &str, text: &str) -> String {
+        match self.0 {
+            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
+}
