@@ -21,18 +21,22 @@ pub struct Admin {
 
 impl Admin {
     /// The pages of one gateway; `connections` tells how many are open.
-    pub fn new(
-        live: Arc<Live>,
-        metrics: Arc<Metrics>,
-        connections: Box<dyn Fn() -> usize + Send + Sync>,
-    ) -> Self {
-        Self { live, metrics, connections }
+    pub fn new(live: Arc<Live>, metrics: Arc<Metrics>, connections: Box<dyn Fn() -> usize + Send + Sync>) -> Self {
+        Self {
+            live,
+            metrics,
+            connections,
+        }
     }
 
     fn page(&self, method: &Method, host: &str, path: &str) -> (StatusCode, &'static str, String) {
         const TEXT: &str = "text/plain; charset=utf-8";
         if !is_local(host) {
-            return (StatusCode::MISDIRECTED_REQUEST, TEXT, "this is not the host you are looking for\n".into());
+            return (
+                StatusCode::MISDIRECTED_REQUEST,
+                TEXT,
+                "this is not the host you are looking for\n".into(),
+            );
         }
         if !matches!(*method, Method::GET | Method::HEAD) {
             return (StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET and HEAD only\n".into());
@@ -44,7 +48,11 @@ impl Admin {
                 Ok(text) => (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text),
                 Err(error) => {
                     log::error!("cannot render the metrics: {error}");
-                    (StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the metrics cannot be rendered\n".into())
+                    (
+                        StatusCode::INTERNAL_SERVER_ERROR,
+                        TEXT,
+                        "the metrics cannot be rendered\n".into(),
+                    )
                 }
             },
             _ => (StatusCode::NOT_FOUND, TEXT, "no such page\n".into()),
@@ -82,9 +90,17 @@ fn is_local(host: &str) -> bool {
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
-        let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let host = request
+            .headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_default();
         let (status, content_type, body) = self.page(&request.method, host, request.uri.path());
-        let body = if request.method == Method::HEAD { Vec::new() } else { body.into_bytes() };
+        let body = if request.method == Method::HEAD {
+            Vec::new()
+        } else {
+            body.into_bytes()
+        };
         let response = Response::builder()
             .status(status)
             .header(header::CONTENT_TYPE, content_type)
@@ -100,10 +116,22 @@ mod tests {
 
     #[test]
     fn answers_only_to_names_of_this_machine() {
-        for host in ["localhost", "LOCALHOST:9900", "127.0.0.1:9900", "127.0.0.1", "[::1]:9900"] {
+        for host in [
+            "localhost",
+            "LOCALHOST:9900",
+            "127.0.0.1:9900",
+            "127.0.0.1",
+            "[::1]:9900",
+        ] {
             assert!(is_local(host), "{host}");
         }
-        for host in ["", "bank.example", "evil.example:9900", "10.0.0.1", "127.0.0.1.evil.example"] {
+        for host in [
+            "",
+            "bank.example",
+            "evil.example:9900",
+            "10.0.0.1",
+            "127.0.0.1.evil.example",
+        ] {
             assert!(!is_local(host), "{host}");
         }
     }

@@ -22,8 +22,13 @@ pub(super) async fn answer(
     aggregate: &Aggregate,
 ) -> Result<()> {
     let deadline = Instant::from_std(exchange.began + route.deadline);
-    let Some(recorded) = &exchange.recorded else { return Ok(()) };
-    let principal = exchange.decision.as_ref().and_then(|decision| decision.principal.clone());
+    let Some(recorded) = &exchange.recorded else {
+        return Ok(());
+    };
+    let principal = exchange
+        .decision
+        .as_ref()
+        .and_then(|decision| decision.principal.clone());
     let inputs = {
         let header = session.req_header();
         let mut headers = header.headers.clone();
@@ -31,22 +36,39 @@ pub(super) async fn answer(
             headers.remove(name);
         }
         let names: Vec<_> = recorded.params.iter().map(|(name, _)| name.clone()).collect();
-        let params =
-            Params { names: &names, values: recorded.params.iter().map(|(_, value)| value.as_str()).collect() };
+        let params = Params {
+            names: &names,
+            values: recorded.params.iter().map(|(_, value)| value.as_str()).collect(),
+        };
         let view = request::View(&headers);
         let query = header.uri.query().unwrap_or("");
-        let view = RequestView { method: &header.method, host: &recorded.host, path: "", query, headers: &view };
+        let view = RequestView {
+            method: &header.method,
+            host: &recorded.host,
+            path: "",
+            query,
+            headers: &view,
+        };
         aggregate.inputs(principal.as_deref(), &view, &params)
     };
     let generation = exchange.generation.clone();
-    let calling = Calling { generation: &generation, caller: &live.caller, headers: told(session, exchange) };
+    let calling = Calling {
+        generation: &generation,
+        caller: &live.caller,
+        headers: told(session, exchange),
+    };
     let done = aggregate.run(inputs, &calling, deadline).await;
     let partial = done.partial_header();
     exchange.parts = done.parts;
     let body = match done.body {
         Ok(body) => body,
         Err(failure) => {
-            log::info!("{}: part `{}` failed: {}", exchange.summary(), failure.part, failure.reason.word());
+            log::info!(
+                "{}: part `{}` failed: {}",
+                exchange.summary(),
+                failure.part,
+                failure.reason.word()
+            );
             let detail = "a service behind the gate did not answer as needed";
             let denial = Denial::new(DenialKind::Refuse, failure.status, failure.code, detail);
             return reply::refuse(session, exchange, denial).await;
@@ -54,18 +76,39 @@ pub(super) async fn answer(
     };
     let mut headers = vec![
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (header::CACHE_CONTROL, HeaderValue::from_static(if partial.is_some() { "no-store" } else { "private, no-cache" })),
+        (
+            header::CACHE_CONTROL,
+            HeaderValue::from_static(if partial.is_some() {
+                "no-store"
+            } else {
+                "private, no-cache"
+            }),
+        ),
     ];
     headers.extend(partial.map(|value| (PARTIAL, value)));
     let body = match cut(exchange, body, &mut headers) {
         Ok(body) => body,
         Err(_) => {
             let detail = "a service behind the gate answered what cannot be read";
-            let denial = Denial::new(DenialKind::Refuse, StatusCode::BAD_GATEWAY, "upstream-unreadable", detail);
+            let denial = Denial::new(
+                DenialKind::Refuse,
+                StatusCode::BAD_GATEWAY,
+                "upstream-unreadable",
+                detail,
+            );
             return reply::refuse(session, exchange, denial).await;
         }
     };
-    reply::write(session, exchange, Reply { status: StatusCode::OK, headers, body }).await
+    reply::write(
+        session,
+        exchange,
+        Reply {
+            status: StatusCode::OK,
+            headers,
+            body,
+        },
+    )
+    .await
 }
 
 fn cut(
@@ -73,8 +116,15 @@ fn cut(
     body: Bytes,
     headers: &mut Vec<(HeaderName, HeaderValue)>,
 ) -> std::result::Result<Bytes, ReshapeFailure> {
-    let Some(reshape) = exchange.reshape() else { return Ok(body) };
-    headers.extend(reshape.varies_on().iter().map(|name| (header::VARY, HeaderValue::from_name(name.clone()))));
+    let Some(reshape) = exchange.reshape() else {
+        return Ok(body);
+    };
+    headers.extend(
+        reshape
+            .varies_on()
+            .iter()
+            .map(|name| (header::VARY, HeaderValue::from_name(name.clone()))),
+    );
     if body.len() > reshape.max_body() {
         return Err(ReshapeFailure::TooLarge);
     }

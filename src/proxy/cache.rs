@@ -23,7 +23,9 @@ pub(super) fn look_up(live: &Live, session: &mut Session, exchange: &mut Exchang
     let request = session.req_header();
     if let Ok(lookup) = Lookup::of(&request.method, &request.headers) {
         exchange.cache_lookup = Some(lookup);
-        session.cache.enable(live.cache, None, None, Some(live.cache_lock), None);
+        session
+            .cache
+            .enable(live.cache, None, None, Some(live.cache_lock), None);
         session.cache.set_max_file_size_bytes(store::MAX_ENTRY);
     }
 }
@@ -32,7 +34,10 @@ pub(super) fn look_up(live: &Live, session: &mut Session, exchange: &mut Exchang
 pub(super) fn key(session: &Session, exchange: &Exchange) -> Result<CacheKey> {
     let missing = || Error::explain(ErrorType::InternalError, "no cache rule");
     let rule = exchange.cache_rule().ok_or_else(missing)?;
-    let principal = exchange.decision.as_ref().and_then(|decision| decision.principal.as_ref());
+    let principal = exchange
+        .decision
+        .as_ref()
+        .and_then(|decision| decision.principal.as_ref());
     let identity: &[u8] = match (rule.share, principal) {
         (Share::Public, _) => &[],
         (Share::Principal, Some(principal)) => &principal.identity,
@@ -45,7 +50,14 @@ pub(super) fn key(session: &Session, exchange: &Exchange) -> Result<CacheKey> {
         Some(target) => target.split('?').next().unwrap_or_default(),
         None => uri.path(),
     };
-    Ok(store::key(rule, "http", host, path, uri.query().unwrap_or(""), identity))
+    Ok(store::key(
+        rule,
+        "http",
+        host,
+        path,
+        uri.query().unwrap_or(""),
+        identity,
+    ))
 }
 
 /// Whether what is stored will do for this request.
@@ -85,7 +97,11 @@ pub(super) fn judge_answer(response: &ResponseHeader, exchange: &Exchange) -> Re
 
 /// False where the client wants a stored answer or none, and there is none (RFC 9111 §5.2.1.7).
 pub(super) async fn may_ask_origin(session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
-    if !exchange.cache_lookup.as_ref().is_some_and(|lookup| lookup.only_if_cached) {
+    if !exchange
+        .cache_lookup
+        .as_ref()
+        .is_some_and(|lookup| lookup.only_if_cached)
+    {
         return Ok(true);
     }
     let detail = "there is no stored answer";

@@ -93,7 +93,10 @@ impl Exchange {
     }
 
     pub(super) fn is_forwarded(&self) -> bool {
-        matches!(self.decision.as_ref().map(|decision| &decision.effect), Some(Effect::Forward))
+        matches!(
+            self.decision.as_ref().map(|decision| &decision.effect),
+            Some(Effect::Forward)
+        )
     }
 
     pub(super) fn cache_rule(&self) -> Option<&Arc<CacheRule>> {
@@ -146,7 +149,10 @@ impl Exchange {
     pub(super) fn summary(&self) -> String {
         let route = self.route.as_ref().map_or("-", |route| &route.name);
         match &self.recorded {
-            Some(request) => format!("request {} {} route {route} from {}", self.id, request.method, request.address),
+            Some(request) => format!(
+                "request {} {} route {route} from {}",
+                self.id, request.method, request.address
+            ),
             None => format!("request {} route {route}", self.id),
         }
     }

@@ -20,7 +20,9 @@ pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Ex
     };
     let request = exchange.recorded.take().unwrap_or_else(|| unread(session, exchange));
     let decision = exchange.decision.take();
-    let answers = decision.as_ref().map_or_else(Vec::new, |decision| named(&decision.answers, &exchange.rules));
+    let answers = decision
+        .as_ref()
+        .map_or_else(Vec::new, |decision| named(&decision.answers, &exchange.rules));
     let claimed_sub = answers.iter().find_map(|(_, answer)| match answer {
         Answer::Refused(refusal) => refusal.claimed_sub.clone(),
         _ => None,
@@ -44,7 +46,11 @@ pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Ex
         upstream: upstream(exchange),
         parts: std::mem::take(&mut exchange.parts),
         cache: cache::result(session, exchange),
-        failure: exchange.failure.as_ref().filter(|_| forwarded).map(|denial| known(&denial.code)),
+        failure: exchange
+            .failure
+            .as_ref()
+            .filter(|_| forwarded)
+            .map(|denial| known(&denial.code)),
         rehearsal: exchange.rehearsal,
         request,
     };
@@ -53,7 +59,10 @@ pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Ex
 
 /// What can be told of a request that panicked on the way to its decision.
 fn unread(session: &Session, exchange: &Exchange) -> RecordedRequest {
-    let address = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
+    let address = session
+        .client_addr()
+        .and_then(|address| address.as_inet())
+        .map(|address| address.ip());
     RecordedRequest {
         method: session.req_header().method.clone(),
         host: String::new(),
@@ -76,7 +85,13 @@ fn named(answers: &[(u16, Answer)], rules: &[Arc<str>]) -> Vec<(Arc<str>, Answer
 
 /// The decision in short. A request that could not even be read was refused without a rule.
 fn effected(decision: Option<&Decision>, failure: Option<&Denial>, rules: &[Arc<str>]) -> Effected {
-    let allow = Effected { effect: "allow", status: None, code: None, rule: None, reopens_at: None };
+    let allow = Effected {
+        effect: "allow",
+        status: None,
+        code: None,
+        rule: None,
+        reopens_at: None,
+    };
     let denied = |denial: &Denial| Effected {
         effect: denial.kind.word(),
         status: Some(denial.status.as_u16()),
@@ -86,9 +101,19 @@ fn effected(decision: Option<&Decision>, failure: Option<&Denial>, rules: &[Arc<
     };
     match decision.map(|decision| &decision.effect) {
         Some(Effect::Forward) => allow,
-        Some(Effect::Reply(reply)) => Effected { effect: "reply", status: Some(reply.status.as_u16()), ..allow },
+        Some(Effect::Reply(reply)) => Effected {
+            effect: "reply",
+            status: Some(reply.status.as_u16()),
+            ..allow
+        },
         Some(Effect::Deny(denial)) => denied(denial),
-        None => failure.map_or(Effected { effect: DenialKind::Refuse.word(), ..allow }, denied),
+        None => failure.map_or(
+            Effected {
+                effect: DenialKind::Refuse.word(),
+                ..allow
+            },
+            denied,
+        ),
     }
 }
 

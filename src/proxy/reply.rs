@@ -28,8 +28,13 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, denia
 
 /// All lines of a request header, as one list.
 pub(super) fn joined(session: &Session, name: &HeaderName) -> Option<String> {
-    let lines: Vec<&str> =
-        session.req_header().headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).collect();
+    let lines: Vec<&str> = session
+        .req_header()
+        .headers
+        .get_all(name)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .collect();
     (!lines.is_empty()).then(|| lines.join(","))
 }
 

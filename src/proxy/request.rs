@@ -42,8 +42,15 @@ impl RequestIds {
     pub fn new() -> Result<Self, ring::error::Unspecified> {
         let mut seed = [0; 16];
         SystemRandom::new().fill(&mut seed)?;
-        let [process, key] = [u128::from_le_bytes(seed) as u64, (u128::from_le_bytes(seed) >> 64) as u64];
-        Ok(Self { process, key, next: AtomicU64::new(0) })
+        let [process, key] = [
+            u128::from_le_bytes(seed) as u64,
+            (u128::from_le_bytes(seed) >> 64) as u64,
+        ];
+        Ok(Self {
+            process,
+            key,
+            next: AtomicU64::new(0),
+        })
     }
 
     /// The next one: 32 hexadecimal digits.
@@ -105,7 +112,9 @@ async fn serve(live: &Live, session: &mut Session, exchange: &mut Exchange) -> R
         reply::refuse(session, exchange, too_large()).await?;
         return Ok(true);
     }
-    let Some(route) = exchange.route.clone() else { return Err(Error::new(ErrorType::InternalError)) };
+    let Some(route) = exchange.route.clone() else {
+        return Err(Error::new(ErrorType::InternalError));
+    };
     match &route.target {
         Target::Fixed(answer) => reply::write(session, exchange, answer.clone()).await?,
         Target::Aggregate(aggregate) => aggregate::answer(live, session, exchange, &route, aggregate).await?,
@@ -123,7 +132,10 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
     let snapshot = &generation.snapshot;
     let request = session.req_header();
     let headers = View(&request.headers);
-    let peer = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical());
+    let peer = session
+        .client_addr()
+        .and_then(|address| address.as_inet())
+        .map(|address| address.ip().to_canonical());
     let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let address = caller(snapshot.trusted_proxies.as_ref(), peer, &request.headers);
     exchange.forwarded_for = HeaderValue::try_from(match address {
@@ -171,19 +183,33 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
             }
         }
     }
-    let view = RequestView { method: &request.method, host: &host, path: &path, query, headers: &headers };
+    let view = RequestView {
+        method: &request.method,
+        host: &host,
+        path: &path,
+        query,
+        headers: &headers,
+    };
     recorded.credential = Credential::of(&view).word();
     for name in &snapshot.kept.query {
         let values: Vec<String> = view.query_values(name).map(Cow::into_owned).collect();
         recorded.query.push((name.clone(), values));
     }
-    let asking = Asking { generation: &generation, now: live.clock.now(), monotonic: live.monotonic() };
+    let asking = Asking {
+        generation: &generation,
+        now: live.clock.now(),
+        monotonic: live.monotonic(),
+    };
     let judged = judge(snapshot, view, address, exchange.at, &asking).await;
     recorded.client = judged.client.name.clone();
     match judged.route {
         Some(route) => {
             recorded.template = Some(route.template.clone());
-            recorded.params = judged.params.iter().map(|(name, value)| (name.clone(), value.to_owned())).collect();
+            recorded.params = judged
+                .params
+                .iter()
+                .map(|(name, value)| (name.clone(), value.to_owned()))
+                .collect();
         }
         None => recorded.path = Some(path.to_string()),
     }
@@ -221,11 +247,17 @@ fn read_target(request: &pingora::http::RequestHeader) -> Result<Target3<'_>, De
 
 /// The caller's address: the peer's, or what a trusted proxy says of it.
 fn caller(trusted: Option<&TrustedProxies>, peer: IpAddr, headers: &HeaderMap) -> Result<IpAddr, Denial> {
-    let Some(trusted) = trusted.filter(|trusted| trusted.trusts(&peer)) else { return Ok(peer) };
+    let Some(trusted) = trusted.filter(|trusted| trusted.trusts(&peer)) else {
+        return Ok(peer);
+    };
     if !headers.contains_key(trusted.header()) {
         return Ok(peer);
     }
-    let values: Vec<&[u8]> = headers.get_all(trusted.header()).iter().map(HeaderValue::as_bytes).collect();
+    let values: Vec<&[u8]> = headers
+        .get_all(trusted.header())
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
     trusted.caller(values.into_iter()).ok_or_else(|| {
         let detail = "the proxy in front does not say where the request comes from";
         Denial::new(DenialKind::Refuse, StatusCode::BAD_REQUEST, "request-invalid", detail)
@@ -241,11 +273,23 @@ fn instant(headers: &View<'_>) -> Option<Timestamp> {
 fn kept_headers(snapshot: &Snapshot, headers: &HeaderMap) -> Vec<(HeaderName, Vec<Option<String>>)> {
     let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
     let lines = |name: &HeaderName| headers.get_all(name).iter().map(text).collect();
-    snapshot.kept.headers.iter().map(|name| (name.clone(), lines(name))).collect()
+    snapshot
+        .kept
+        .headers
+        .iter()
+        .map(|name| (name.clone(), lines(name)))
+        .collect()
 }
 
 pub(super) fn content_length(session: &Session) -> Option<u64> {
-    session.req_header().headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    session
+        .req_header()
+        .headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
 /// Counts the body on its way to the upstream; more than allowed is an error of the client's.
@@ -260,11 +304,21 @@ pub(super) fn count_body(body: &Option<Bytes>, exchange: &mut Exchange) -> Resul
 
 fn too_large() -> Denial {
     let detail = "the request body is larger than allowed here";
-    Denial::new(DenialKind::Refuse, StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
+    Denial::new(
+        DenialKind::Refuse,
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body-too-large",
+        detail,
+    )
 }
 
 pub(super) fn internal() -> Denial {
-    Denial::new(DenialKind::Refuse, StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here")
+    Denial::new(
+        DenialKind::Refuse,
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal",
+        "something went wrong here",
+    )
 }
 
 #[cfg(test)]
@@ -275,7 +329,10 @@ mod tests {
     fn ids_do_not_repeat_and_look_alike() {
         let ids = RequestIds::new().unwrap();
         let mut seen: Vec<Arc<str>> = (0..10_000).map(|_| ids.next()).collect();
-        assert!(seen.iter().all(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())));
+        assert!(
+            seen.iter()
+                .all(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        );
         seen.sort();
         seen.dedup();
         assert_eq!(seen.len(), 10_000);

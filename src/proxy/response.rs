@@ -72,14 +72,18 @@ pub(super) fn decorate(head: &mut ResponseHeader, exchange: &Exchange) -> Result
 }
 
 fn limits(head: &mut ResponseHeader, exchange: &Exchange) -> Result<()> {
-    let Some(decision) = &exchange.decision else { return Ok(()) };
+    let Some(decision) = &exchange.decision else {
+        return Ok(());
+    };
     let snapshot = &exchange.generation.snapshot;
     let rules = exchange.route.as_ref().map_or(&snapshot.unrouted, |route| &route.rules);
     let fields: Vec<_> = decision
         .answers
         .iter()
         .filter_map(|(rule, answer)| {
-            let crate::engine::Answer::Limit(answer) = answer else { return None };
+            let crate::engine::Answer::Limit(answer) = answer else {
+                return None;
+            };
             let name = &rules.get(usize::from(*rule))?.name;
             let (_, limit) = snapshot.defined.limits.get(name)?;
             Some((&limit.fields, answer))
@@ -94,11 +98,16 @@ fn limits(head: &mut ResponseHeader, exchange: &Exchange) -> Result<()> {
 
 /// Holds a JSON body back to be cut for the client.
 fn reshape(session: &Session, response: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
-    let Some(reshape) = exchange.reshape().cloned() else { return Ok(()) };
+    let Some(reshape) = exchange.reshape().cloned() else {
+        return Ok(());
+    };
     for name in reshape.varies_on() {
         response.append_header(header::VARY, HeaderValue::from_name(name.clone()))?;
     }
-    let content_type = response.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = response
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     let bodyless = session.req_header().method == Method::HEAD || matches!(response.status.as_u16(), 204 | 304);
     if !response.status.is_success() || !content_type.is_some_and(is_json) {
         return Ok(());
@@ -130,7 +139,9 @@ fn reshape(session: &Session, response: &mut ResponseHeader, exchange: &mut Exch
 
 /// A cut body is no longer byte for byte what a strong validator promises.
 fn weaken(response: &mut ResponseHeader) -> Result<()> {
-    let Some(tag) = response.headers.get(header::ETAG) else { return Ok(()) };
+    let Some(tag) = response.headers.get(header::ETAG) else {
+        return Ok(());
+    };
     match tag.to_str() {
         Ok(tag) if tag.starts_with("W/") => Ok(()),
         Ok(tag) => {
@@ -152,22 +163,34 @@ fn unreadable() -> crate::engine::Denial {
 
 /// Chooses a coding and lets Pingora's encoder do the work.
 pub(super) fn compress(session: &mut Session, head: &mut ResponseHeader, exchange: &Exchange) -> Result<()> {
-    let Some(rule) = exchange.compress_rule() else { return Ok(()) };
+    let Some(rule) = exchange.compress_rule() else {
+        return Ok(());
+    };
     if !is_worthwhile(&rule, head.status, &head.headers) {
         return Ok(());
     }
-    let varies = head.headers.get_all(header::VARY).iter().filter_map(|value| value.to_str().ok());
-    let named = varies.flat_map(|value| value.split(',')).any(|name| name.trim().eq_ignore_ascii_case("accept-encoding"));
+    let varies = head
+        .headers
+        .get_all(header::VARY)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let named = varies
+        .flat_map(|value| value.split(','))
+        .any(|name| name.trim().eq_ignore_ascii_case("accept-encoding"));
     if !named {
         head.append_header(header::VARY, "Accept-Encoding")?;
     }
     let accepted = reply::joined(session, &header::ACCEPT_ENCODING);
-    let Some(coding) = choose_coding(accepted.as_deref(), &Coding::ALL) else { return Ok(()) };
+    let Some(coding) = choose_coding(accepted.as_deref(), &Coding::ALL) else {
+        return Ok(());
+    };
     if session.req_header().method == Method::HEAD {
         head.remove_header(&header::CONTENT_LENGTH);
         return weaken(head);
     }
-    let Some(encoder) = session.downstream_modules_ctx.get_mut::<ResponseCompression>() else { return Ok(()) };
+    let Some(encoder) = session.downstream_modules_ctx.get_mut::<ResponseCompression>() else {
+        return Ok(());
+    };
     let (algorithm, level) = match coding {
         Coding::Gzip => (Algorithm::Gzip, 5),
         Coding::Brotli => (Algorithm::Brotli, 4),
@@ -182,7 +205,9 @@ pub(super) fn compress(session: &mut Session, head: &mut ResponseHeader, exchang
 
 /// Passes a body on, or holds it back until it can be cut.
 pub(super) fn body(body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange) -> Result<()> {
-    let Some(reshape) = &exchange.body.reshape else { return Ok(()) };
+    let Some(reshape) = &exchange.body.reshape else {
+        return Ok(());
+    };
     if let Some(piece) = body.take() {
         if exchange.body.held.len() + piece.len() > reshape.max_body() {
             exchange.failure = Some(unreadable());
@@ -195,7 +220,10 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange)
             Ok(cut) => *body = Some(cut),
             Err(failure) => {
                 exchange.failure = Some(unreadable());
-                return Error::e_explain(ErrorType::InternalError, format!("an answer cannot be reshaped: {failure}"));
+                return Error::e_explain(
+                    ErrorType::InternalError,
+                    format!("an answer cannot be reshaped: {failure}"),
+                );
             }
         }
         exchange.body.reshape = None;

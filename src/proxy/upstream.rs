@@ -31,7 +31,10 @@ const FORGED: [&str; 8] = [
 pub(super) fn peer(exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
     let attempt = &mut exchange.attempt;
     attempt.began.get_or_insert_with(Instant::now);
-    let picked = attempt.pool.as_ref().and_then(|pool| pool.pick(&attempt.tried).map(|(at, found)| (at, found.peer())));
+    let picked = attempt
+        .pool
+        .as_ref()
+        .and_then(|pool| pool.pick(&attempt.tried).map(|(at, found)| (at, found.peer())));
     let Some((at, peer)) = picked else {
         exchange.failure = Some(failure::no_endpoint());
         return Error::e_explain(ErrorType::HTTPStatus(503), "no healthy endpoint");
@@ -45,7 +48,11 @@ pub(super) fn peer(exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
 /// Nothing was sent: another endpoint may be tried, whatever the method.
 pub(super) fn failed_to_connect(exchange: &Exchange, mut error: BError) -> BError {
     let tries = exchange.attempt.tried.len();
-    let again = exchange.attempt.pool.as_ref().is_some_and(|pool| pool.retries_connect(tries));
+    let again = exchange
+        .attempt
+        .pool
+        .as_ref()
+        .is_some_and(|pool| pool.retries_connect(tries));
     error.set_retry(again);
     error
 }
@@ -54,7 +61,9 @@ pub(super) fn failed_to_connect(exchange: &Exchange, mut error: BError) -> BErro
 pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
     let snapshot = &exchange.generation.snapshot;
     if let Some(target) = &exchange.target {
-        let target = target.parse().map_err(|_| Error::explain(ErrorType::InternalError, "a target that is no URI"))?;
+        let target = target
+            .parse()
+            .map_err(|_| Error::explain(ErrorType::InternalError, "a target that is no URI"))?;
         request.set_uri(target);
     }
     for name in &snapshot.stripped {
@@ -102,7 +111,10 @@ pub(super) fn read_response(session: &Session, response: &ResponseHeader, exchan
     let attempt = &mut exchange.attempt;
     attempt.status = Some(response.status.as_u16());
     attempt.header_after = attempt.began.map(|began| began.elapsed());
-    let again = attempt.pool.as_ref().is_some_and(|pool| pool.retries_status(response.status, attempt.tried.len()));
+    let again = attempt
+        .pool
+        .as_ref()
+        .is_some_and(|pool| pool.retries_status(response.status, attempt.tried.len()));
     let repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
     if again && repeatable {
         let mut error = Error::explain(ErrorType::HTTPStatus(502), "an answer that is tried again").into_up();

@@ -182,17 +182,27 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
 
     let watchers = Watchers::open(&snapshot, clock.now()).map_err(StartFailure::Other)?;
     let watchers = Arc::new(watchers);
-    let live = Arc::new(Live::new(Doors::open(clock), snapshot.clone(), watchers.observer(&snapshot)));
+    let live = Arc::new(Live::new(
+        Doors::open(clock),
+        snapshot.clone(),
+        watchers.observer(&snapshot),
+    ));
     watchers.watch_health(&live);
     let ids = Arc::new(RequestIds::new().map_err(|error| other("no randomness")(&error))?);
-    let conf = ServerConf { threads: snapshot.threads.unwrap_or(1), ..ServerConf::default() };
+    let conf = ServerConf {
+        threads: snapshot.threads.unwrap_or(1),
+        ..ServerConf::default()
+    };
     let mut proxy = HttpProxy::new(Gate::new(live.clone(), ids.clone()), Arc::new(conf));
     proxy.handle_init_modules();
 
     let signals = Signals::new().map_err(|error| other("cannot listen for signals")(&error))?;
     let reloads = reload::Reloads::watch(options.config.clone(), &snapshot).map_err(StartFailure::Other)?;
     let (shutdown, stop) = watch::channel(false);
-    let refusals = Arc::new(FrontRefusals { live: live.clone(), ids });
+    let refusals = Arc::new(FrontRefusals {
+        live: live.clone(),
+        ids,
+    });
     let front = Front::new(Arc::new(proxy), Bounds::default(), refusals.clone());
     let mut listeners = Vec::with_capacity(bound.len());
     for (address, listener) in bound {
@@ -202,7 +212,14 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
     let admin = admin.map(|(address, listener)| {
         let connections = Box::new(move || front.connections());
         let app = HttpServer::new_app(Admin::new(live.clone(), watchers.metrics().clone(), connections));
-        let front = Front::new(Arc::new(app), Bounds { max_connections: 256, ..Bounds::default() }, refusals);
+        let front = Front::new(
+            Arc::new(app),
+            Bounds {
+                max_connections: 256,
+                ..Bounds::default()
+            },
+            refusals,
+        );
         tokio::spawn(front.accept(listener, stop.clone()));
         address
     });
@@ -219,7 +236,14 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
         let _ = writeln!(out, "ready");
         let _ = out.flush();
     }
-    Ok(Running { live, watchers, shutdown, reloads, listeners, signals })
+    Ok(Running {
+        live,
+        watchers,
+        shutdown,
+        reloads,
+        listeners,
+        signals,
+    })
 }
 
 fn bind(address: SocketAddr) -> Result<(SocketAddr, tokio::net::TcpListener), StartFailure> {

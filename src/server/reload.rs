@@ -36,7 +36,12 @@ impl Reloads {
             }
         })
         .map_err(|error| format!("cannot watch the configuration: {error}"))?;
-        let mut reloads = Self { config, watcher, watched: BTreeSet::new(), changes };
+        let mut reloads = Self {
+            config,
+            watcher,
+            watched: BTreeSet::new(),
+            changes,
+        };
         reloads.follow(snapshot);
         Ok(reloads)
     }
@@ -92,9 +97,17 @@ impl Reloads {
 
 /// The next snapshot, or every reason why there is none.
 fn next(config: &Path, live: &Live, before: &Snapshot) -> Result<Snapshot, Vec<String>> {
-    let (snapshot, findings) = snapshot::load(config, Occasion { now: live.clock.now(), at_start: false });
+    let (snapshot, findings) = snapshot::load(
+        config,
+        Occasion {
+            now: live.clock.now(),
+            at_start: false,
+        },
+    );
     let mut errors: Vec<String> = findings.iter().map(ToString::to_string).collect();
-    let Some(snapshot) = snapshot.filter(|_| !has_errors(&findings)) else { return Err(errors) };
+    let Some(snapshot) = snapshot.filter(|_| !has_errors(&findings)) else {
+        return Err(errors);
+    };
     errors.clear();
     for (place, message) in snapshot.defined.authenticators.unfetched_secrets() {
         errors.push(format!("{place}: {message}"));

@@ -29,7 +29,11 @@ impl Watchers {
     pub fn open(snapshot: &Snapshot, now: Timestamp) -> Result<Self, String> {
         let counts = Arc::new(Counts::default());
         let metrics = Arc::new(Metrics::new(now, counts.clone()).map_err(|error| format!("metrics: {error}"))?);
-        let audit = snapshot.audit.as_ref().map(|settings| open(settings, now, &counts)).transpose()?;
+        let audit = snapshot
+            .audit
+            .as_ref()
+            .map(|settings| open(settings, now, &counts))
+            .transpose()?;
         let detectors = Arc::new(Detectors::new(&snapshot.anomalies, audit.clone(), metrics.clone()));
         Ok(Self {
             metrics,
@@ -91,7 +95,8 @@ impl Watchers {
         checked.retain(|pool| pool.strong_count() > 0);
         for pool in &live.current().pools {
             for endpoint in &pool.endpoints {
-                self.metrics.set_healthy(&pool.name, &endpoint.label, endpoint.is_healthy());
+                self.metrics
+                    .set_healthy(&pool.name, &endpoint.label, endpoint.is_healthy());
             }
             let Some(health) = &pool.settings.health else { continue };
             if checked.iter().any(|known| known.as_ptr() == Arc::as_ptr(pool)) {
@@ -127,17 +132,34 @@ fn open(settings: &AuditSettings, now: Timestamp, counts: &Arc<Counts>) -> Resul
 
 fn names(snapshot: &Snapshot) -> Names {
     let routes = snapshot.router.iter();
-    let routes = routes.map(|(_, route)| RouteNames { name: route.name.clone(), rules: route.rule_names.clone() });
-    let unrouted = RouteNames { name: Arc::from(""), rules: snapshot.unrouted_names.clone() };
+    let routes = routes.map(|(_, route)| RouteNames {
+        name: route.name.clone(),
+        rules: route.rule_names.clone(),
+    });
+    let unrouted = RouteNames {
+        name: Arc::from(""),
+        rules: snapshot.unrouted_names.clone(),
+    };
     let upstreams = snapshot.upstreams.iter().map(|upstream| UpstreamNames {
         name: upstream.name.clone(),
-        endpoints: upstream.settings.endpoints.0.iter().map(|address| Arc::from(address.to_string())).collect(),
+        endpoints: upstream
+            .settings
+            .endpoints
+            .0
+            .iter()
+            .map(|address| Arc::from(address.to_string()))
+            .collect(),
     });
     Names {
         config: snapshot.id.clone(),
         routes: routes.chain([unrouted]).collect(),
         upstreams: upstreams.collect(),
-        limits: snapshot.defined.limits.iter().map(|(_, limit)| limit.name.clone()).collect(),
+        limits: snapshot
+            .defined
+            .limits
+            .iter()
+            .map(|(_, limit)| limit.name.clone())
+            .collect(),
         detectors: snapshot.anomalies.names().map(Arc::from).collect(),
     }
 }

@@ -133,8 +133,12 @@ impl Metrics {
     /// None that a user could cause: a metric that cannot be encoded.
     pub fn render(&self, in_flight: usize, connections: usize) -> prometheus::Result<String> {
         let mut process = self.turn.lock();
-        self.families.in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
-        self.families.connections.set(i64::try_from(connections).unwrap_or(i64::MAX));
+        self.families
+            .in_flight
+            .set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+        self.families
+            .connections
+            .set(i64::try_from(connections).unwrap_or(i64::MAX));
         process.update();
         let counted = [
             (&self.families.audit_records, &self.audit.records),
