@@ -9,14 +9,19 @@
 //!                      Lookup: counts, tokens, sessions, scores             Live │ Assumed │ Recorded
 //! ```
 
+pub mod admin;
 pub mod cli;
 pub mod conf;
 pub mod demo;
 pub mod engine;
+pub mod front;
 pub mod io;
+pub mod live;
 pub mod observe;
 pub mod policies;
+pub mod proxy;
 pub mod routing;
+pub mod server;
 pub mod snapshot;
 pub mod targets;
 pub mod upstreams;

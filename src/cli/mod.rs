@@ -7,6 +7,7 @@ mod check;
 pub mod explain;
 mod paint;
 pub mod replay;
+mod run;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ enum Command {
     Check(check::Arguments),
     /// Say what would happen to a request, which rule decides, and when that changes
     Explain(explain::Arguments),
+    /// Serve; reloads when a file of the configuration changes, or on SIGHUP
+    Run(run::Arguments),
 }
 
 /// Runs the command that the arguments of the process ask for.
@@ -49,6 +52,7 @@ pub fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Run(arguments) => Ok(run::run(arguments)),
     };
     done.unwrap_or_else(|error| {
         complain(&format!("gwanmun: {error:#}"));

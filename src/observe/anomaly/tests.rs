@@ -181,7 +181,7 @@ fn tells_metrics_and_outlives_a_reload_when_unchanged() {
     record(&unchanged, 3);
     assert!(
         metrics
-            .render()
+            .render(0, 0)
             .unwrap()
             .contains("gwanmun_anomalies_total{detector=\"stuffing\"} 1")
     );
@@ -189,7 +189,7 @@ fn tells_metrics_and_outlives_a_reload_when_unchanged() {
     (10..14).for_each(|number| record(&changed, number));
     assert!(
         metrics
-            .render()
+            .render(0, 0)
             .unwrap()
             .contains("gwanmun_anomalies_total{detector=\"stuffing\"} 1")
     );

@@ -126,22 +126,19 @@ impl Metrics {
         self.families.anomalies.with_label_values(&[detector]).inc();
     }
 
-    /// Counts a request as being in flight until the guard is dropped.
-    pub fn request_began(&self) -> Present {
-        Present::new(&self.families.in_flight)
-    }
-
-    /// Counts a connection as open until the guard is dropped.
-    pub fn connection_opened(&self) -> Present {
-        Present::new(&self.families.connections)
-    }
-
-    /// Everything in the text format; its media type is `text/plain; version=0.0.4`.
+    /// Everything in the text format, with the requests in flight and the open connections of this moment; its media type is
+    /// `text/plain; version=0.0.4`.
     ///
     /// # Errors
     /// None that a user could cause: a metric that cannot be encoded.
-    pub fn render(&self) -> prometheus::Result<String> {
+    pub fn render(&self, in_flight: usize, connections: usize) -> prometheus::Result<String> {
         let mut process = self.turn.lock();
+        self.families
+            .in_flight
+            .set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+        self.families
+            .connections
+            .set(i64::try_from(connections).unwrap_or(i64::MAX));
         process.update();
         let counted = [
             (&self.families.audit_records, &self.audit.records),
@@ -164,23 +161,6 @@ impl Observer for Metrics {
 impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Metrics")
-    }
-}
-
-/// Something that is counted as long as it is there.
-#[derive(Debug)]
-pub struct Present(IntGauge);
-
-impl Present {
-    fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Present {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

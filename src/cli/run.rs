@@ -1,0 +1,42 @@
+//! `gwanmun run`: serves until it is told to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+
+use crate::server;
+
+/// Serve; reloads when a file of the configuration changes, or on SIGHUP
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  gwanmun run -c conf/bank.yaml")]
+pub(super) struct Arguments {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// Start the wall clock there; every listener must be on a loopback address
+    #[arg(long, value_name = "INSTANT")]
+    rehearse_at: Option<Timestamp>,
+}
+
+pub(super) fn run(arguments: Arguments) -> ExitCode {
+    log_to_stderr();
+    let Arguments { config, rehearse_at } = arguments;
+    server::run(&server::Options {
+        config,
+        rehearse_at,
+        announce: true,
+    })
+}
+
+/// `RUST_LOG` chooses what is logged; `info` where it is silent, and of Pingora only warnings.
+pub(super) fn log_to_stderr() {
+    use std::io::Write;
+    let filter = env_logger::Env::default()
+        .default_filter_or("info,pingora=warn,pingora_core=warn,pingora_proxy=error,pingora_cache=error");
+    let logger = env_logger::Builder::from_env(filter)
+        .format(|out, record| writeln!(out, "{:.3} {:5} {}", Timestamp::now(), record.level(), record.args()))
+        .try_init();
+    // A second gateway in one process logs where the first one does.
+    drop(logger);
+}

@@ -1,0 +1,224 @@
+//! All that outlives a request and a reload: counters, key sets, health, connections from inside, the store of answers.
+//!
+//! A [`Generation`] is a snapshot with the live state bound to its indices. A request pins one and sees no other; what two
+//! snapshots have in common is carried over.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue};
+use jiff::Timestamp;
+use pingora_cache::lock::{CacheKeyLockImpl, CacheLock};
+use smallvec::SmallVec;
+
+use crate::engine::{Answer, Answers, LimitKey, Lookup, Observer, Question};
+use crate::io::{Client, Clock};
+use crate::policies::authn::{Timing, Verifiers};
+use crate::policies::cache::store::{DEFAULT_CAPACITY, Store};
+use crate::policies::rate_limit::{LimitTable, LimitTables, check};
+use crate::snapshot::Snapshot;
+use crate::targets::{Call, UpstreamIndex};
+use crate::upstreams::{CallError, Called, Caller, Pool};
+
+/// A filler that takes longer than this no longer holds the others up.
+const FILL: Duration = Duration::from_secs(10);
+
+/// The process's live state.
+pub struct Live {
+    /// The wall clock.
+    pub clock: Clock,
+    /// Requests from inside.
+    pub caller: Arc<Caller>,
+    /// Stored answers.
+    pub cache: &'static Store,
+    /// One fill per key.
+    pub cache_lock: &'static CacheKeyLockImpl,
+    client: Arc<Client>,
+    began: Instant,
+    current: ArcSwap<Generation>,
+    in_flight: AtomicUsize,
+}
+
+/// A snapshot with the live state of its authenticators, limits and upstreams, by their indices.
+pub struct Generation {
+    /// The configuration.
+    pub snapshot: Arc<Snapshot>,
+    /// Who is told about finished requests.
+    pub observer: Arc<dyn Observer>,
+    /// The live authenticators.
+    pub verifiers: Verifiers,
+    /// The live limits.
+    pub limits: LimitTables,
+    /// The live upstreams.
+    pub pools: Vec<Arc<Pool>>,
+}
+
+/// Side doors that generations share; made once.
+pub struct Doors {
+    clock: Clock,
+    caller: Arc<Caller>,
+    client: Arc<Client>,
+}
+
+impl Doors {
+    /// Opens them; inside a runtime.
+    pub fn open(clock: Clock) -> Self {
+        Self {
+            clock,
+            caller: Arc::new(Caller::default()),
+            client: Arc::new(Client::new()),
+        }
+    }
+}
+
+impl Live {
+    /// The live state of a first snapshot; inside a runtime. Once per process: the store of answers is never given back.
+    pub fn new(doors: Doors, snapshot: Arc<Snapshot>, observer: Arc<dyn Observer>) -> Self {
+        let Doors { clock, caller, client } = doors;
+        let generation = Generation::new(snapshot, observer, None, &client);
+        let lock: Box<CacheKeyLockImpl> = CacheLock::new_boxed(FILL);
+        Self {
+            clock,
+            caller,
+            cache: Store::leak(DEFAULT_CAPACITY),
+            cache_lock: Box::leak(lock),
+            client,
+            began: Instant::now(),
+            current: ArcSwap::from_pointee(generation),
+            in_flight: AtomicUsize::new(0),
+        }
+    }
+
+    /// The generation that new requests are decided under.
+    pub fn current(&self) -> Arc<Generation> {
+        self.current.load_full()
+    }
+
+    /// Puts a snapshot in force; state that it shares with the one before is carried over.
+    pub fn swap(&self, snapshot: Arc<Snapshot>, observer: Arc<dyn Observer>) -> Arc<Generation> {
+        let before = self.current();
+        let generation = Arc::new(Generation::new(snapshot, observer, Some(&before), &self.client));
+        self.current.store(generation.clone());
+        generation
+    }
+
+    /// Nanoseconds on the monotonic clock of limits.
+    pub fn monotonic(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Requests being served.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Counts a request until the guard is dropped.
+    pub fn enter(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        InFlight(self.clone())
+    }
+}
+
+/// A request being served.
+pub struct InFlight(Arc<Live>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Generation {
+    fn new(snapshot: Arc<Snapshot>, observer: Arc<dyn Observer>, before: Option<&Self>, client: &Arc<Client>) -> Self {
+        let known = |name: &str| before.and_then(|before| before.pools.iter().find(|pool| &*pool.name == name));
+        let pools = snapshot.upstreams.iter().map(|upstream| match known(&upstream.name) {
+            Some(pool) if pool.settings == upstream.settings => pool.clone(),
+            known => Arc::new(Pool::new(upstream, known.map(|pool| &**pool))),
+        });
+        let no_limits = LimitTables::default();
+        let limits = LimitTables::following(
+            &snapshot.defined.limits,
+            before.map_or(&no_limits, |before| &before.limits),
+        );
+        let authenticators = &snapshot.defined.authenticators;
+        let verifiers = Verifiers::new(
+            authenticators,
+            before.map(|before| &before.verifiers),
+            client,
+            Timing::default(),
+        );
+        verifiers.start();
+        Self {
+            pools: pools.collect(),
+            limits,
+            verifiers,
+            observer,
+            snapshot,
+        }
+    }
+
+    /// The live half of an upstream.
+    pub fn pool(&self, index: UpstreamIndex) -> Option<&Arc<Pool>> {
+        self.pools.get(usize::from(index.0))
+    }
+}
+
+/// Answers the questions of one request from live state.
+pub struct Asking<'a> {
+    /// The generation the request pinned.
+    pub generation: &'a Generation,
+    /// The instant credentials are judged at: the gateway's clock, which no request can move.
+    pub now: Timestamp,
+    /// The instant limits are counted at, in nanoseconds ([`Live::monotonic`]).
+    pub monotonic: u64,
+}
+
+impl Lookup for Asking<'_> {
+    async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
+        let mut limits: SmallVec<[(&LimitTable, LimitKey<'_>); 4]> = SmallVec::new();
+        for (_, question) in asked {
+            if let Question::Limit { limit, key } = question
+                && let Some(table) = self.generation.limits.get(*limit)
+            {
+                limits.push((table, key.clone()));
+            }
+        }
+        let mut counted = check(&limits, self.monotonic).into_iter();
+        let mut answers = Answers::new();
+        for (_, question) in asked {
+            answers.push(match question {
+                Question::Token { authenticators, token } => {
+                    self.generation.verifiers.answer(authenticators, token, self.now).await
+                }
+                Question::Limit { limit, .. } => {
+                    match self.generation.limits.get(*limit).and_then(|_| counted.next()) {
+                        Some(answer) => Answer::Limit(answer),
+                        None => Answer::Unavailable {
+                            code: "limits-unavailable",
+                        },
+                    }
+                }
+            });
+        }
+        answers
+    }
+}
+
+/// Calls the upstreams of a generation from inside.
+pub struct Calling<'a> {
+    /// The generation the request pinned.
+    pub generation: &'a Generation,
+    /// Makes the requests.
+    pub caller: &'a Caller,
+    /// What goes along.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Call for Calling<'_> {
+    async fn get(&self, upstream: UpstreamIndex, path_and_query: String, max_body: usize) -> Result<Called, CallError> {
+        let pool = self.generation.pool(upstream).ok_or(CallError::NoEndpoint)?;
+        self.caller.get(pool, &path_and_query, &self.headers, max_body).await
+    }
+}

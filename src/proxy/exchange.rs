@@ -1,0 +1,159 @@
+//! What the gate knows of one request while it is served. Fixed: a feature adds acts, never a field here.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use http::{HeaderName, HeaderValue};
+use jiff::Timestamp;
+use smallvec::SmallVec;
+
+use super::request::RequestIds;
+use crate::engine::{
+    Act, CacheRule, CompressRule, Decision, Denial, Effect, PartSummary, RecordedRequest, Reshape, Trail,
+};
+use crate::live::{Generation, InFlight, Live};
+use crate::policies::cache::storable::Lookup;
+use crate::snapshot::Route;
+use crate::upstreams::Pool;
+
+/// One request being served.
+pub struct Exchange {
+    pub(super) generation: Arc<Generation>,
+    pub(super) id: Arc<str>,
+    pub(super) at: Timestamp,
+    pub(super) began: Instant,
+    pub(super) rehearsal: bool,
+    pub(super) route: Option<Arc<Route>>,
+    pub(super) rules: Arc<[Arc<str>]>,
+    pub(super) decision: Option<Decision>,
+    pub(super) trail: Trail,
+    pub(super) recorded: Option<RecordedRequest>,
+    /// The normalised target, where it differs from what the client sent.
+    pub(super) target: Option<String>,
+    /// `X-Forwarded-For` for the upstream.
+    pub(super) forwarded_for: Option<HeaderValue>,
+    pub(super) attempt: Attempt,
+    pub(super) body: Body,
+    pub(super) parts: Vec<PartSummary>,
+    pub(super) cache_lookup: Option<Lookup>,
+    /// The refusal or failure that was, or is about to be, told to the client.
+    pub(super) failure: Option<Denial>,
+    pub(super) answered: bool,
+    _in_flight: InFlight,
+}
+
+/// Tries at an upstream.
+#[derive(Default)]
+pub(super) struct Attempt {
+    pub pool: Option<Arc<Pool>>,
+    pub tried: SmallVec<[u16; 4]>,
+    pub began: Option<Instant>,
+    pub header_after: Option<std::time::Duration>,
+    pub status: Option<u16>,
+}
+
+/// What is done to bodies on the way.
+#[derive(Default)]
+pub(super) struct Body {
+    pub received: u64,
+    pub reshape: Option<Arc<dyn Reshape>>,
+    pub held: BytesMut,
+}
+
+impl Exchange {
+    /// A request that has just been read.
+    pub(super) fn new(live: &Arc<Live>, ids: &RequestIds) -> Self {
+        let generation = live.current();
+        Self {
+            rules: generation.snapshot.unrouted_names.clone(),
+            generation,
+            id: ids.next(),
+            at: live.clock.now(),
+            began: Instant::now(),
+            rehearsal: live.clock.is_rehearsal(),
+            route: None,
+            decision: None,
+            trail: Trail::new(),
+            recorded: None,
+            target: None,
+            forwarded_for: None,
+            attempt: Attempt::default(),
+            body: Body::default(),
+            parts: Vec::new(),
+            cache_lookup: None,
+            failure: None,
+            answered: false,
+            _in_flight: live.enter(),
+        }
+    }
+
+    pub(super) fn acts(&self) -> &[Act] {
+        self.decision.as_ref().map_or(&[], |decision| &decision.acts)
+    }
+
+    pub(super) fn is_forwarded(&self) -> bool {
+        matches!(
+            self.decision.as_ref().map(|decision| &decision.effect),
+            Some(Effect::Forward)
+        )
+    }
+
+    pub(super) fn cache_rule(&self) -> Option<&Arc<CacheRule>> {
+        self.acts().iter().find_map(|act| match act {
+            Act::Cache(rule) => Some(rule),
+            _ => None,
+        })
+    }
+
+    pub(super) fn compress_rule(&self) -> Option<Arc<CompressRule>> {
+        self.acts().iter().find_map(|act| match act {
+            Act::Compress(rule) => Some(rule.clone()),
+            _ => None,
+        })
+    }
+
+    pub(super) fn reshape(&self) -> Option<&Arc<dyn Reshape>> {
+        self.acts().iter().find_map(|act| match act {
+            Act::Reshape(reshape) => Some(reshape),
+            _ => None,
+        })
+    }
+
+    pub(super) fn body_limit(&self) -> u64 {
+        let named = self.acts().iter().find_map(|act| match act {
+            Act::BodyLimit(max) => Some(*max),
+            _ => None,
+        });
+        named.unwrap_or(crate::policies::body::DEFAULT_MAX)
+    }
+
+    /// Whether the upstream sees the caller's `Authorization`.
+    pub(super) fn keeps_authorization(&self) -> bool {
+        let said = self.acts().iter().find_map(|act| match act {
+            Act::ForwardAuthorization(keep) => Some(*keep),
+            _ => None,
+        });
+        said.unwrap_or_else(|| self.route.as_ref().is_some_and(|route| route.keeps_authorization))
+    }
+
+    /// The headers that the upstream is told by the gate.
+    pub(super) fn told(&self) -> impl Iterator<Item = &(HeaderName, HeaderValue)> {
+        self.acts().iter().flat_map(|act| match act {
+            Act::RequestHeaders(edits) => &edits.set[..],
+            _ => &[],
+        })
+    }
+
+    /// For log lines: no query, no header.
+    pub(super) fn summary(&self) -> String {
+        let route = self.route.as_ref().map_or("-", |route| &route.name);
+        match &self.recorded {
+            Some(request) => format!(
+                "request {} {} route {route} from {}",
+                self.id, request.method, request.address
+            ),
+            None => format!("request {} route {route}", self.id),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What went wrong after the decision, told as problem+json without a word of the upstream's.
+
+use http::StatusCode;
+use pingora::{Error, ErrorSource, ErrorType};
+use pingora_proxy::{FailToProxy, Session};
+
+use super::{Exchange, reply, request};
+use crate::engine::{Denial, DenialKind};
+
+/// Answers a request that failed, if the client is still there and nothing was sent yet.
+pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+    if is_gone(error) && exchange.failure.is_none() {
+        return FailToProxy {
+            error_code: 0,
+            can_reuse_downstream: false,
+        };
+    }
+    let denial = exchange.failure.clone().unwrap_or_else(|| told(error));
+    let error_code = denial.status.as_u16();
+    if session.response_written().is_none() {
+        session.set_keepalive(None);
+        // The decision's acts for a forwarded answer do not concern this one.
+        if let Err(error) = reply::refuse(session, exchange, denial).await {
+            log::debug!("cannot tell a failure to the client: {error}");
+        }
+    } else {
+        exchange.failure = Some(denial);
+    }
+    FailToProxy {
+        error_code,
+        can_reuse_downstream: false,
+    }
+}
+
+/// Whether the error is worth no line in the log: the client went away, or the request was refused.
+pub(super) fn is_quiet(exchange: &Exchange, error: &Error) -> bool {
+    is_gone(error)
+        || exchange
+            .failure
+            .as_ref()
+            .is_some_and(|denial| denial.status.is_client_error())
+}
+
+/// Nobody healthy to ask.
+pub(super) fn no_endpoint() -> Denial {
+    refuse(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "no-healthy-endpoint",
+        "the service behind the gate is not available",
+    )
+}
+
+fn is_gone(error: &Error) -> bool {
+    let broken = matches!(
+        error.etype(),
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed
+    );
+    matches!(error.esource(), ErrorSource::Downstream) && broken
+}
+
+fn told(error: &Error) -> Denial {
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Downstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => refuse(
+            StatusCode::REQUEST_TIMEOUT,
+            "request-timeout",
+            "the request took too long to arrive",
+        ),
+        (ErrorSource::Downstream, _) => refuse(
+            StatusCode::BAD_REQUEST,
+            "request-invalid",
+            "the request cannot be read unambiguously",
+        ),
+        (_, ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout) => refuse(
+            StatusCode::GATEWAY_TIMEOUT,
+            "upstream-timeout",
+            "the service behind the gate is too slow",
+        ),
+        (
+            _,
+            ErrorType::ConnectRefused | ErrorType::ConnectError | ErrorType::ConnectNoRoute | ErrorType::SocketError,
+        ) => refuse(
+            StatusCode::BAD_GATEWAY,
+            "upstream-unreachable",
+            "the service behind the gate cannot be reached",
+        ),
+        (ErrorSource::Upstream, _) => refuse(
+            StatusCode::BAD_GATEWAY,
+            "upstream-broken",
+            "the service behind the gate broke off",
+        ),
+        _ => request::internal(),
+    }
+}
+
+fn refuse(status: StatusCode, code: &str, detail: &str) -> Denial {
+    Denial::new(DenialKind::Refuse, status, code, detail)
+}

@@ -1,0 +1,149 @@
+//! The record of a finished request. Exactly one for every request that was read.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use pingora::Error;
+use pingora_proxy::Session;
+
+use super::{Exchange, cache};
+use crate::engine::{Answer, Decision, Denial, DenialKind, Effect, Effected, Record, RecordedRequest, UpstreamSummary};
+
+/// Hands the record to the observers.
+pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Exchange) {
+    let written = session.response_written().map(|head| head.status.as_u16());
+    // The client was gone before it was answered, or left in the middle: nginx's 499.
+    let left = error.is_some_and(|error| matches!(error.esource(), pingora::ErrorSource::Downstream));
+    let status = match written {
+        Some(status) if !(left && exchange.failure.is_none()) => status,
+        _ => 499,
+    };
+    let request = exchange.recorded.take().unwrap_or_else(|| unread(session, exchange));
+    let decision = exchange.decision.take();
+    let answers = decision
+        .as_ref()
+        .map_or_else(Vec::new, |decision| named(&decision.answers, &exchange.rules));
+    let claimed_sub = answers.iter().find_map(|(_, answer)| match answer {
+        Answer::Refused(refusal) => refusal.claimed_sub.clone(),
+        _ => None,
+    });
+    let forwarded = decision.as_ref().is_some_and(Decision::is_forwarded);
+    let record = Record {
+        id: exchange.id.clone(),
+        at: exchange.at,
+        config: exchange.generation.snapshot.id.clone(),
+        route: exchange.route.as_ref().map(|route| route.name.clone()),
+        rules: exchange.rules.clone(),
+        principal: decision.as_ref().and_then(|decision| decision.principal.clone()),
+        claimed_sub,
+        decision: effected(decision.as_ref(), exchange.failure.as_ref(), &exchange.rules),
+        answers,
+        trail: std::mem::take(&mut exchange.trail),
+        status,
+        duration: exchange.began.elapsed(),
+        request_bytes: session.body_bytes_read() as u64,
+        response_bytes: session.body_bytes_sent() as u64,
+        upstream: upstream(exchange),
+        parts: std::mem::take(&mut exchange.parts),
+        cache: cache::result(session, exchange),
+        failure: exchange
+            .failure
+            .as_ref()
+            .filter(|_| forwarded)
+            .map(|denial| known(&denial.code)),
+        rehearsal: exchange.rehearsal,
+        request,
+    };
+    exchange.generation.observer.record(&Arc::new(record));
+}
+
+/// What can be told of a request that panicked on the way to its decision.
+fn unread(session: &Session, exchange: &Exchange) -> RecordedRequest {
+    let address = session
+        .client_addr()
+        .and_then(|address| address.as_inet())
+        .map(|address| address.ip());
+    RecordedRequest {
+        method: session.req_header().method.clone(),
+        host: String::new(),
+        template: None,
+        params: Vec::new(),
+        path: None,
+        headers: Vec::new(),
+        query: Vec::new(),
+        credential: "absent",
+        address: address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        client: Arc::from(""),
+        claims: exchange.generation.snapshot.kept.claims.clone(),
+    }
+}
+
+fn named(answers: &[(u16, Answer)], rules: &[Arc<str>]) -> Vec<(Arc<str>, Answer)> {
+    let name = |(rule, answer): &(u16, Answer)| Some((rules.get(usize::from(*rule))?.clone(), answer.clone()));
+    answers.iter().filter_map(name).collect()
+}
+
+/// The decision in short. A request that could not even be read was refused without a rule.
+fn effected(decision: Option<&Decision>, failure: Option<&Denial>, rules: &[Arc<str>]) -> Effected {
+    let allow = Effected {
+        effect: "allow",
+        status: None,
+        code: None,
+        rule: None,
+        reopens_at: None,
+    };
+    let denied = |denial: &Denial| Effected {
+        effect: denial.kind.word(),
+        status: Some(denial.status.as_u16()),
+        code: Some(denial.code.clone()),
+        rule: denial.rule.and_then(|rule| rules.get(usize::from(rule)).cloned()),
+        reopens_at: denial.reopens_at.as_ref().map(|(at, _)| *at),
+    };
+    match decision.map(|decision| &decision.effect) {
+        Some(Effect::Forward) => allow,
+        Some(Effect::Reply(reply)) => Effected {
+            effect: "reply",
+            status: Some(reply.status.as_u16()),
+            ..allow
+        },
+        Some(Effect::Deny(denial)) => denied(denial),
+        None => failure.map_or(
+            Effected {
+                effect: DenialKind::Refuse.word(),
+                ..allow
+            },
+            denied,
+        ),
+    }
+}
+
+fn upstream(exchange: &Exchange) -> Option<UpstreamSummary> {
+    let attempt = &exchange.attempt;
+    let (pool, last) = (attempt.pool.as_ref()?, attempt.tried.last()?);
+    let began = attempt.began?;
+    Some(UpstreamSummary {
+        name: pool.name.clone(),
+        endpoint: pool.endpoints.get(usize::from(*last))?.label.clone(),
+        tries: u32::try_from(attempt.tried.len()).unwrap_or(u32::MAX),
+        duration: attempt.header_after.unwrap_or_else(|| began.elapsed()),
+        status: attempt.status,
+    })
+}
+
+/// Failures after the decision have codes of the gate's own.
+fn known(code: &str) -> &'static str {
+    const CODES: [&str; 11] = [
+        "upstream-unreachable",
+        "upstream-timeout",
+        "upstream-broken",
+        "upstream-unreadable",
+        "no-healthy-endpoint",
+        "part-failed",
+        "body-too-large",
+        "not-cached",
+        "request-timeout",
+        "request-invalid",
+        "internal",
+    ];
+    CODES.into_iter().find(|known| *known == code).unwrap_or("other")
+}

@@ -1,0 +1,178 @@
+//! The Pingora adapter: session → facts, decision → bytes. It enforces; it decides nothing.
+//!
+//! `impl ProxyHttp` is a table of contents; each phase is a function of a sibling file. The stored answers, the coding of
+//! bodies and the reading of paths are pure functions of `policies/` and `routing/`, called here where Pingora needs them.
+
+mod aggregate;
+mod cache;
+mod exchange;
+mod failure;
+mod finish;
+mod reply;
+mod request;
+mod response;
+mod upstream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{BError, Error, Result};
+use pingora_cache::key::HashBinary;
+use pingora_cache::storage::HitHandler;
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use crate::live::Live;
+
+pub use exchange::Exchange;
+pub use request::RequestIds;
+
+/// The gate: every request of every listener goes through here.
+pub struct Gate {
+    live: Arc<Live>,
+    ids: Arc<RequestIds>,
+}
+
+impl Gate {
+    /// A gate over live state.
+    pub fn new(live: Arc<Live>, ids: Arc<RequestIds>) -> Self {
+        Self { live, ids }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gate {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::new(&self.live, &self.ids)
+    }
+
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        request::filter(&self.live, session, exchange).await
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        request::count_body(body, exchange)
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+        cache::look_up(&self.live, session, exchange);
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, session: &Session, exchange: &mut Exchange) -> Result<CacheKey> {
+        cache::key(session, exchange)
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        _: &mut Session,
+        meta: &CacheMeta,
+        _: &mut HitHandler,
+        is_fresh: bool,
+        exchange: &mut Exchange,
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(cache::judge_hit(meta, is_fresh, exchange))
+    }
+
+    fn cache_vary_filter(
+        &self,
+        meta: &CacheMeta,
+        exchange: &mut Exchange,
+        request: &RequestHeader,
+    ) -> Option<HashBinary> {
+        cache::variance(meta, request, exchange)
+    }
+
+    async fn proxy_upstream_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        cache::may_ask_origin(session, exchange).await
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        upstream::peer(exchange)
+    }
+
+    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, exchange: &mut Exchange, error: BError) -> BError {
+        upstream::failed_to_connect(exchange, error)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        upstream::write_request(session, request, exchange)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        upstream::read_response(session, response, exchange)
+    }
+
+    fn response_cache_filter(
+        &self,
+        _: &Session,
+        response: &ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<RespCacheable> {
+        Ok(cache::judge_answer(response, exchange))
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        response::filter(session, response, exchange)
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Duration>> {
+        response::body(body, end, exchange)?;
+        Ok(None)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+        failure::answer(session, error, exchange).await
+    }
+
+    fn suppress_error_log(&self, _: &Session, exchange: &Exchange, error: &Error) -> bool {
+        failure::is_quiet(exchange, error)
+    }
+
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Exchange, _: &Error, _: ProxyWarnLogContext) -> bool {
+        // Retries are in the record; a broken endpoint must not fill the log.
+        true
+    }
+
+    fn request_summary(&self, _: &Session, exchange: &Exchange) -> String {
+        // Pingora's own would print the query, where secrets travel.
+        exchange.summary()
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        finish::record(session, error, exchange);
+    }
+}

@@ -1,0 +1,340 @@
+//! From a request that was read to its decision, and the first thing done about it.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use jiff::Timestamp;
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::{Exchange, aggregate, reply};
+use crate::engine::{Denial, DenialKind, Effect, Headers, RecordedRequest, RequestView};
+use crate::live::{Asking, Live};
+use crate::policies::authn::Credential;
+use crate::routing::{normalise_host, normalise_path};
+use crate::snapshot::{Snapshot, TrustedProxies, judge};
+use crate::targets::Target;
+
+/// A client that stops reading for so long is given up.
+const WRITE: Duration = Duration::from_secs(30);
+/// For each piece of a request body.
+const READ: Duration = Duration::from_secs(30);
+/// The header of a rehearsal that names the instant of one request.
+const AT: HeaderName = HeaderName::from_static("gwanmun-at");
+
+/// Request ids: unique per process and not guessable from one another.
+pub struct RequestIds {
+    process: u64,
+    key: u64,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    /// Ids of this process.
+    pub fn new() -> Result<Self, ring::error::Unspecified> {
+        let mut seed = [0; 16];
+        SystemRandom::new().fill(&mut seed)?;
+        let [process, key] = [
+            u128::from_le_bytes(seed) as u64,
+            (u128::from_le_bytes(seed) >> 64) as u64,
+        ];
+        Ok(Self {
+            process,
+            key,
+            next: AtomicU64::new(0),
+        })
+    }
+
+    /// The next one: 32 hexadecimal digits.
+    pub fn next(&self) -> Arc<str> {
+        let count = self.next.fetch_add(1, Ordering::Relaxed);
+        // A bijection (the finaliser of SplitMix64): no two counts meet.
+        let mut mixed = count ^ self.key;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        Arc::from(format!("{:016x}{mixed:016x}", self.process))
+    }
+}
+
+/// Pingora's header map as the engine sees it.
+pub(super) struct View<'a>(pub &'a HeaderMap);
+
+impl Headers for View<'_> {
+    fn first(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.0.get(name).map(HeaderValue::as_bytes)
+    }
+
+    fn is_repeated(&self, name: &HeaderName) -> bool {
+        self.0.get_all(name).iter().nth(1).is_some()
+    }
+}
+
+/// Decides, and answers what is answered here. True where an answer was written.
+pub(super) async fn filter(live: &Live, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+    session.as_downstream_mut().set_read_timeout(Some(READ));
+    session.as_downstream_mut().set_write_timeout(Some(WRITE));
+    // A panic would close the connection without an answer and without a record.
+    let served = AssertUnwindSafe(serve(live, session, exchange)).catch_unwind().await;
+    served.unwrap_or_else(|_| {
+        exchange.failure = Some(internal());
+        Err(Error::explain(ErrorType::InternalError, "a panic while deciding"))
+    })
+}
+
+async fn serve(live: &Live, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+    if let Err(denial) = decide(live, session, exchange).await {
+        reply::refuse(session, exchange, denial).await?;
+        return Ok(true);
+    }
+    let effect = exchange.decision.as_ref().map(|decision| decision.effect.clone());
+    match effect {
+        Some(Effect::Deny(denial)) => {
+            reply::refuse(session, exchange, *denial).await?;
+            return Ok(true);
+        }
+        Some(Effect::Reply(answer)) => {
+            reply::write(session, exchange, answer).await?;
+            return Ok(true);
+        }
+        Some(Effect::Forward) => {}
+        None => return Err(Error::new(ErrorType::InternalError)),
+    }
+    if content_length(session).is_some_and(|length| length > exchange.body_limit()) {
+        reply::refuse(session, exchange, too_large()).await?;
+        return Ok(true);
+    }
+    let Some(route) = exchange.route.clone() else {
+        return Err(Error::new(ErrorType::InternalError));
+    };
+    match &route.target {
+        Target::Fixed(answer) => reply::write(session, exchange, answer.clone()).await?,
+        Target::Aggregate(aggregate) => aggregate::answer(live, session, exchange, &route, aggregate).await?,
+        Target::Upstream(index) => {
+            exchange.attempt.pool = exchange.generation.pool(*index).cloned();
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Reads the request once, and decides it; an error is what could not be read.
+async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Result<(), Denial> {
+    let generation = exchange.generation.clone();
+    let snapshot = &generation.snapshot;
+    let request = session.req_header();
+    let headers = View(&request.headers);
+    let peer = session
+        .client_addr()
+        .and_then(|address| address.as_inet())
+        .map(|address| address.ip().to_canonical());
+    let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let address = caller(snapshot.trusted_proxies.as_ref(), peer, &request.headers);
+    exchange.forwarded_for = HeaderValue::try_from(match address {
+        Ok(address) if address == peer => peer.to_string(),
+        Ok(address) => format!("{address}, {peer}"),
+        Err(_) => peer.to_string(),
+    })
+    .ok();
+    let mut recorded = RecordedRequest {
+        method: request.method.clone(),
+        host: String::new(),
+        template: None,
+        params: Vec::new(),
+        path: None,
+        headers: kept_headers(snapshot, &request.headers),
+        query: Vec::new(),
+        credential: "absent",
+        address: *address.as_ref().unwrap_or(&peer),
+        client: Arc::from(""),
+        claims: snapshot.kept.claims.clone(),
+    };
+    let read = read_target(request);
+    if let Ok((host, ..)) = &read {
+        recorded.host = host.to_string();
+    }
+    let unreadable = |recorded: RecordedRequest, exchange: &mut Exchange, denial| {
+        exchange.recorded = Some(recorded);
+        Err(denial)
+    };
+    let (host, path, query) = match read {
+        Ok(read) => read,
+        Err(denial) => return unreadable(recorded, exchange, denial),
+    };
+    let address = match address {
+        Ok(address) => address,
+        Err(denial) => return unreadable(recorded, exchange, denial),
+    };
+    if exchange.rehearsal && request.headers.contains_key(&AT) {
+        match instant(&headers) {
+            Some(at) => exchange.at = at,
+            None => {
+                let detail = "Gwanmun-At is not an instant such as 2026-09-25T23:45:00+09:00";
+                let denial = Denial::new(DenialKind::Refuse, StatusCode::BAD_REQUEST, "request-invalid", detail);
+                return unreadable(recorded, exchange, denial);
+            }
+        }
+    }
+    let view = RequestView {
+        method: &request.method,
+        host: &host,
+        path: &path,
+        query,
+        headers: &headers,
+    };
+    recorded.credential = Credential::of(&view).word();
+    for name in &snapshot.kept.query {
+        let values: Vec<String> = view.query_values(name).map(Cow::into_owned).collect();
+        recorded.query.push((name.clone(), values));
+    }
+    let asking = Asking {
+        generation: &generation,
+        now: live.clock.now(),
+        monotonic: live.monotonic(),
+    };
+    let judged = judge(snapshot, view, address, exchange.at, &asking).await;
+    recorded.client = judged.client.name.clone();
+    match judged.route {
+        Some(route) => {
+            recorded.template = Some(route.template.clone());
+            recorded.params = judged
+                .params
+                .iter()
+                .map(|(name, value)| (name.clone(), value.to_owned()))
+                .collect();
+        }
+        None => recorded.path = Some(path.to_string()),
+    }
+    exchange.route = judged.route.cloned();
+    exchange.rules = judged.rule_names.clone();
+    exchange.trail = judged.trail;
+    exchange.decision = Some(judged.decision);
+    exchange.recorded = Some(recorded);
+    if request.uri.authority().is_some() || path != request.uri.path() {
+        exchange.target = Some(match request.uri.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_string(),
+        });
+    }
+    Ok(())
+}
+
+type Target3<'a> = (Cow<'a, str>, Cow<'a, str>, &'a str);
+
+/// Host, path and query, normalised.
+fn read_target(request: &pingora::http::RequestHeader) -> Result<Target3<'_>, Denial> {
+    let invalid = |code, detail: &str| Denial::new(DenialKind::Refuse, StatusCode::BAD_REQUEST, code, detail);
+    let authority = match request.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => {
+            let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+            host.ok_or_else(|| invalid("request-invalid", "the request names no host"))?
+        }
+    };
+    let host = normalise_host(authority).map_err(|fault| invalid("request-invalid", &fault.to_string()))?;
+    let path = request.uri.path();
+    let path = normalise_path(path.as_bytes()).map_err(|fault| invalid("path-invalid", &fault.to_string()))?;
+    Ok((host, path, request.uri.query().unwrap_or("")))
+}
+
+/// The caller's address: the peer's, or what a trusted proxy says of it.
+fn caller(trusted: Option<&TrustedProxies>, peer: IpAddr, headers: &HeaderMap) -> Result<IpAddr, Denial> {
+    let Some(trusted) = trusted.filter(|trusted| trusted.trusts(&peer)) else {
+        return Ok(peer);
+    };
+    if !headers.contains_key(trusted.header()) {
+        return Ok(peer);
+    }
+    let values: Vec<&[u8]> = headers
+        .get_all(trusted.header())
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    trusted.caller(values.into_iter()).ok_or_else(|| {
+        let detail = "the proxy in front does not say where the request comes from";
+        Denial::new(DenialKind::Refuse, StatusCode::BAD_REQUEST, "request-invalid", detail)
+    })
+}
+
+fn instant(headers: &View<'_>) -> Option<Timestamp> {
+    let value = headers.first(&AT).filter(|_| !headers.is_repeated(&AT))?;
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Every header that something reads; an empty list says that it was looked for and is not there.
+fn kept_headers(snapshot: &Snapshot, headers: &HeaderMap) -> Vec<(HeaderName, Vec<Option<String>>)> {
+    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
+    let lines = |name: &HeaderName| headers.get_all(name).iter().map(text).collect();
+    snapshot
+        .kept
+        .headers
+        .iter()
+        .map(|name| (name.clone(), lines(name)))
+        .collect()
+}
+
+pub(super) fn content_length(session: &Session) -> Option<u64> {
+    session
+        .req_header()
+        .headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// Counts the body on its way to the upstream; more than allowed is an error of the client's.
+pub(super) fn count_body(body: &Option<Bytes>, exchange: &mut Exchange) -> Result<()> {
+    exchange.body.received += body.as_ref().map_or(0, |body| body.len() as u64);
+    if exchange.body.received > exchange.body_limit() {
+        exchange.failure = Some(too_large());
+        return Error::e_explain(ErrorType::HTTPStatus(413), "the body is larger than allowed");
+    }
+    Ok(())
+}
+
+fn too_large() -> Denial {
+    let detail = "the request body is larger than allowed here";
+    Denial::new(
+        DenialKind::Refuse,
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body-too-large",
+        detail,
+    )
+}
+
+pub(super) fn internal() -> Denial {
+    Denial::new(
+        DenialKind::Refuse,
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal",
+        "something went wrong here",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_do_not_repeat_and_look_alike() {
+        let ids = RequestIds::new().unwrap();
+        let mut seen: Vec<Arc<str>> = (0..10_000).map(|_| ids.next()).collect();
+        assert!(
+            seen.iter()
+                .all(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        );
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 10_000);
+    }
+}

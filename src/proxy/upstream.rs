@@ -1,0 +1,125 @@
+//! Tries at an upstream: whose turn it is, what it is sent, and whether its answer is tried again.
+
+use std::time::Instant;
+
+use http::{HeaderName, HeaderValue, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{BError, Error, ErrorType, Result};
+use pingora_proxy::Session;
+
+use super::{Exchange, failure};
+use crate::engine::Share;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// What callers like to claim of themselves.
+const FORGED: [&str; 8] = [
+    "forwarded",
+    "x-real-ip",
+    "x-forwarded-port",
+    "x-forwarded-server",
+    "x-forwarded-prefix",
+    "x-forwarded-ssl",
+    "x-client-ip",
+    "true-client-ip",
+];
+
+/// The endpoint whose turn it is.
+pub(super) fn peer(exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    let attempt = &mut exchange.attempt;
+    attempt.began.get_or_insert_with(Instant::now);
+    let picked = attempt
+        .pool
+        .as_ref()
+        .and_then(|pool| pool.pick(&attempt.tried).map(|(at, found)| (at, found.peer())));
+    let Some((at, peer)) = picked else {
+        exchange.failure = Some(failure::no_endpoint());
+        return Error::e_explain(ErrorType::HTTPStatus(503), "no healthy endpoint");
+    };
+    attempt.tried.push(at);
+    // The body counts anew on every try.
+    exchange.body.received = 0;
+    Ok(Box::new(peer))
+}
+
+/// Nothing was sent: another endpoint may be tried, whatever the method.
+pub(super) fn failed_to_connect(exchange: &Exchange, mut error: BError) -> BError {
+    let tries = exchange.attempt.tried.len();
+    let again = exchange
+        .attempt
+        .pool
+        .as_ref()
+        .is_some_and(|pool| pool.retries_connect(tries));
+    error.set_retry(again);
+    error
+}
+
+/// Writes what the endpoint gets: one normalised target, the gate's own word on who calls and from where.
+pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
+    let snapshot = &exchange.generation.snapshot;
+    if let Some(target) = &exchange.target {
+        let target = target
+            .parse()
+            .map_err(|_| Error::explain(ErrorType::InternalError, "a target that is no URI"))?;
+        request.set_uri(target);
+    }
+    for name in &snapshot.stripped {
+        request.remove_header(name);
+    }
+    let claimed: Vec<HeaderName> = request
+        .headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("gwanmun-") || FORGED.contains(&name.as_str()))
+        .cloned()
+        .collect();
+    for name in claimed {
+        request.remove_header(&name);
+    }
+    if let Some(value) = &exchange.forwarded_for {
+        request.insert_header(FORWARDED_FOR, value.clone())?;
+    }
+    if let Some(recorded) = &exchange.recorded {
+        request.insert_header(FORWARDED_HOST, recorded.host.as_str())?;
+    }
+    request.insert_header(FORWARDED_PROTO, HeaderValue::from_static("http"))?;
+    request.insert_header(REQUEST_ID, &*exchange.id)?;
+    if !exchange.keeps_authorization() {
+        request.remove_header(&header::AUTHORIZATION);
+    }
+    for (name, value) in exchange.told() {
+        request.insert_header(name.clone(), value.clone())?;
+    }
+    if exchange.reshape().is_some() || exchange.cache_rule().is_some() {
+        // What is cut or stored is stored and cut uncoded.
+        request.remove_header(&header::ACCEPT_ENCODING);
+    }
+    if session.cache.enabled() && exchange.cache_rule().is_some_and(|rule| rule.share == Share::Public) {
+        request.remove_header(&header::AUTHORIZATION);
+        request.remove_header(&header::COOKIE);
+    }
+    Ok(())
+}
+
+/// Notes what the endpoint answered; an answer the upstream lists is tried again while tries are left.
+pub(super) fn read_response(session: &Session, response: &ResponseHeader, exchange: &mut Exchange) -> Result<()> {
+    if response.status.is_informational() {
+        return Ok(());
+    }
+    let attempt = &mut exchange.attempt;
+    attempt.status = Some(response.status.as_u16());
+    attempt.header_after = attempt.began.map(|began| began.elapsed());
+    let again = attempt
+        .pool
+        .as_ref()
+        .is_some_and(|pool| pool.retries_status(response.status, attempt.tried.len()));
+    let repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+    if again && repeatable {
+        let mut error = Error::explain(ErrorType::HTTPStatus(502), "an answer that is tried again").into_up();
+        error.set_retry(true);
+        return Err(error);
+    }
+    Ok(())
+}

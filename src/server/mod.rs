@@ -1,0 +1,369 @@
+//! Assembly: a configuration becomes listeners, a proxy, observers and background tasks, and ends in order.
+
+mod reload;
+mod watchers;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use jiff::Timestamp;
+use pingora::apps::http_app::HttpServer;
+use pingora::server::configuration::ServerConf;
+use pingora_proxy::HttpProxy;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::admin::Admin;
+use crate::conf::Severity;
+use crate::engine::{Denial, DenialKind, Effected, Record, RecordedRequest, Trail};
+use crate::front::{Bounds, Front, Refusals};
+use crate::io::Clock;
+use crate::live::{Doors, Live};
+use crate::proxy::{Gate, RequestIds};
+use crate::snapshot::{self, Occasion, Snapshot};
+
+use watchers::Watchers;
+
+/// Requests under way are given so long at the end.
+const DRAIN: Duration = Duration::from_secs(30);
+/// The audit log is given so long to reach the disk.
+const FLUSH: Duration = Duration::from_secs(10);
+
+/// What a gateway is started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Where the wall clock of a rehearsal starts.
+    pub rehearse_at: Option<Timestamp>,
+    /// Whether listeners and readiness are told on standard output.
+    pub announce: bool,
+}
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFailure {
+    /// The configuration has errors; they were printed.
+    #[error("the configuration has errors")]
+    Configuration,
+    /// A rehearsal that others could reach.
+    #[error("a rehearsal needs every listener on a loopback address, and `{0}` is none")]
+    Reachable(SocketAddr),
+    /// An address cannot be listened on.
+    #[error("cannot listen on `{address}`: {cause}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// Something else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl StartFailure {
+    /// Errors of the configuration are a "no" (1), the rest is wrong usage or surroundings (2).
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Configuration => ExitCode::from(1),
+            _ => ExitCode::from(2),
+        }
+    }
+}
+
+/// Runs a gateway until it is told to stop.
+pub fn run(options: &Options) -> ExitCode {
+    let snapshot = match prepare(options) {
+        Ok(snapshot) => snapshot,
+        Err(failure) => return report(&failure),
+    };
+    let runtime = match runtime(snapshot.threads) {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&StartFailure::Other(format!("cannot start the runtime: {error}"))),
+    };
+    let code = runtime.block_on(async {
+        match start(options, snapshot).await {
+            Ok(running) => {
+                running.wait().await;
+                ExitCode::SUCCESS
+            }
+            Err(failure) => report(&failure),
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
+}
+
+fn report(failure: &StartFailure) -> ExitCode {
+    eprintln!("gwanmun: {failure}");
+    failure.exit_code()
+}
+
+/// A runtime with the configured number of workers.
+pub fn runtime(threads: Option<usize>) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    builder.thread_name("gwanmun").enable_all().build()
+}
+
+/// Reads the configuration, prints what is found, and checks what only matters to a gateway that runs.
+pub fn prepare(options: &Options) -> Result<Arc<Snapshot>, StartFailure> {
+    let now = options.rehearse_at.unwrap_or_else(Timestamp::now);
+    let (snapshot, findings) = snapshot::load(&options.config, Occasion { now, at_start: true });
+    for finding in &findings {
+        eprintln!("{finding}");
+    }
+    let snapshot = snapshot.ok_or(StartFailure::Configuration)?;
+    let unfetched = snapshot.defined.authenticators.unfetched_secrets();
+    for (place, message) in unfetched {
+        eprintln!("{place}: {message}");
+    }
+    if !unfetched.is_empty() {
+        return Err(StartFailure::Configuration);
+    }
+    if options.rehearse_at.is_some() {
+        let listeners = snapshot.listen.iter().map(|listen| listen.address);
+        let admin = snapshot.admin.as_ref().map(|admin| admin.address);
+        if let Some(reachable) = listeners.chain(admin).find(|address| !address.ip().is_loopback()) {
+            return Err(StartFailure::Reachable(reachable));
+        }
+    }
+    Ok(Arc::new(snapshot))
+}
+
+/// A gateway that serves.
+pub struct Running {
+    live: Arc<Live>,
+    watchers: Arc<Watchers>,
+    shutdown: watch::Sender<bool>,
+    reloads: reload::Reloads,
+    listeners: Vec<SocketAddr>,
+    signals: Signals,
+}
+
+/// The signals a gateway knows; asked for before it says that it is ready.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    reopen: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
+        })
+    }
+}
+
+/// Starts a gateway inside the calling runtime.
+pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running, StartFailure> {
+    let other = |what: &str| {
+        let what = what.to_owned();
+        move |error: &dyn std::fmt::Display| StartFailure::Other(format!("{what}: {error}"))
+    };
+    let clock = options.rehearse_at.map_or_else(Clock::system, Clock::starting_at);
+    let mut bound = Vec::with_capacity(snapshot.listen.len());
+    for listen in &snapshot.listen {
+        bound.push(bind(listen.address)?);
+    }
+    let admin = snapshot.admin.as_ref().map(|admin| bind(admin.address)).transpose()?;
+
+    let watchers = Watchers::open(&snapshot, clock.now()).map_err(StartFailure::Other)?;
+    let watchers = Arc::new(watchers);
+    let live = Arc::new(Live::new(
+        Doors::open(clock),
+        snapshot.clone(),
+        watchers.observer(&snapshot),
+    ));
+    watchers.watch_health(&live);
+    let ids = Arc::new(RequestIds::new().map_err(|error| other("no randomness")(&error))?);
+    let conf = ServerConf {
+        threads: snapshot.threads.unwrap_or(1),
+        ..ServerConf::default()
+    };
+    let mut proxy = HttpProxy::new(Gate::new(live.clone(), ids.clone()), Arc::new(conf));
+    proxy.handle_init_modules();
+
+    let signals = Signals::new().map_err(|error| other("cannot listen for signals")(&error))?;
+    let reloads = reload::Reloads::watch(options.config.clone(), &snapshot).map_err(StartFailure::Other)?;
+    let (shutdown, stop) = watch::channel(false);
+    let refusals = Arc::new(FrontRefusals {
+        live: live.clone(),
+        ids,
+    });
+    let front = Front::new(Arc::new(proxy), Bounds::default(), refusals.clone());
+    let mut listeners = Vec::with_capacity(bound.len());
+    for (address, listener) in bound {
+        tokio::spawn(front.clone().accept(listener, stop.clone()));
+        listeners.push(address);
+    }
+    let admin = admin.map(|(address, listener)| {
+        let connections = Box::new(move || front.connections());
+        let app = HttpServer::new_app(Admin::new(live.clone(), watchers.metrics().clone(), connections));
+        let front = Front::new(
+            Arc::new(app),
+            Bounds {
+                max_connections: 256,
+                ..Bounds::default()
+            },
+            refusals,
+        );
+        tokio::spawn(front.accept(listener, stop.clone()));
+        address
+    });
+    if options.announce {
+        use std::io::Write;
+        let mut out = std::io::stdout().lock();
+        // Nobody may be reading: a closed pipe is no reason to stop.
+        for address in &listeners {
+            let _ = writeln!(out, "listening on {address}");
+        }
+        if let Some(address) = admin {
+            let _ = writeln!(out, "admin on {address}");
+        }
+        let _ = writeln!(out, "ready");
+        let _ = out.flush();
+    }
+    Ok(Running {
+        live,
+        watchers,
+        shutdown,
+        reloads,
+        listeners,
+        signals,
+    })
+}
+
+fn bind(address: SocketAddr) -> Result<(SocketAddr, tokio::net::TcpListener), StartFailure> {
+    let failed = |cause| StartFailure::Listen { address, cause };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((address, tokio::net::TcpListener::from_std(listener).map_err(failed)?))
+}
+
+impl Running {
+    /// Where requests are accepted.
+    pub fn listeners(&self) -> &[SocketAddr] {
+        &self.listeners
+    }
+
+    /// The snapshot in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.live.current().snapshot.clone()
+    }
+
+    /// Serves until SIGTERM or SIGINT; reloads on file changes and SIGHUP, reopens the audit log on SIGHUP and SIGUSR1.
+    pub async fn wait(mut self) {
+        loop {
+            tokio::select! {
+                _ = self.signals.terminate.recv() => break,
+                _ = self.signals.interrupt.recv() => break,
+                _ = self.signals.hang_up.recv() => {
+                    self.watchers.reopen();
+                    self.reloads.reload(&self.live, &self.watchers, true);
+                }
+                _ = self.signals.reopen.recv() => self.watchers.reopen(),
+                () = self.reloads.changed() => self.reloads.reload(&self.live, &self.watchers, false),
+            }
+        }
+        self.stop().await;
+    }
+
+    /// Stops accepting, lets requests under way finish, and flushes the audit log.
+    async fn stop(mut self) {
+        let _ = self.shutdown.send(true);
+        let drained = async {
+            while self.live.in_flight() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            drained = tokio::time::timeout(DRAIN, drained) => {
+                if drained.is_err() {
+                    log::warn!("{} requests were cut off", self.live.in_flight());
+                }
+            }
+            _ = self.signals.terminate.recv() => {}
+            _ = self.signals.interrupt.recv() => {}
+        }
+        let watchers = self.watchers.clone();
+        let flushed = tokio::task::spawn_blocking(move || watchers.close(FLUSH)).await;
+        if !matches!(flushed, Ok(true)) {
+            log::error!("the audit log may miss its last records");
+        }
+    }
+}
+
+/// Records for requests that were refused before the proxy saw them.
+struct FrontRefusals {
+    live: Arc<Live>,
+    ids: Arc<RequestIds>,
+}
+
+impl Refusals for FrontRefusals {
+    fn refused(&self, peer: SocketAddr, method: &Method, target: &str, denial: &Denial) -> Arc<str> {
+        let generation = self.live.current();
+        let id = self.ids.next();
+        let path = target.split('?').next().unwrap_or_default().to_owned();
+        let record = Record {
+            id: id.clone(),
+            at: self.live.clock.now(),
+            config: generation.snapshot.id.clone(),
+            route: None,
+            rules: Arc::from([]),
+            request: RecordedRequest {
+                method: method.clone(),
+                host: String::new(),
+                template: None,
+                params: Vec::new(),
+                path: Some(path),
+                headers: Vec::new(),
+                query: Vec::new(),
+                credential: "absent",
+                address: peer.ip().to_canonical(),
+                client: Arc::from(""),
+                claims: generation.snapshot.kept.claims.clone(),
+            },
+            principal: None,
+            claimed_sub: None,
+            decision: Effected {
+                effect: DenialKind::Refuse.word(),
+                status: Some(denial.status.as_u16()),
+                code: Some(denial.code.clone()),
+                rule: None,
+                reopens_at: None,
+            },
+            answers: Vec::new(),
+            trail: Trail::new(),
+            status: denial.status.as_u16(),
+            duration: Duration::ZERO,
+            request_bytes: 0,
+            response_bytes: 0,
+            upstream: None,
+            parts: Vec::new(),
+            cache: None,
+            failure: None,
+            rehearsal: self.live.clock.is_rehearsal(),
+        };
+        generation.observer.record(&Arc::new(record));
+        id
+    }
+}
+
+/// Whether any finding makes a configuration unusable.
+fn has_errors(findings: &[crate::conf::Finding]) -> bool {
+    findings.iter().any(|finding| finding.severity == Severity::Error)
+}

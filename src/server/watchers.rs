@@ -1,0 +1,165 @@
+//! The observers of one gateway across its reloads, and the tasks that look after endpoints.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use crate::engine::Observer;
+use crate::live::Live;
+use crate::observe::Observers;
+use crate::observe::anomaly::Detectors;
+use crate::observe::audit::{Audit, AuditSettings, Counts};
+use crate::observe::metrics::{Metrics, Names, RouteNames, UpstreamNames};
+use crate::snapshot::Snapshot;
+use crate::upstreams::Pool;
+
+/// Audit log, metrics and detectors.
+pub(super) struct Watchers {
+    metrics: Arc<Metrics>,
+    counts: Arc<Counts>,
+    audit: Mutex<Option<Arc<Audit>>>,
+    detectors: Mutex<Arc<Detectors>>,
+    /// Pools that a task looks after.
+    checked: Mutex<Vec<std::sync::Weak<Pool>>>,
+}
+
+impl Watchers {
+    pub fn open(snapshot: &Snapshot, now: Timestamp) -> Result<Self, String> {
+        let counts = Arc::new(Counts::default());
+        let metrics = Arc::new(Metrics::new(now, counts.clone()).map_err(|error| format!("metrics: {error}"))?);
+        let audit = snapshot
+            .audit
+            .as_ref()
+            .map(|settings| open(settings, now, &counts))
+            .transpose()?;
+        let detectors = Arc::new(Detectors::new(&snapshot.anomalies, audit.clone(), metrics.clone()));
+        Ok(Self {
+            metrics,
+            counts,
+            audit: Mutex::new(audit),
+            detectors: Mutex::new(detectors),
+            checked: Mutex::default(),
+        })
+    }
+
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Who is told of requests under `snapshot`; its metric handles are ready when this returns.
+    pub fn observer(&self, snapshot: &Snapshot) -> Arc<dyn Observer> {
+        self.metrics.bind(&names(snapshot));
+        let detectors = self.detectors.lock().clone();
+        let mut observers = Observers::new().with(self.metrics.clone()).with(detectors);
+        if let Some(audit) = &*self.audit.lock() {
+            observers = observers.with(audit.clone());
+        }
+        Arc::new(observers)
+    }
+
+    /// Follows a new configuration. The log it replaces is closed when its last record is on disk.
+    pub fn follow(&self, snapshot: &Snapshot, now: Timestamp) -> Result<(), String> {
+        let standing = self.audit.lock().clone();
+        let audit = match (&snapshot.audit, &standing) {
+            (None, _) => None,
+            (Some(settings), Some(audit)) if audit.adopts(settings) => Some(audit.clone()),
+            (Some(settings), _) => Some(open(settings, now, &self.counts)?),
+        };
+        let renewed = self.detectors.lock().renew(&snapshot.anomalies, audit.clone());
+        *self.detectors.lock() = Arc::new(renewed);
+        *self.audit.lock() = audit;
+        Ok(())
+    }
+
+    pub fn reopen(&self) {
+        if let Some(audit) = &*self.audit.lock() {
+            audit.reopen();
+        }
+    }
+
+    /// True when everything is on disk.
+    pub fn close(&self, patience: Duration) -> bool {
+        let audit = self.audit.lock().clone();
+        audit.is_none_or(|audit| audit.close(patience))
+    }
+
+    pub fn count_reload(&self, succeeded: bool) {
+        self.metrics.count_reload(succeeded);
+    }
+
+    /// Has a task look after every pool that no task looks after yet; it ends with its pool.
+    pub fn watch_health(&self, live: &Arc<Live>) {
+        let mut checked = self.checked.lock();
+        checked.retain(|pool| pool.strong_count() > 0);
+        for pool in &live.current().pools {
+            for endpoint in &pool.endpoints {
+                self.metrics
+                    .set_healthy(&pool.name, &endpoint.label, endpoint.is_healthy());
+            }
+            let Some(health) = &pool.settings.health else { continue };
+            if checked.iter().any(|known| known.as_ptr() == Arc::as_ptr(pool)) {
+                continue;
+            }
+            let weak = Arc::downgrade(pool);
+            checked.push(weak.clone());
+            let (every, caller, metrics) = (health.every, live.caller.clone(), self.metrics.clone());
+            tokio::spawn(async move {
+                while let Some(pool) = weak.upgrade() {
+                    for (endpoint, is_healthy) in pool.check(&caller).await {
+                        log::warn!(
+                            "upstream `{}`: endpoint {endpoint} is {}",
+                            pool.name,
+                            if is_healthy { "back" } else { "out" }
+                        );
+                        metrics.set_healthy(&pool.name, &endpoint, is_healthy);
+                    }
+                    drop(pool);
+                    tokio::time::sleep(every).await;
+                }
+            });
+        }
+    }
+}
+
+fn open(settings: &AuditSettings, now: Timestamp, counts: &Arc<Counts>) -> Result<Arc<Audit>, String> {
+    match Audit::open(settings, now, counts.clone()) {
+        Ok(audit) => Ok(Arc::new(audit)),
+        Err(failure) => Err(format!("audit: {failure}")),
+    }
+}
+
+fn names(snapshot: &Snapshot) -> Names {
+    let routes = snapshot.router.iter();
+    let routes = routes.map(|(_, route)| RouteNames {
+        name: route.name.clone(),
+        rules: route.rule_names.clone(),
+    });
+    let unrouted = RouteNames {
+        name: Arc::from(""),
+        rules: snapshot.unrouted_names.clone(),
+    };
+    let upstreams = snapshot.upstreams.iter().map(|upstream| UpstreamNames {
+        name: upstream.name.clone(),
+        endpoints: upstream
+            .settings
+            .endpoints
+            .0
+            .iter()
+            .map(|address| Arc::from(address.to_string()))
+            .collect(),
+    });
+    Names {
+        config: snapshot.id.clone(),
+        routes: routes.chain([unrouted]).collect(),
+        upstreams: upstreams.collect(),
+        limits: snapshot
+            .defined
+            .limits
+            .iter()
+            .map(|(_, limit)| limit.name.clone())
+            .collect(),
+        detectors: snapshot.anomalies.names().map(Arc::from).collect(),
+    }
+}
