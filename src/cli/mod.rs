@@ -4,6 +4,7 @@
 //! to stderr, results to stdout, colour only to a terminal.
 
 mod check;
+mod demo;
 pub mod explain;
 mod paint;
 pub mod replay;
@@ -32,6 +33,8 @@ enum Command {
     Check(check::Arguments),
     /// Say what would happen to a request, which rule decides, and when that changes
     Explain(explain::Arguments),
+    /// Start sample services, an identity provider and the gateway before them, with requests to try
+    Demo(demo::Arguments),
     /// Serve; reloads when a file of the configuration changes, or on SIGHUP
     Run(run::Arguments),
 }
@@ -51,6 +54,7 @@ pub fn main() -> ExitCode {
     };
     let done = match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Run(arguments) => Ok(run::run(arguments)),
     };

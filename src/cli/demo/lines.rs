@@ -1,0 +1,266 @@
+//! The curl lines to try, each with what it will answer.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+use crate::cli::explain::{Asked, explain};
+use crate::demo::{User, Which};
+use crate::engine::rfc3339;
+use crate::snapshot::Snapshot;
+
+/// One request to try.
+struct Try {
+    about: &'static str,
+    user: Option<&'static str>,
+    method: &'static str,
+    path: &'static str,
+    client: Option<&'static str>,
+    /// A JSON body, which makes curl POST.
+    body: Option<&'static str>,
+    /// Whether the answer depends on the hour, so that noon and night are told, too.
+    by_hour: bool,
+}
+
+const PLAIN: Try = Try {
+    about: "",
+    user: None,
+    method: "GET",
+    path: "/",
+    client: None,
+    body: None,
+    by_hour: false,
+};
+
+const TRANSFER: &str = r#"{"to":1102002,"amount":50000}"#;
+
+const BANK: [Try; 6] = [
+    Try {
+        about: "open to everybody, answered by the gateway itself",
+        path: "/status",
+        ..PLAIN
+    },
+    Try {
+        about: "one balance, cut for a phone",
+        user: Some("customer"),
+        path: "/customers/u1001/balance",
+        client: Some("ios"),
+        ..PLAIN
+    },
+    Try {
+        about: "a dashboard made from three services",
+        user: Some("customer"),
+        path: "/dashboard",
+        ..PLAIN
+    },
+    Try {
+        about: "a transfer, which is closed at night",
+        user: Some("customer"),
+        method: "POST",
+        path: "/transfers",
+        body: Some(TRANSFER),
+        by_hour: true,
+        ..PLAIN
+    },
+    Try {
+        about: "the same by the treasury, which may at night",
+        user: Some("treasury"),
+        method: "POST",
+        path: "/transfers",
+        body: Some(TRANSFER),
+        by_hour: true,
+        ..PLAIN
+    },
+    Try {
+        about: "a ticket, which only staff may read",
+        user: Some("customer"),
+        path: "/support/tickets/7",
+        ..PLAIN
+    },
+];
+
+const SHOP: [Try; 6] = [
+    Try {
+        about: "the catalogue, from the cache the second time",
+        path: "/products",
+        ..PLAIN
+    },
+    Try {
+        about: "one product, as the web gets it",
+        path: "/products/7",
+        ..PLAIN
+    },
+    Try {
+        about: "the same product, cut for a phone",
+        path: "/products/7",
+        client: Some("ios"),
+        ..PLAIN
+    },
+    Try {
+        about: "who I am",
+        user: Some("shopper"),
+        path: "/me",
+        ..PLAIN
+    },
+    Try {
+        about: "an order",
+        user: Some("shopper"),
+        method: "POST",
+        path: "/orders",
+        body: Some(r#"{"items":[{"product":7,"quantity":1}]}"#),
+        ..PLAIN
+    },
+    Try {
+        about: "a payment, which pauses while the day is settled",
+        user: Some("shopper"),
+        method: "POST",
+        path: "/payments",
+        body: Some(r#"{"order":1,"amount":10000}"#),
+        by_hour: true,
+        ..PLAIN
+    },
+];
+
+/// The lines for a gateway at `address` that starts at `now`: each request with what it answers then, and where the hour
+/// matters at noon and late at night too. On a rehearsal clock these are requests of their own.
+pub(super) fn lines(
+    which: Which,
+    snapshot: &Snapshot,
+    users: &[User],
+    address: SocketAddr,
+    now: Timestamp,
+    is_rehearsal: bool,
+) -> anyhow::Result<String> {
+    let tries = match which {
+        Which::Bank => &BANK,
+        Which::Shop => &SHOP,
+    };
+    let (zone, night) = hours(which)?;
+    let mut text = String::new();
+    for tried in tries {
+        let answers = |at| answers(tried, snapshot, users, at);
+        text.push_str(&format!("# {}\n# now: {}\n", tried.about, answers(now)?));
+        let curl = tried.curl(address);
+        let mut variants = String::new();
+        if tried.by_hour {
+            let today = zone.to_datetime(now).date();
+            for (word, time) in [("at noon", Time::constant(12, 0, 0, 0)), ("at night", night)] {
+                let at = zone.to_timestamp(today.to_datetime(time))?;
+                let shown = rfc3339(at, &zone);
+                let clock = shown.get(11..16).unwrap_or_default();
+                text.push_str(&format!("# {word} ({clock}): {}\n", answers(at)?));
+                if is_rehearsal {
+                    variants.push_str(&format!("{curl} -H 'Gwanmun-At: {shown}'\n"));
+                }
+            }
+        }
+        text.push_str(&format!("{curl}\n{variants}\n"));
+    }
+    Ok(text)
+}
+
+/// The zone of the sample's calendar and the time late in the day at which something is closed.
+fn hours(which: Which) -> anyhow::Result<(TimeZone, Time)> {
+    let night = match which {
+        Which::Bank => Time::constant(23, 45, 0, 0),
+        Which::Shop => Time::constant(23, 55, 0, 0),
+    };
+    Ok((TimeZone::get("Asia/Seoul")?, night))
+}
+
+fn answers(tried: &Try, snapshot: &Snapshot, users: &[User], at: Timestamp) -> anyhow::Result<String> {
+    let request = format!("{} {}", tried.method, tried.path);
+    let mut asked = Asked::new(&request, IpAddr::V4(Ipv4Addr::LOCALHOST), at)?;
+    if let Some(client) = tried.client {
+        asked.come_from(client, snapshot)?;
+    }
+    if let Some(name) = tried.user {
+        let user = users.iter().find(|user| user.name == name);
+        let claims = user.map(|user| &user.claims).and_then(Value::as_object);
+        asked.hold(claims.cloned().context("a sample user is missing")?)?;
+    }
+    let told = explain(snapshot, &asked)?;
+    Ok(match (&told.route, told.decision.effect, told.decision.status) {
+        (Some(route), "allow", None) => format!("{} from {}", tried.success(), route.target),
+        _ => told.in_short(),
+    })
+}
+
+impl Try {
+    /// What the sample services answer.
+    fn success(&self) -> u16 {
+        if self.method == "POST" { 201 } else { 200 }
+    }
+
+    fn curl(&self, address: SocketAddr) -> String {
+        let mut line = "curl -is".to_owned();
+        if let Some(user) = self.user {
+            line.push_str(&format!(" -H \"Authorization: Bearer ${}\"", variable(user)));
+        }
+        if let Some(client) = self.client {
+            line.push_str(&format!(" -H 'X-Client: {client}'"));
+        }
+        if let Some(body) = self.body {
+            line.push_str(&format!(" -H 'Content-Type: application/json' -d '{body}'"));
+        }
+        line.push_str(&format!(" http://{address}{}", self.path));
+        line
+    }
+}
+
+/// The shell variable that holds a user's token.
+pub(super) fn variable(user: &str) -> String {
+    user.to_ascii_uppercase()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::cli::explain::open;
+    use crate::demo::{Ports, start};
+
+    fn told(which: Which, name: &str, now: &str, is_rehearsal: bool) -> String {
+        let now: Timestamp = now.parse().unwrap();
+        let conf = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+        let snapshot = open(&conf.join(name), now).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let services = start(which, &Ports::free(which), now).await.unwrap();
+            let address = "127.0.0.1:8080".parse().unwrap();
+            let text = lines(which, &snapshot, services.users(), address, now, is_rehearsal).unwrap();
+            services.stop().await;
+            text
+        })
+    }
+
+    #[test]
+    fn tells_what_the_bank_answers_by_day_and_by_night() {
+        let text = told(Which::Bank, "bank.yaml", "2026-11-24T10:00+09:00", false);
+        let transfer = "# a transfer, which is closed at night\n# now: 201 from upstream `transfers`\n\
+                        # at noon (12:00): 201 from upstream `transfers`\n\
+                        # at night (23:45): 403 TRANSFER_CLOSED until 2026-11-25T05:00:00+09:00\n\
+                        curl -is -H \"Authorization: Bearer $CUSTOMER\" -H 'Content-Type: application/json' \
+                        -d '{\"to\":1102002,\"amount\":50000}' http://127.0.0.1:8080/transfers\n";
+        assert!(text.contains(transfer), "{text}");
+        let treasury = "# at night (23:45): 201 from upstream `transfers`\n";
+        assert!(text.contains(treasury) && !text.contains("Gwanmun-At"), "{text}");
+        let curls: Vec<_> = text.lines().filter(|line| line.starts_with("curl ")).collect();
+        assert_eq!(curls.len(), 6);
+        assert!(text.contains("# now: 403 denied\n"), "{text}");
+    }
+
+    #[test]
+    fn adds_requests_for_other_hours_to_a_rehearsal() {
+        let text = told(Which::Shop, "shop.yaml", "2026-11-24T23:58+09:00", true);
+        assert!(
+            text.contains("# now: 403 SETTLEMENT until 2026-11-25T00:10:00+09:00\n"),
+            "{text}"
+        );
+        assert!(text.contains(" -H 'Gwanmun-At: 2026-11-24T12:00:00+09:00'\n"), "{text}");
+    }
+}

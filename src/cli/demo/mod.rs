@@ -1,0 +1,116 @@
+//! `gwanmun demo`: everything in one process, from a configuration that one would copy: sample services, an identity provider,
+//! the gateway before them, tokens for three users, and requests to try.
+
+mod lines;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use jiff::Timestamp;
+
+use self::lines::{lines, variable};
+use super::explain::{Instant, instant};
+use super::run::log_to_stderr;
+use super::{complain, tell};
+use crate::demo::{self, Ports, User, Which};
+use crate::server::{self, Options};
+use crate::snapshot::Snapshot;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  gwanmun demo bank --at 2026-11-24T23:45+09:00")]
+pub(super) struct Arguments {
+    /// Which of the two samples
+    #[arg(value_enum, default_value = "bank")]
+    which: Sample,
+    /// Start the wall clock there; requests may then say `Gwanmun-At: INSTANT`
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    at: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Sample {
+    /// A mobile bank
+    Bank,
+    /// A shop
+    Shop,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    log_to_stderr();
+    let (which, name) = match arguments.which {
+        Sample::Bank => (Which::Bank, "bank.yaml"),
+        Sample::Shop => (Which::Shop, "shop.yaml"),
+    };
+    let options = Options {
+        config: find(name)?,
+        rehearse_at: arguments.at.map(|instant| instant.at),
+        announce: false,
+    };
+    let snapshot = match server::prepare(&options) {
+        Ok(snapshot) => snapshot,
+        Err(failure) => {
+            complain(&format!("gwanmun: {failure}"));
+            return Ok(failure.exit_code());
+        }
+    };
+    let runtime = server::runtime(snapshot.threads).context("cannot start the runtime")?;
+    runtime.block_on(serve(which, &options, snapshot))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(which: Which, options: &Options, snapshot: Arc<Snapshot>) -> anyhow::Result<()> {
+    let now = options.rehearse_at.unwrap_or_else(Timestamp::now);
+    let services = demo::start(which, &Ports::configured(which), now).await?;
+    let gateway = server::start(options, snapshot.clone()).await?;
+    let address = *gateway.listeners().first().context("the sample listens nowhere")?;
+    let requests = lines(
+        which,
+        &snapshot,
+        services.users(),
+        address,
+        now,
+        options.rehearse_at.is_some(),
+    )?;
+    tell(&format!(
+        "{}{requests}",
+        greeting(options, address, services.users(), &snapshot)
+    ))?;
+    gateway.wait().await;
+    services.stop().await;
+    Ok(())
+}
+
+fn greeting(options: &Options, address: SocketAddr, users: &[User], snapshot: &Snapshot) -> String {
+    let config = options.config.display();
+    let mut text =
+        format!("# {config} serves on http://{address}; change it, and the next answers change. Ctrl-C ends.\n");
+    if let Some(admin) = &snapshot.admin {
+        text.push_str(&format!("# Metrics on http://{}/metrics\n", admin.address));
+    }
+    text.push_str("\n# Paste these into another terminal, then try the requests:\n");
+    for user in users {
+        let variable = variable(user.name);
+        text.push_str(&format!("# {}\nexport {variable}={}\n", user.about, user.token));
+    }
+    text.push('\n');
+    text
+}
+
+/// The sample's configuration: in `conf/` here, or of the checkout that the program was built in.
+fn find(name: &str) -> anyhow::Result<PathBuf> {
+    let here = PathBuf::from("conf").join(name);
+    let program = std::env::current_exe().unwrap_or_default();
+    // `target/debug/gwanmun` lies three levels below `conf`'s folder.
+    let near = program
+        .ancestors()
+        .skip(1)
+        .take(3)
+        .map(|folder| folder.join("conf").join(name));
+    let mut candidates = std::iter::once(here).chain(near);
+    candidates
+        .find(|path| path.is_file())
+        .with_context(|| format!("there is no `conf/{name}` here: run the demo in a checkout"))
+}
