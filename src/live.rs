@@ -169,7 +169,7 @@ impl Generation {
 pub struct Asking<'a> {
     /// The generation the request pinned.
     pub generation: &'a Generation,
-    /// The instant credentials are judged at: the gateway's clock, which no request can move.
+    /// The instant of the request.
     pub now: Timestamp,
     /// The instant limits are counted at, in nanoseconds ([`Live::monotonic`]).
     pub monotonic: u64,

@@ -10,7 +10,16 @@ use crate::observe::audit::reader::{Line, Recorded, RecordedDecision, read_line}
 use crate::snapshot::{self, Judged, Occasion, Snapshot, judge};
 
 /// Refusals of requests that could not be read: nothing was decided about them.
-const UNDECIDED: [&str; 4] = ["path-invalid", "request-invalid", "header-too-large", "uri-too-long"];
+const UNDECIDED: [&str; 7] = [
+    "path-invalid",
+    "request-invalid",
+    "header-too-large",
+    "header-timeout",
+    "uri-too-long",
+    "connect-not-allowed",
+    // A panic on the way to the decision.
+    "internal",
+];
 
 /// Decides records again under one configuration.
 pub struct Replayer {

@@ -3,6 +3,7 @@
 use http::{Method, StatusCode};
 
 use super::Bounds;
+use crate::routing::normalise_host;
 
 /// More headers than this are too many.
 const MAX_HEADERS: usize = 128;
@@ -53,7 +54,7 @@ impl HeadFault {
                 "request-invalid",
                 "the request cannot be read unambiguously",
             ),
-            Self::Connect => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "no tunnels here"),
+            Self::Connect => (StatusCode::METHOD_NOT_ALLOWED, "connect-not-allowed", "no tunnels here"),
         }
     }
 }
@@ -98,8 +99,15 @@ pub(super) fn parse(buffer: &[u8], bounds: &Bounds) -> Result<Option<Head>, Head
     if named("host").count() > 1 || request.version == Some(1) && named("host").next().is_none() {
         return Err(HeadFault::Invalid);
     }
+    check_host(&request, named("host").next().map(|header| header.value))?;
     let lengths: Vec<&[u8]> = named("content-length").map(|header| header.value).collect();
-    let is_coded = named("transfer-encoding").next().is_some();
+    let codings: Vec<&[u8]> = named("transfer-encoding").map(|header| header.value).collect();
+    let is_coded = match *codings {
+        [] => false,
+        // RFC 9112 §6.1: other codings are not understood here, and HTTP/1.0 knows none.
+        [coding] if coding.eq_ignore_ascii_case(b"chunked") && request.version == Some(1) => true,
+        _ => return Err(HeadFault::Invalid),
+    };
     let body = match (&*lengths, is_coded) {
         ([], false) => Some(0),
         ([length], false) => Some(content_length(length).ok_or(HeadFault::Invalid)?),
@@ -109,6 +117,25 @@ pub(super) fn parse(buffer: &[u8], bounds: &Bounds) -> Result<Option<Head>, Head
     };
     let buffered = body.map_or(buffer.len(), |body| length.saturating_add(body).min(buffer.len()));
     Ok(Some(Head { buffered }))
+}
+
+/// RFC 9112 §3.2: a host that is one, and the same in the target where that names one too.
+fn check_host(request: &httparse::Request<'_, '_>, host: Option<&[u8]>) -> Result<(), HeadFault> {
+    let host = match host {
+        Some(host) => std::str::from_utf8(host).map_err(|_| HeadFault::Invalid)?,
+        None => return Ok(()),
+    };
+    let host = normalise_host(host).map_err(|_| HeadFault::Invalid)?;
+    let target = request.path.unwrap_or_default();
+    if target.starts_with(['/', '*']) {
+        return Ok(());
+    }
+    let (_, rest) = target.split_once("://").ok_or(HeadFault::Invalid)?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match normalise_host(authority) {
+        Ok(named) if named == host => Ok(()),
+        _ => Err(HeadFault::Invalid),
+    }
 }
 
 /// RFC 9112 §6.2: digits alone.
@@ -170,6 +197,12 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: \r\n\r\n",
             "\u{1}\u{2}\r\n\r\n",
         ] {
             assert_eq!(read(bad), Err(HeadFault::Invalid), "{bad:?}");

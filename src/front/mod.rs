@@ -2,7 +2,7 @@
 //!
 //! Pingora alone bounds neither (a header may take a minute per byte). What is read here goes to it as the connection's
 //! first bytes. Refusals at this point: `408 header-timeout`, `431 header-too-large`, `414 uri-too-long`,
-//! `400 request-invalid`, `405 method-not-allowed` (CONNECT), each answered as problem+json and the connection closed.
+//! `400 request-invalid`, `405 connect-not-allowed`, each answered as problem+json and the connection closed.
 
 mod head;
 

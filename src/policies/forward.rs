@@ -228,9 +228,9 @@ mod tests {
         assert_eq!(
             found,
             [
-                "t.yaml:1:13: unknown fact `principal.sup`, did you mean `principal.sub`?",
-                "t.yaml:1:28: `x-forwarded-for` is written by the gateway itself",
-                "t.yaml:1:77: `no` is neither `keep` nor `drop`",
+                "t.yaml:1:11: unknown fact `principal.sup`, did you mean `principal.sub`?",
+                "t.yaml:1:26: `x-forwarded-for` is written by the gateway itself",
+                "t.yaml:1:73: `no` is neither `keep` nor `drop`",
             ]
         );
     }

@@ -31,16 +31,12 @@ pub(super) async fn answer(
         .and_then(|decision| decision.principal.clone());
     let inputs = {
         let header = session.req_header();
-        let mut headers = header.headers.clone();
-        for name in &exchange.generation.snapshot.stripped {
-            headers.remove(name);
-        }
         let names: Vec<_> = recorded.params.iter().map(|(name, _)| name.clone()).collect();
         let params = Params {
             names: &names,
             values: recorded.params.iter().map(|(_, value)| value.as_str()).collect(),
         };
-        let view = request::View(&headers);
+        let view = request::View(&header.headers);
         let query = header.uri.query().unwrap_or("");
         let view = RequestView {
             method: &header.method,

@@ -14,6 +14,7 @@ use crate::engine::{
 };
 use crate::live::{Generation, InFlight, Live};
 use crate::policies::cache::storable::Lookup;
+use crate::policies::compress::encode::Encoder;
 use crate::snapshot::Route;
 use crate::upstreams::Pool;
 
@@ -39,7 +40,6 @@ pub struct Exchange {
     pub(super) cache_lookup: Option<Lookup>,
     /// The refusal or failure that was, or is about to be, told to the client.
     pub(super) failure: Option<Denial>,
-    pub(super) answered: bool,
     _in_flight: InFlight,
 }
 
@@ -58,6 +58,7 @@ pub(super) struct Attempt {
 pub(super) struct Body {
     pub received: u64,
     pub reshape: Option<Arc<dyn Reshape>>,
+    pub encoder: Option<Encoder>,
     pub held: BytesMut,
 }
 
@@ -83,7 +84,6 @@ impl Exchange {
             parts: Vec::new(),
             cache_lookup: None,
             failure: None,
-            answered: false,
             _in_flight: live.enter(),
         }
     }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, Result};
 use pingora_cache::key::HashBinary;
@@ -51,6 +52,9 @@ impl ProxyHttp for Gate {
     fn new_ctx(&self) -> Exchange {
         Exchange::new(&self.live, &self.ids)
     }
+
+    /// None: Pingora would build its own for every request.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
         request::filter(&self.live, session, exchange).await

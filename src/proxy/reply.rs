@@ -54,15 +54,19 @@ pub(super) async fn write(session: &mut Session, exchange: &mut Exchange, answer
     if exchange.is_forwarded() && exchange.failure.is_none() && !bodyless {
         response::compress(session, &mut head, exchange)?;
     }
-    exchange.answered = true;
+    let mut body = Some(answer.body);
+    if exchange.body.encoder.is_some() {
+        response::body(&mut body, true, exchange)?;
+        head.remove_header(&header::TRANSFER_ENCODING);
+        head.insert_header(
+            header::CONTENT_LENGTH,
+            HeaderValue::from(body.as_ref().map_or(0, Bytes::len)),
+        )?;
+    }
     let ends = bodyless || is_head;
     session.write_response_header(Box::new(head), ends).await?;
-    if !ends {
-        session.write_response_body(Some(answer.body), true).await?;
-    } else {
-        session.write_response_body(Some(Bytes::new()), true).await?;
-    }
-    Ok(())
+    let body = if ends { Bytes::new() } else { body.unwrap_or_default() };
+    session.write_response_body(Some(body), true).await
 }
 
 /// Pingora closes the connection of a client that still sends; a small body is read first, so that it can go on.

@@ -82,6 +82,10 @@ impl Headers for View<'_> {
 pub(super) async fn filter(live: &Live, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
     session.as_downstream_mut().set_read_timeout(Some(READ));
     session.as_downstream_mut().set_write_timeout(Some(WRITE));
+    // What the gate alone writes, no rule may read from a caller.
+    for name in &exchange.generation.snapshot.stripped {
+        session.req_header_mut().remove_header(name);
+    }
     // A panic would close the connection without an answer and without a record.
     let served = AssertUnwindSafe(serve(live, session, exchange)).catch_unwind().await;
     served.unwrap_or_else(|_| {
@@ -92,7 +96,7 @@ pub(super) async fn filter(live: &Live, session: &mut Session, exchange: &mut Ex
 
 async fn serve(live: &Live, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
     if let Err(denial) = decide(live, session, exchange).await {
-        reply::refuse(session, exchange, denial).await?;
+        reply::refuse(session, exchange, *denial).await?;
         return Ok(true);
     }
     let effect = exchange.decision.as_ref().map(|decision| decision.effect.clone());
@@ -127,7 +131,7 @@ async fn serve(live: &Live, session: &mut Session, exchange: &mut Exchange) -> R
 }
 
 /// Reads the request once, and decides it; an error is what could not be read.
-async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Result<(), Denial> {
+async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Result<(), Box<Denial>> {
     let generation = exchange.generation.clone();
     let snapshot = &generation.snapshot;
     let request = session.req_header();
@@ -179,7 +183,7 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
             None => {
                 let detail = "Gwanmun-At is not an instant such as 2026-09-25T23:45:00+09:00";
                 let denial = Denial::new(DenialKind::Refuse, StatusCode::BAD_REQUEST, "request-invalid", detail);
-                return unreadable(recorded, exchange, denial);
+                return unreadable(recorded, exchange, Box::new(denial));
             }
         }
     }
@@ -197,7 +201,7 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
     }
     let asking = Asking {
         generation: &generation,
-        now: live.clock.now(),
+        now: exchange.at,
         monotonic: live.monotonic(),
     };
     let judged = judge(snapshot, view, address, exchange.at, &asking).await;
@@ -230,8 +234,8 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
 type Target3<'a> = (Cow<'a, str>, Cow<'a, str>, &'a str);
 
 /// Host, path and query, normalised.
-fn read_target(request: &pingora::http::RequestHeader) -> Result<Target3<'_>, Denial> {
-    let invalid = |code, detail: &str| Denial::new(DenialKind::Refuse, StatusCode::BAD_REQUEST, code, detail);
+fn read_target(request: &pingora::http::RequestHeader) -> Result<Target3<'_>, Box<Denial>> {
+    let invalid = |code, detail: &str| Box::new(Denial::new(DenialKind::Refuse, StatusCode::BAD_REQUEST, code, detail));
     let authority = match request.uri.authority() {
         Some(authority) => authority.as_str(),
         None => {
@@ -246,7 +250,7 @@ fn read_target(request: &pingora::http::RequestHeader) -> Result<Target3<'_>, De
 }
 
 /// The caller's address: the peer's, or what a trusted proxy says of it.
-fn caller(trusted: Option<&TrustedProxies>, peer: IpAddr, headers: &HeaderMap) -> Result<IpAddr, Denial> {
+fn caller(trusted: Option<&TrustedProxies>, peer: IpAddr, headers: &HeaderMap) -> Result<IpAddr, Box<Denial>> {
     let Some(trusted) = trusted.filter(|trusted| trusted.trusts(&peer)) else {
         return Ok(peer);
     };
@@ -260,7 +264,12 @@ fn caller(trusted: Option<&TrustedProxies>, peer: IpAddr, headers: &HeaderMap) -
         .collect();
     trusted.caller(values.into_iter()).ok_or_else(|| {
         let detail = "the proxy in front does not say where the request comes from";
-        Denial::new(DenialKind::Refuse, StatusCode::BAD_REQUEST, "request-invalid", detail)
+        Box::new(Denial::new(
+            DenialKind::Refuse,
+            StatusCode::BAD_REQUEST,
+            "request-invalid",
+            detail,
+        ))
     })
 }
 

@@ -2,15 +2,14 @@
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::modules::http::compression::ResponseCompression;
-use pingora::protocols::http::compression::Algorithm;
-use pingora::{Error, ErrorType, Result};
+use pingora::http::ResponseHeader;
+use pingora::{Error, ErrorType, OrErr, Result};
 use pingora_proxy::Session;
 
 use super::{Exchange, reply};
 use crate::engine::json::is_json;
 use crate::policies::compress::accept::{Coding, choose_coding};
+use crate::policies::compress::encode::Encoder;
 use crate::policies::compress::is_worthwhile;
 use crate::policies::rate_limit::limit_fields;
 
@@ -161,8 +160,8 @@ fn unreadable() -> crate::engine::Denial {
     crate::engine::Denial::new(kind, StatusCode::BAD_GATEWAY, "upstream-unreadable", detail)
 }
 
-/// Chooses a coding and lets Pingora's encoder do the work.
-pub(super) fn compress(session: &mut Session, head: &mut ResponseHeader, exchange: &Exchange) -> Result<()> {
+/// Chooses a coding; the body is encoded on its way.
+pub(super) fn compress(session: &Session, head: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
     let Some(rule) = exchange.compress_rule() else {
         return Ok(());
     };
@@ -188,23 +187,34 @@ pub(super) fn compress(session: &mut Session, head: &mut ResponseHeader, exchang
         head.remove_header(&header::CONTENT_LENGTH);
         return weaken(head);
     }
-    let Some(encoder) = session.downstream_modules_ctx.get_mut::<ResponseCompression>() else {
+    let encoder = Encoder::new(coding).or_err(ErrorType::InternalError, "cannot encode")?;
+    exchange.body.encoder = Some(encoder);
+    head.insert_header(header::CONTENT_ENCODING, coding.token())?;
+    head.remove_header(&header::CONTENT_LENGTH);
+    head.remove_header(&header::ACCEPT_RANGES);
+    weaken(head)?;
+    head.insert_header(header::TRANSFER_ENCODING, "chunked")
+}
+
+/// Passes a body on: held back until it can be cut, then encoded.
+pub(super) fn body(body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange) -> Result<()> {
+    cut(body, end, exchange)?;
+    let Some(encoder) = &mut exchange.body.encoder else {
         return Ok(());
     };
-    let (algorithm, level) = match coding {
-        Coding::Gzip => (Algorithm::Gzip, 5),
-        Coding::Brotli => (Algorithm::Brotli, 4),
-        Coding::Zstd => (Algorithm::Zstd, 3),
+    let mut ready = match body.take() {
+        Some(piece) => encoder.push(&piece).or_err(ErrorType::InternalError, "cannot encode")?,
+        None => Bytes::new(),
     };
-    encoder.adjust_algorithm_level(algorithm, level);
-    let mut asks = RequestHeader::build_no_case("GET", b"/", Some(1))?;
-    asks.insert_header(header::ACCEPT_ENCODING, coding.token())?;
-    encoder.request_filter(&asks);
+    if end && let Some(encoder) = exchange.body.encoder.take() {
+        let rest = encoder.finish().or_err(ErrorType::InternalError, "cannot encode")?;
+        ready = [ready, rest].concat().into();
+    }
+    *body = (!ready.is_empty()).then_some(ready);
     Ok(())
 }
 
-/// Passes a body on, or holds it back until it can be cut.
-pub(super) fn body(body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange) -> Result<()> {
+fn cut(body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange) -> Result<()> {
     let Some(reshape) = &exchange.body.reshape else {
         return Ok(());
     };

@@ -59,15 +59,11 @@ pub(super) fn failed_to_connect(exchange: &Exchange, mut error: BError) -> BErro
 
 /// Writes what the endpoint gets: one normalised target, the gate's own word on who calls and from where.
 pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
-    let snapshot = &exchange.generation.snapshot;
     if let Some(target) = &exchange.target {
         let target = target
             .parse()
             .map_err(|_| Error::explain(ErrorType::InternalError, "a target that is no URI"))?;
         request.set_uri(target);
-    }
-    for name in &snapshot.stripped {
-        request.remove_header(name);
     }
     let claimed: Vec<HeaderName> = request
         .headers

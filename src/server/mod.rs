@@ -317,7 +317,11 @@ impl Refusals for FrontRefusals {
     fn refused(&self, peer: SocketAddr, method: &Method, target: &str, denial: &Denial) -> Arc<str> {
         let generation = self.live.current();
         let id = self.ids.next();
-        let path = target.split('?').next().unwrap_or_default().to_owned();
+        let path = target
+            .split('?')
+            .next()
+            .filter(|path| path.starts_with('/'))
+            .map(str::to_owned);
         let record = Record {
             id: id.clone(),
             at: self.live.clock.now(),
@@ -329,7 +333,7 @@ impl Refusals for FrontRefusals {
                 host: String::new(),
                 template: None,
                 params: Vec::new(),
-                path: Some(path),
+                path,
                 headers: Vec::new(),
                 query: Vec::new(),
                 credential: "absent",

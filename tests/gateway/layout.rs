@@ -14,12 +14,37 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("targets", &["conf", "engine", "io", "upstreams"]),
     (
         "snapshot",
-        &["conf", "engine", "routing", "policies", "upstreams", "targets"],
+        // What observers are set to is part of a configuration.
+        &[
+            "conf",
+            "engine",
+            "routing",
+            "policies",
+            "upstreams",
+            "targets",
+            "observe",
+        ],
     ),
-    ("live", &["engine", "io", "policies", "upstreams", "snapshot"]),
+    // A generation binds a snapshot to live state, and implements `Call` over the pools.
+    (
+        "live",
+        &["engine", "io", "policies", "upstreams", "targets", "snapshot"],
+    ),
     ("observe", &["conf", "engine", "io"]),
-    ("front", &["conf", "engine", "live"]),
-    ("proxy", &["engine", "snapshot", "live", "upstreams", "targets"]),
+    ("front", &["conf", "engine", "live", "routing"]),
+    // Of `policies` and `routing` the pure functions that Pingora's phases need: paths, stored answers, codings, fields.
+    (
+        "proxy",
+        &[
+            "engine",
+            "snapshot",
+            "live",
+            "upstreams",
+            "targets",
+            "policies",
+            "routing",
+        ],
+    ),
     ("admin", &["conf", "engine", "snapshot", "live", "observe"]),
     ("demo", &[]),
 ];

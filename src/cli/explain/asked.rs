@@ -100,6 +100,13 @@ impl Asked {
         Ok(())
     }
 
+    /// Takes away the headers that the gate alone writes, as it does before deciding.
+    pub fn strip(&mut self, names: &[HeaderName]) {
+        for name in names {
+            self.headers.0.remove(name);
+        }
+    }
+
     /// Makes the caller hold `claims`. `auth_age` stands for an `auth_time` so long before the request.
     pub fn hold(&mut self, mut claims: Map<String, Value>) -> anyhow::Result<()> {
         if let Some(age) = claims.remove("auth_age") {

@@ -95,6 +95,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let claims = read_claims(&text).with_context(|| format!("no claims in `{shown}`"))?;
         asked.hold(claims).with_context(|| format!("no caller in `{shown}`"))?;
     }
+    asked.strip(&snapshot.stripped);
     let explanation = explain(&snapshot, &asked)?;
     if arguments.json {
         tell(&format!("{:#}\n", explanation.json()))?;

@@ -1,5 +1,6 @@
 //! The real binary as a child process, on ports the system chooses, in a folder of its own.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 
+use gwanmun::cli::replay::Replayer;
 use jiff::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -240,6 +242,7 @@ impl Gateway {
     /// Whatever a test was about, each record is whole and names a configuration that was live.
     fn check_records(&self, lines: &[String]) -> Result<(), String> {
         let versions = self.versions.lock().expect("no panic while keeping versions");
+        let mut replayers = HashMap::new();
         for line in lines {
             let record = parse(line);
             if record["v"] != 1 {
@@ -247,6 +250,23 @@ impl Gateway {
             }
             if is_request(&record) && !versions.contains_key(record["config"].as_str().unwrap_or_default()) {
                 return Err(format!("names a configuration that was never live: {line}"));
+            }
+            if is_request(&record) {
+                let config = record["config"].as_str().unwrap_or_default().to_owned();
+                let replayer = match replayers.entry(config) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => {
+                        let folder = versions[new.key()].clone();
+                        let at = record["at"]
+                            .as_str()
+                            .and_then(|at| at.parse().ok())
+                            .ok_or("no instant")?;
+                        new.insert(Replayer::load(&folder.join(FILE), at)?)
+                    }
+                };
+                if let Some(difference) = replayer.decide_again(line)? {
+                    return Err(format!("decides otherwise from its record: {difference}: {line}"));
+                }
             }
         }
         Ok(())
