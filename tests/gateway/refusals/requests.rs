@@ -59,7 +59,7 @@ fn heads() -> Vec<Row> {
             "CONNECT",
             "CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\n",
             "400|405",
-            "method-not-allowed|request-invalid",
+            "connect-not-allowed|request-invalid",
         ),
         bad("a NUL in the target", "GET /news\0 HTTP/1.1\r\nhost: a"),
         bad("a space in the target", "GET /news x HTTP/1.1\r\nhost: a"),
