@@ -113,3 +113,151 @@ fn the_hash_follows_every_byte_of_every_file() {
     assert_ne!(one, id("listen: [{ address: 127.0.0.1:1 }]"));
     assert_eq!(one.len(), 64);
 }
+
+mod examples {
+    //! The YAML in the heads of modules is what users read first: it is compiled as it stands.
+
+    use std::path::PathBuf;
+
+    use serde_yaml::{Mapping, Value};
+
+    use super::*;
+
+    const BASE: &str = "
+listen: [{ address: 127.0.0.1:0 }]
+upstreams:
+  accounts: { endpoints: [127.0.0.1:1] }
+  transfers: { endpoints: [127.0.0.1:2] }
+authenticators:
+  customer: { jwt: { issuer: https://id.example, audience: x, algorithms: [RS256], jwks: discover } }
+clients: { ios: { header: { x-client: ios } }, android: { header: { x-client: android } }, web: { default: true } }
+calendars:
+  seoul:
+    timezone: Asia/Seoul
+    windows: { night: [{ days: daily, hours: 23:30-05:00 }], trading: [{ days: mon-fri }], upkeep: [{ days: 3rd sun }] }
+shapes: { compact: { drop: [x] } }
+";
+
+    fn sources(folder: PathBuf) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let deeper = |path: PathBuf| if path.is_dir() { sources(path) } else { vec![path] };
+        entries
+            .flat_map(deeper)
+            .filter(|path| path.extension().is_some_and(|kind| kind == "rs"))
+            .collect()
+    }
+
+    fn blocks(text: &str) -> Vec<String> {
+        let head = text.lines().take_while(|line| line.starts_with("//!"));
+        let head: Vec<&str> = head.map(|line| line.strip_prefix("//! ").unwrap_or("")).collect();
+        let head = head.join("\n");
+        head.split("```yaml\n")
+            .skip(1)
+            .map(|rest| rest.split("```").next().unwrap().to_owned())
+            .collect()
+    }
+
+    /// A block may show one key in several ways, each on a line of its own.
+    fn readings(block: &str) -> Vec<Mapping> {
+        match serde_yaml::from_str(block) {
+            Ok(whole) => vec![whole],
+            Err(_) => block
+                .trim()
+                .lines()
+                .map(|line| serde_yaml::from_str(line).unwrap())
+                .collect(),
+        }
+    }
+
+    fn nested(keys: &[&str], value: Value) -> Mapping {
+        let (last, outer) = keys.split_last().unwrap();
+        let inner = Mapping::from_iter([(Value::from(*last), value)]);
+        outer.iter().rev().fold(inner, |inner, key| {
+            Mapping::from_iter([(Value::from(*key), inner.into())])
+        })
+    }
+
+    /// The document that an example belongs into.
+    fn document(file: &str, example: Mapping) -> Mapping {
+        let mut document: Mapping = serde_yaml::from_str(BASE).unwrap();
+        let section = |key: &str| ["routes", "policies", "limits", "anomalies", "audit"].contains(&key);
+        let whole = example
+            .keys()
+            .all(|key| document.contains_key(key) || section(key.as_str().unwrap()));
+        let example = match file {
+            "condition.rs" => nested(&["policies", "example", "require"], example.into()),
+            "reply.rs" => {
+                let mut policy = example;
+                policy.insert("deny".into(), nested(&["methods"], "POST".into()).into());
+                nested(&["policies", "example"], policy.into())
+            }
+            _ if whole => example,
+            _ => nested(&["routes", "example"], example.into()),
+        };
+        document.extend(example);
+        let Some(Value::Mapping(routes)) = document.get_mut("routes") else {
+            return document;
+        };
+        for (name, route) in routes.iter_mut() {
+            let Value::Mapping(route) = route else {
+                panic!("{name:?}")
+            };
+            let mut fill = |key: &str, value: Value| {
+                if !route.contains_key(key) {
+                    route.insert(key.into(), value);
+                }
+            };
+            fill("match", format!("GET /{}", name.as_str().unwrap()).into());
+            fill("auth", if file == "mod.rs" { "none" } else { "customer" }.into());
+            if !["aggregate", "reply", "redirect"]
+                .iter()
+                .any(|target| route.contains_key(*target))
+            {
+                route.insert("upstream".into(), "accounts".into());
+            }
+            if route.contains_key("aggregate") {
+                route.insert("auth".into(), "customer".into());
+            }
+        }
+        document
+    }
+
+    #[test]
+    fn in_module_heads_compile() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut seen = 0;
+        for path in sources(root.join("src")) {
+            let file = path.file_name().unwrap().to_str().unwrap().to_owned();
+            for block in blocks(&std::fs::read_to_string(&path).unwrap()) {
+                let folder = tempfile::tempdir().unwrap();
+                let block = if file == "holidays.rs" {
+                    std::fs::write(folder.path().join("days.yaml"), block).unwrap();
+                    let windows = "{ w: [{ days: holidays }] }";
+                    let days = folder.path().join("days.yaml");
+                    format!(
+                        "calendars: {{ x: {{ timezone: Asia/Seoul, holidays: {}, windows: {windows} }} }}",
+                        days.display()
+                    )
+                } else {
+                    block
+                };
+                for example in readings(&block) {
+                    let text = serde_yaml::to_string(&document(&file, example)).unwrap();
+                    let load = Load::new();
+                    let place = root.join("conf/example.yaml");
+                    let node = load.text(place.to_str().unwrap(), &text).unwrap();
+                    compile(&node, occasion(), &load);
+                    let has_errors = load.has_errors();
+                    let found: Vec<String> = load
+                        .into_findings(Some(&node))
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect();
+                    assert!(!has_errors, "{}: {found:#?}\n{text}", path.display());
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen >= 20, "{seen} examples");
+    }
+}
