@@ -162,9 +162,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
             }
         }
         let deadline = Instant::now() + self.bounds.header_deadline;
+        let mut parsed = 0;
         loop {
-            if let Some(head) = head::parse(buffer, &self.bounds)? {
-                return Ok(Some(head));
+            // Byte by byte arrivals must not cost a reading each: only the end of a line can end a header.
+            let fresh = buffer.get(parsed..).unwrap_or_default();
+            if fresh.contains(&b'\n') || fresh.len() > 4096 {
+                parsed = buffer.len();
+                if let Some(head) = head::parse(buffer, &self.bounds)? {
+                    return Ok(Some(head));
+                }
             }
             match timeout_at(deadline, stream.read_buf(buffer)).await {
                 Ok(Ok(count)) if count > 0 => {}

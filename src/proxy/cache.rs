@@ -9,7 +9,7 @@ use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, CachePhase, ForcedFreshness, NoCacheReason, RespCacheable};
 use pingora_proxy::Session;
 
-use super::{Exchange, reply};
+use super::{Exchange, reply, upstream};
 use crate::engine::{Denial, DenialKind, Share};
 use crate::live::Live;
 use crate::policies::cache::storable::{Lookup, freshness, varies_on};
@@ -79,6 +79,15 @@ pub(super) fn judge_answer(response: &ResponseHeader, exchange: &Exchange) -> Re
     let Some(rule) = exchange.cache_rule() else {
         return RespCacheable::Uncacheable(NoCacheReason::NeverEnabled);
     };
+    // The variant is told by the client's headers; of these the origin saw the gate's.
+    let stripped = &exchange.generation.snapshot.stripped;
+    let own = |name: &http::HeaderName| upstream::is_written_here(name) || stripped.contains(name);
+    if varies_on(&response.headers).is_ok_and(|names| names.iter().any(own)) {
+        return RespCacheable::Uncacheable(NoCacheReason::Custom("varies-on-the-gate"));
+    }
+    if exchange.reshape().is_some() && response.headers.contains_key(http::header::CONTENT_ENCODING) {
+        return RespCacheable::Uncacheable(NoCacheReason::Custom("coded"));
+    }
     let authorized = rule.share != Share::Public && exchange.keeps_authorization();
     let now = SystemTime::now();
     match freshness(rule, authorized, response.status, &response.headers, now) {

@@ -4,7 +4,7 @@ use http::StatusCode;
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
-use super::{Exchange, reply, request};
+use super::{Exchange, reply, request, response};
 use crate::engine::{Denial, DenialKind};
 
 /// Answers a request that failed, if the client is still there and nothing was sent yet.
@@ -17,7 +17,9 @@ pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut 
     }
     let denial = exchange.failure.clone().unwrap_or_else(|| told(error));
     let error_code = denial.status.as_u16();
-    if session.response_written().is_none() {
+    if response::written(session).is_none() {
+        // What was prepared for the upstream's body does not concern this one.
+        exchange.body = super::exchange::Body::default();
         session.set_keepalive(None);
         // The decision's acts for a forwarded answer do not concern this one.
         if let Err(error) = reply::refuse(session, exchange, denial).await {
@@ -51,9 +53,10 @@ pub(super) fn no_endpoint() -> Denial {
 }
 
 fn is_gone(error: &Error) -> bool {
+    // Pingora's ConnectError of a client is one that sent its next request before the answer to this one.
     let broken = matches!(
         error.etype(),
-        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed | ErrorType::ConnectError
     );
     matches!(error.esource(), ErrorSource::Downstream) && broken
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use pingora::Error;
 use pingora_proxy::Session;
 
-use super::{Exchange, cache};
+use super::{Exchange, cache, response};
 use crate::engine::{Answer, Decision, Denial, DenialKind, Effect, Effected, Record, RecordedRequest, UpstreamSummary};
 
 /// Hands the record to the observers.
 pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Exchange) {
-    let written = session.response_written().map(|head| head.status.as_u16());
+    let written = response::written(session).map(|head| head.status.as_u16());
     // The client was gone before it was answered, or left in the middle: nginx's 499.
     let left = error.is_some_and(|error| matches!(error.esource(), pingora::ErrorSource::Downstream));
     let status = match written {

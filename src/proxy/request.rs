@@ -82,16 +82,27 @@ impl Headers for View<'_> {
 pub(super) async fn filter(live: &Live, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
     session.as_downstream_mut().set_read_timeout(Some(READ));
     session.as_downstream_mut().set_write_timeout(Some(WRITE));
-    // What the gate alone writes, no rule may read from a caller.
-    for name in &exchange.generation.snapshot.stripped {
-        session.req_header_mut().remove_header(name);
-    }
+    clean(session.req_header_mut(), exchange);
     // A panic would close the connection without an answer and without a record.
     let served = AssertUnwindSafe(serve(live, session, exchange)).catch_unwind().await;
     served.unwrap_or_else(|_| {
         exchange.failure = Some(internal());
         Err(Error::explain(ErrorType::InternalError, "a panic while deciding"))
     })
+}
+
+/// Takes away what no rule and no upstream may read from a caller: headers that the gate alone writes, names with `_`, which
+/// many servers read as the same name with `-`, and `Upgrade`, as nothing here watches over a tunnel.
+fn clean(request: &mut pingora::http::RequestHeader, exchange: &Exchange) {
+    for name in &exchange.generation.snapshot.stripped {
+        request.remove_header(name);
+    }
+    let underscored = |name: &&HeaderName| name.as_str().contains('_');
+    let forged: Vec<HeaderName> = request.headers.keys().filter(underscored).cloned().collect();
+    for name in forged {
+        request.remove_header(&name);
+    }
+    request.remove_header(&header::UPGRADE);
 }
 
 async fn serve(live: &Live, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
@@ -124,6 +135,11 @@ async fn serve(live: &Live, session: &mut Session, exchange: &mut Exchange) -> R
         Target::Aggregate(aggregate) => aggregate::answer(live, session, exchange, &route, aggregate).await?,
         Target::Upstream(index) => {
             exchange.attempt.pool = exchange.generation.pool(*index).cloned();
+            if exchange.reshape().is_some() {
+                // A part of a body cannot be cut: the whole is asked for.
+                session.req_header_mut().remove_header(&header::RANGE);
+                session.req_header_mut().remove_header(&header::IF_RANGE);
+            }
             return Ok(false);
         }
     }

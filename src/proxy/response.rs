@@ -18,6 +18,13 @@ const REHEARSAL: HeaderName = HeaderName::from_static("gwanmun-rehearsal");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
+/// The header that was sent, if it was the last one: an interim 1xx is not.
+pub(super) fn written(session: &Session) -> Option<&ResponseHeader> {
+    let last =
+        |head: &&ResponseHeader| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS;
+    session.response_written().filter(last)
+}
+
 /// Prepares the header of an upstream's or stored answer.
 pub(super) fn filter(session: &mut Session, response: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
     if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
@@ -108,6 +115,9 @@ fn reshape(session: &Session, response: &mut ResponseHeader, exchange: &mut Exch
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
     let bodyless = session.req_header().method == Method::HEAD || matches!(response.status.as_u16(), 204 | 304);
+    if response.status == StatusCode::PARTIAL_CONTENT && !bodyless {
+        return unshaped(exchange);
+    }
     if !response.status.is_success() || !content_type.is_some_and(is_json) {
         return Ok(());
     }
@@ -126,14 +136,18 @@ fn reshape(session: &Session, response: &mut ResponseHeader, exchange: &mut Exch
     if bodyless {
         return Ok(());
     }
-    if response.status == StatusCode::PARTIAL_CONTENT || response.headers.contains_key(header::CONTENT_ENCODING) {
-        // A part, or a coded body, cannot be cut; sending it whole would show what the shape takes away.
-        exchange.failure = Some(unreadable());
-        return Error::e_explain(ErrorType::HTTPStatus(502), "an answer that cannot be reshaped");
+    if response.headers.contains_key(header::CONTENT_ENCODING) {
+        return unshaped(exchange);
     }
     response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     exchange.body.reshape = Some(reshape);
     Ok(())
+}
+
+/// A part, or a coded body, cannot be cut; sending it as it is would show what the shape takes away.
+fn unshaped(exchange: &mut Exchange) -> Result<()> {
+    exchange.failure = Some(unreadable());
+    Error::e_explain(ErrorType::HTTPStatus(502), "an answer that cannot be reshaped")
 }
 
 /// A cut body is no longer byte for byte what a strong validator promises.

@@ -27,6 +27,24 @@ const FORGED: [&str; 8] = [
     "true-client-ip",
 ];
 
+/// What a request for an answer that everybody shares may carry.
+const KEYED: [&str; 14] = [
+    "host",
+    "connection",
+    "user-agent",
+    "accept",
+    "accept-language",
+    "origin",
+    "if-none-match",
+    "if-modified-since",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+];
+
 /// The endpoint whose turn it is.
 pub(super) fn peer(exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
     let attempt = &mut exchange.attempt;
@@ -93,10 +111,32 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
         request.remove_header(&header::ACCEPT_ENCODING);
     }
     if session.cache.enabled() && exchange.cache_rule().is_some_and(|rule| rule.share == Share::Public) {
-        request.remove_header(&header::AUTHORIZATION);
-        request.remove_header(&header::COOKIE);
+        keep_keyed(request);
     }
     Ok(())
+}
+
+/// Leaves of a request whose answer is for everybody what cannot make it an answer for somebody: what describes the
+/// connection, what answers usually vary on and say so, and what the gate wrote.
+fn keep_keyed(request: &mut RequestHeader) {
+    let unkeyed: Vec<HeaderName> = request
+        .headers
+        .keys()
+        .filter(|name| !KEYED.contains(&name.as_str()))
+        .cloned()
+        .collect();
+    for name in unkeyed {
+        request.remove_header(&name);
+    }
+}
+
+/// Whether a header is the gate's own, so that the client's spelling of it says nothing about an answer.
+pub(super) fn is_written_here(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-forwarded-")
+        || name.starts_with("gwanmun-")
+        || name == REQUEST_ID.as_str()
+        || FORGED.contains(&name)
 }
 
 /// Notes what the endpoint answered; an answer the upstream lists is tried again while tries are left.

@@ -100,9 +100,14 @@ impl Asked {
         Ok(())
     }
 
-    /// Takes away the headers that the gate alone writes, as it does before deciding.
+    /// Takes away the headers that the gate alone writes, and names with `_`, as the gate does before deciding.
     pub fn strip(&mut self, names: &[HeaderName]) {
         for name in names {
+            self.headers.0.remove(name);
+        }
+        let underscored = |name: &&HeaderName| name.as_str().contains('_');
+        let forged: Vec<HeaderName> = self.headers.0.keys().filter(underscored).cloned().collect();
+        for name in forged {
             self.headers.0.remove(name);
         }
     }
