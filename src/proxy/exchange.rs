@@ -51,6 +51,8 @@ pub(super) struct Attempt {
     pub began: Option<Instant>,
     pub header_after: Option<std::time::Duration>,
     pub status: Option<u16>,
+    /// Headers that the origin varies on, which a request for everybody's answer carries from the second try on.
+    pub keyed: Vec<HeaderName>,
 }
 
 /// What is done to bodies on the way.

@@ -10,6 +10,7 @@ use pingora_proxy::Session;
 
 use super::{Exchange, failure};
 use crate::engine::Share;
+use crate::policies::cache::storable::varies_on;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -111,18 +112,18 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
         request.remove_header(&header::ACCEPT_ENCODING);
     }
     if session.cache.enabled() && exchange.cache_rule().is_some_and(|rule| rule.share == Share::Public) {
-        keep_keyed(request);
+        keep_keyed(request, &exchange.attempt.keyed);
     }
     Ok(())
 }
 
 /// Leaves of a request whose answer is for everybody what cannot make it an answer for somebody: what describes the
-/// connection, what answers usually vary on and say so, and what the gate wrote.
-fn keep_keyed(request: &mut RequestHeader) {
+/// connection, what answers usually vary on and say so, what this origin said it varies on, and what the gate wrote.
+fn keep_keyed(request: &mut RequestHeader, named: &[HeaderName]) {
     let unkeyed: Vec<HeaderName> = request
         .headers
         .keys()
-        .filter(|name| !KEYED.contains(&name.as_str()))
+        .filter(|name| !KEYED.contains(&name.as_str()) && !named.contains(name))
         .cloned()
         .collect();
     for name in unkeyed {
@@ -144,6 +145,9 @@ pub(super) fn read_response(session: &Session, response: &ResponseHeader, exchan
     if response.status.is_informational() {
         return Ok(());
     }
+    if varies_on_more(session, response, exchange) {
+        return Err(try_again("an answer that varies on a header it was not shown"));
+    }
     let attempt = &mut exchange.attempt;
     attempt.status = Some(response.status.as_u16());
     attempt.header_after = attempt.began.map(|began| began.elapsed());
@@ -153,9 +157,32 @@ pub(super) fn read_response(session: &Session, response: &ResponseHeader, exchan
         .is_some_and(|pool| pool.retries_status(response.status, attempt.tried.len()));
     let repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
     if again && repeatable {
-        let mut error = Error::explain(ErrorType::HTTPStatus(502), "an answer that is tried again").into_up();
-        error.set_retry(true);
-        return Err(error);
+        return Err(try_again("an answer that is tried again"));
     }
     Ok(())
+}
+
+/// Whether the answer varies on a header that the client sent and [`keep_keyed`] took away: it is asked for once more, with
+/// that header, and stored under it.
+fn varies_on_more(session: &Session, response: &ResponseHeader, exchange: &mut Exchange) -> bool {
+    let is_public = exchange.cache_rule().is_some_and(|rule| rule.share == Share::Public);
+    if !session.cache.enabled() || !is_public || !exchange.attempt.keyed.is_empty() {
+        return false;
+    }
+    let sent = &session.req_header().headers;
+    let kept_back = |name: &HeaderName| {
+        let known = KEYED.contains(&name.as_str()) || is_written_here(name);
+        let credential = *name == header::AUTHORIZATION || *name == header::COOKIE;
+        sent.contains_key(name) && !known && !credential && *name != header::ACCEPT_ENCODING
+    };
+    let mut names = varies_on(&response.headers).unwrap_or_default();
+    names.retain(kept_back);
+    exchange.attempt.keyed = names;
+    !exchange.attempt.keyed.is_empty()
+}
+
+fn try_again(why: &'static str) -> BError {
+    let mut error = Error::explain(ErrorType::HTTPStatus(502), why).into_up();
+    error.set_retry(true);
+    error
 }
