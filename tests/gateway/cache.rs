@@ -337,3 +337,28 @@ routes:
     assert!(bodies.iter().all(|body| *body == bodies[0]));
     assert_eq!(origin.count(), 1);
 }
+
+#[test]
+fn shows_the_origin_of_a_shared_answer_nothing_of_whoever_asked_first() {
+    let shop = Shop::open(|_, reply| reply);
+    for (name, value) in [
+        ("x-original-url", "/evil"),
+        ("x-api-key", "k"),
+        ("x-http-method-override", "DELETE"),
+        ("cookie", "a=b"),
+    ] {
+        let path = format!("/products/{name}");
+        shop.gateway.get(&path).header(name, value).send().expect(200);
+        assert_eq!(shop.upstream.last().header(name), None);
+    }
+}
+
+#[test]
+fn does_not_store_what_depends_on_the_address_it_tells_the_origin() {
+    let shop = Shop::with_header("vary", "X-Forwarded-For");
+    let (first, second) = (
+        text(shop.gateway.get("/products/1")),
+        text(shop.gateway.get("/products/1")),
+    );
+    assert_ne!(first, second);
+}

@@ -290,3 +290,27 @@ fn reads_the_scheme_and_audiences_as_the_standards_say() {
     let token = issuer.token_with(&json!({"typ": "application/at+jwt"}), &json!({"aud": "mobile-bank"}));
     ask(&gateway, &token).send().expect(200);
 }
+
+#[test]
+fn lets_no_caller_spell_a_header_of_the_gate() {
+    let (upstream, issuer) = (echo(), Issuer::new());
+    let gateway = Gateway::start(&yaml(&upstream, &issuer.authenticator()));
+    let mut request = ask(&gateway, &issuer.token(&json!({"sub": "u7"})));
+    for name in [
+        "x-user",
+        "X_User",
+        "x_user",
+        "X_Forwarded_For",
+        "x-real-ip",
+        "gwanmun-at",
+        "upgrade",
+    ] {
+        request = request.header(name, "forged");
+    }
+    request.send().expect(200);
+    let seen = upstream.last();
+    assert_eq!(seen.header("x-user"), Some("u7"));
+    for name in ["x_user", "x_forwarded_for", "x-real-ip", "gwanmun-at", "upgrade"] {
+        assert_eq!(seen.header(name), None, "{name}");
+    }
+}

@@ -256,3 +256,23 @@ routes:
         r#"{"balance":{"opened":2001,"available":90071992547409931.10}}"#
     );
 }
+
+#[test]
+fn shows_nothing_it_takes_away_to_those_who_ask_for_parts() {
+    let shop = Shop::open();
+    for path in ["/products/7", "/stored/7", "/stored/7"] {
+        for range in ["bytes=0-0,1-", "bytes=1-400", "bytes=-300"] {
+            let response = shop
+                .gateway
+                .get(path)
+                .header("x-client", "android")
+                .header("range", range)
+                .send();
+            let text = response.text();
+            assert!(
+                !text.contains("reviews") && !text.contains("secret"),
+                "{path} {range}: {text}"
+            );
+        }
+    }
+}
