@@ -2,14 +2,17 @@
 DEMO ?= bank
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BENCH_TARGET := $(or $(CARGO_TARGET_DIR),bench/target)
+FUZZ_TARGETS ?= configuration path record
+FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test lint bench native components
+.PHONY: help demo test lint bench fuzz native components
 
 help:
 	@echo 'make demo [DEMO=shop]   build and run everything in one process, with requests to try; Ctrl-C ends it'
 	@echo 'make test               format, lints, tests, documentation: what has to pass'
 	@echo 'make lint               format and lints alone'
 	@echo 'make bench [BENCH=…]    requests/s and CPU beside nginx and a bare Pingora; BENCH=--help for options'
+	@echo 'make fuzz                hostile input for a minute each; FUZZ_SECONDS=… for longer, FUZZ_TARGETS=… for some'
 
 # The development build: half as long to wait for as the release build, and shared with the tests. The trap keeps make
 # silent when Ctrl-C ends the demo.
@@ -36,6 +39,18 @@ bench: native
 	cargo build --locked --release
 	cargo build --locked --release --manifest-path bench/Cargo.toml
 	@PATH="$$PATH:/usr/sbin:/sbin" $(BENCH_TARGET)/release/gwanmun-bench --gwanmun $(TARGET)/release/gwanmun $(BENCH)
+
+# cargo-fuzz asks the compiler for coverage and AddressSanitizer, which stable has too and only RUSTC_BOOTSTRAP opens.
+# What libFuzzer learns stays in tests/fuzz/corpus, and an input that fails in tests/fuzz/artifacts.
+fuzz: native
+	@.ci/debian g++
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
+	cargo fetch --locked --manifest-path tests/fuzz/Cargo.toml
+	@set -e; for target in $(FUZZ_TARGETS); do \
+	  mkdir -p tests/fuzz/corpus/$$target; \
+	  (set -x; RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz $$target tests/fuzz/corpus/$$target \
+	    tests/fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1); \
+	done
 
 # zlib-ng, which Pingora's compression is built on, is built with cmake.
 native:
