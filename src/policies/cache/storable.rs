@@ -243,12 +243,6 @@ pub fn varies_on(headers: &HeaderMap) -> Result<Vec<HeaderName>, Reason> {
     Ok(names)
 }
 
-/// Whether a request of this method, answered like this, makes what is stored for its URL useless (RFC 9111 §4.4).
-pub fn invalidates(method: &Method, status: StatusCode) -> bool {
-    let safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
-    !safe && (status.is_success() || status.is_redirection())
-}
-
 /// The members of all `Cache-Control` lines.
 struct Directives<'h>(Vec<(&'h str, Option<&'h str>)>);
 
@@ -538,13 +532,5 @@ mod tests {
         assert_eq!(varies("a b"), Err(Reason::Vary));
         let many = (0..40).map(|at| format!("x-{at}")).collect::<Vec<_>>().join(",");
         assert_eq!(varies(&many), Err(Reason::Vary));
-    }
-
-    #[test]
-    fn forgets_what_an_unsafe_request_has_changed() {
-        assert!(invalidates(&Method::POST, StatusCode::CREATED));
-        assert!(invalidates(&Method::DELETE, StatusCode::SEE_OTHER));
-        assert!(!invalidates(&Method::POST, StatusCode::BAD_REQUEST));
-        assert!(!invalidates(&Method::GET, StatusCode::OK));
     }
 }
