@@ -28,8 +28,6 @@ pub enum Act {
     Reshape(Arc<dyn Reshape>),
     /// Refuse bodies with more bytes (413).
     BodyLimit(u64),
-    /// The whole exchange ends by then (504).
-    Deadline(Duration),
 }
 
 /// Header changes, carried out in order: removals, then replacements, then additions.

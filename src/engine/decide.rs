@@ -197,13 +197,6 @@ impl Denial {
     }
 }
 
-impl Mark {
-    /// The verdict in words.
-    pub fn words(&self) -> String {
-        self.why.words()
-    }
-}
-
 impl Why {
     /// Whether the rule looked at the request at all.
     pub fn is_concerned(self) -> bool {

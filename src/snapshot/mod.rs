@@ -16,12 +16,12 @@ use crate::conf::{Fields, Finding, Load, Named, Node, Place};
 use crate::engine::Rule;
 use crate::observe::anomaly::Anomalies;
 use crate::observe::audit::AuditSettings;
+use crate::policies::Defined;
 use crate::policies::access::{Calendars, Policies};
 use crate::policies::authn::{AuthenticatorSettings, Authenticators};
 use crate::policies::clients::Clients;
 use crate::policies::rate_limit::Limits;
 use crate::policies::shape::{ShapeSettings, Shapes};
-use crate::policies::{Defined, KINDS};
 use crate::routing::Router;
 use crate::targets::Target;
 use crate::upstreams::{self, Upstream, UpstreamSettings};
@@ -259,11 +259,6 @@ impl Snapshot {
             .iter()
             .map(|(_, route)| route)
             .find(|route| &*route.name == name)
-    }
-
-    /// Every kind of policy a route may use, by its YAML key.
-    pub fn kinds() -> impl Iterator<Item = &'static str> {
-        KINDS.iter().map(|kind| kind.name)
     }
 }
 

@@ -190,7 +190,7 @@ fn rules(judged: &Judged<'_>, asked: &Asked) -> Vec<ToldRule> {
                 kind: rule.kind,
                 place: rule.origin.to_string(),
                 verdict: mark.map_or("not reached", verdict),
-                why: mark.map(Mark::words),
+                why: mark.map(|mark| mark.why.words()),
                 because: match (mark, answer) {
                     (None, _) => Vec::new(),
                     // The figures of an assumed answer would only mislead.
