@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -154,13 +155,17 @@ impl Load {
         if let Some(source) = self.files.borrow().iter().find(|source| source.path == path) {
             return Ok(source.clone());
         }
-        let size = std::fs::metadata(path)
-            .map_err(|error| format!("cannot read `{shown}`: {error}"))?
-            .len();
-        if size > MAX_FILE {
+        let failed = |error: std::io::Error| format!("cannot read `{shown}`: {error}");
+        // A device or a pipe would be read without end.
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(format!("cannot read `{shown}`: it is not a file"));
+        }
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path).map_err(failed)?;
+        file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > MAX_FILE {
             return Err(format!("`{shown}` is larger than 16 MiB"));
         }
-        let bytes = std::fs::read(path).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
         let text = String::from_utf8(bytes).map_err(|error| {
             format!(
                 "`{shown}` is not UTF-8: the first bad byte is at offset {}",
@@ -235,6 +240,20 @@ fn path_to(document: &Node, place: &Place) -> String {
                     Some(inner) => node = inner,
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_files_alone() {
+        for name in ["/dev/zero", "/", "/no such file"] {
+            let load = Load::new();
+            assert!(load.document(Path::new(name)).is_none(), "{name}");
+            assert!(load.has_errors(), "{name}");
         }
     }
 }
