@@ -20,6 +20,7 @@ pub mod live;
 pub mod observe;
 pub mod policies;
 pub mod proxy;
+pub mod rehearse;
 pub mod routing;
 pub mod server;
 pub mod snapshot;

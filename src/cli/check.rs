@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::paint::Paint;
 use super::{NO, tell};
 use crate::conf::{Finding, Severity};
+use crate::rehearse::Paint;
 use crate::snapshot::{self, Occasion};
 
 #[derive(Debug, clap::Args)]

@@ -5,8 +5,7 @@
 
 mod check;
 mod demo;
-pub mod explain;
-mod paint;
+mod explain;
 pub mod replay;
 mod run;
 

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{
-    Act, Acts, Answer, Answers, Asked, Decision, Denial, DenialKind, Effect, Facts, Lookup, Mark, Outcome, Reply, Rule,
-    Stage, Trail, Verdict, Why,
+    Act, Acts, Answer, Answers, Asked, Decision, Denial, DenialKind, Effect, Effected, Facts, Lookup, Mark, Outcome,
+    Reply, Rule, Stage, Trail, Verdict, Why,
 };
 use http::StatusCode;
 
@@ -180,12 +180,38 @@ impl Decision {
         matches!(self.effect, Effect::Forward)
     }
 
+    /// In short, as records keep it; `rule_names` are those of the rules that were judged, in order.
+    pub fn effected(&self, rule_names: &[Arc<str>]) -> Effected {
+        match &self.effect {
+            Effect::Forward => Effected::ALLOW,
+            Effect::Reply(reply) => Effected {
+                effect: "reply",
+                status: Some(reply.status.as_u16()),
+                ..Effected::ALLOW
+            },
+            Effect::Deny(denial) => denial.effected(rule_names),
+        }
+    }
+
     /// The header edits of every answer.
     pub fn response_edits(&self) -> impl Iterator<Item = &Arc<super::HeaderEdits>> {
         self.acts.iter().filter_map(|act| match act {
             Act::ResponseHeaders(edits) => Some(edits),
             _ => None,
         })
+    }
+}
+
+impl Denial {
+    /// In short; `rule_names` are those of the rules that were judged, in order.
+    pub fn effected(&self, rule_names: &[Arc<str>]) -> Effected {
+        Effected {
+            effect: self.kind.word(),
+            status: Some(self.status.as_u16()),
+            code: Some(self.code.clone()),
+            rule: self.rule.and_then(|at| rule_names.get(usize::from(at)).cloned()),
+            reopens_at: self.reopens_at.as_ref().map(|(at, _)| *at),
+        }
     }
 }
 

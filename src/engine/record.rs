@@ -109,6 +109,17 @@ pub struct Effected {
     pub reopens_at: Option<Timestamp>,
 }
 
+impl Effected {
+    /// Forwarded.
+    pub const ALLOW: Self = Self {
+        effect: "allow",
+        status: None,
+        code: None,
+        rule: None,
+        reopens_at: None,
+    };
+}
+
 /// What happened at an upstream.
 #[derive(Debug, Clone)]
 pub struct UpstreamSummary {

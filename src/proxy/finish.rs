@@ -7,7 +7,7 @@ use pingora::Error;
 use pingora_proxy::Session;
 
 use super::{Exchange, cache, response};
-use crate::engine::{Answer, Decision, Denial, DenialKind, Effect, Effected, Record, RecordedRequest, UpstreamSummary};
+use crate::engine::{Answer, Decision, Denial, DenialKind, Effected, Record, RecordedRequest, UpstreamSummary};
 
 /// Hands the record to the observers.
 pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Exchange) {
@@ -85,35 +85,13 @@ fn named(answers: &[(u16, Answer)], rules: &[Arc<str>]) -> Vec<(Arc<str>, Answer
 
 /// The decision in short. A request that could not even be read was refused without a rule.
 fn effected(decision: Option<&Decision>, failure: Option<&Denial>, rules: &[Arc<str>]) -> Effected {
-    let allow = Effected {
-        effect: "allow",
-        status: None,
-        code: None,
-        rule: None,
-        reopens_at: None,
-    };
-    let denied = |denial: &Denial| Effected {
-        effect: denial.kind.word(),
-        status: Some(denial.status.as_u16()),
-        code: Some(denial.code.clone()),
-        rule: denial.rule.and_then(|rule| rules.get(usize::from(rule)).cloned()),
-        reopens_at: denial.reopens_at.as_ref().map(|(at, _)| *at),
-    };
-    match decision.map(|decision| &decision.effect) {
-        Some(Effect::Forward) => allow,
-        Some(Effect::Reply(reply)) => Effected {
-            effect: "reply",
-            status: Some(reply.status.as_u16()),
-            ..allow
+    match (decision, failure) {
+        (Some(decision), _) => decision.effected(rules),
+        (None, Some(failure)) => failure.effected(rules),
+        (None, None) => Effected {
+            effect: DenialKind::Refuse.word(),
+            ..Effected::ALLOW
         },
-        Some(Effect::Deny(denial)) => denied(denial),
-        None => failure.map_or(
-            Effected {
-                effect: DenialKind::Refuse.word(),
-                ..allow
-            },
-            denied,
-        ),
     }
 }
 

@@ -91,18 +91,11 @@ pub(super) async fn filter(live: &Live, session: &mut Session, exchange: &mut Ex
     })
 }
 
-/// Takes away what no rule and no upstream may read from a caller: headers that the gate alone writes, names with `_`, which
-/// many servers read as the same name with `-`, and `Upgrade`, as nothing here watches over a tunnel.
+/// Takes away what no rule and no upstream may read from a caller.
 fn clean(request: &mut pingora::http::RequestHeader, exchange: &Exchange) {
-    for name in &exchange.generation.snapshot.stripped {
-        request.remove_header(name);
-    }
-    let underscored = |name: &&HeaderName| name.as_str().contains('_');
-    let forged: Vec<HeaderName> = request.headers.keys().filter(underscored).cloned().collect();
-    for name in forged {
+    for name in exchange.generation.snapshot.forbidden(&request.headers) {
         request.remove_header(&name);
     }
-    request.remove_header(&header::UPGRADE);
 }
 
 async fn serve(live: &Live, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {

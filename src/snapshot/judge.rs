@@ -96,29 +96,7 @@ impl Snapshot {
 impl Judged<'_> {
     /// The decision in short, as records keep it.
     pub fn effected(&self) -> Effected {
-        match &self.decision.effect {
-            Effect::Forward => Effected {
-                effect: "allow",
-                status: None,
-                code: None,
-                rule: None,
-                reopens_at: None,
-            },
-            Effect::Reply(reply) => Effected {
-                effect: "reply",
-                status: Some(reply.status.as_u16()),
-                code: None,
-                rule: None,
-                reopens_at: None,
-            },
-            Effect::Deny(denial) => Effected {
-                effect: denial.kind.word(),
-                status: Some(denial.status.as_u16()),
-                code: Some(denial.code.clone()),
-                rule: denial.rule.and_then(|at| self.rule_names.get(usize::from(at))).cloned(),
-                reopens_at: denial.reopens_at.as_ref().map(|(at, _)| *at),
-            },
-        }
+        self.decision.effected(self.rule_names)
     }
 }
 

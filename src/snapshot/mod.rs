@@ -9,7 +9,7 @@ mod settings;
 use std::path::Path;
 use std::sync::Arc;
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, header};
 use jiff::Timestamp;
 
 use crate::conf::{Fields, Finding, Load, Named, Node, Place};
@@ -253,6 +253,15 @@ fn hash(files: &[Arc<crate::conf::Source>]) -> Arc<str> {
 }
 
 impl Snapshot {
+    /// Those of the headers that no rule and no upstream may read from a caller: those that the gate alone writes, names
+    /// with `_`, which many servers read as the same name with `-`, and `Upgrade`, as nothing here watches over a tunnel.
+    pub fn forbidden(&self, headers: &HeaderMap) -> Vec<HeaderName> {
+        let is_forbidden = |name: &&HeaderName| {
+            *name == header::UPGRADE || name.as_str().contains('_') || self.stripped.contains(name)
+        };
+        headers.keys().filter(is_forbidden).cloned().collect()
+    }
+
     /// The route of that name.
     pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
         self.router

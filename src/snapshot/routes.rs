@@ -93,29 +93,30 @@ impl<'a> Compiler<'a> {
         let matches = match node.get("match") {
             Some(node) => Match::read(node, self.load),
             None => {
-                self.load
-                    .error(&name.place, format!("route `{}` has no `match`", name.value));
+                let message = format!("route `{}` has no `match`", name.value);
+                self.missing(name, entries, &["match"], message);
                 None
             }
         };
-        let Some(auth) = node.get("auth") else {
-            self.load.error(
-                &name.place,
-                format!(
-                    "route `{}` does not say who may call: write `auth:`, or `auth: none` for everybody",
-                    name.value
-                ),
+        let auth = node.get("auth");
+        if auth.is_none() {
+            let message = format!(
+                "route `{}` does not say who may call: write `auth:`, or `auth: none` for everybody",
+                name.value
             );
-            return None;
-        };
-        let has_auth = !matches!(&auth.value, Value::Scalar { text, .. } if text == "none");
+            self.missing(name, entries, &["auth"], message);
+        }
+        // What is left out is not taken for `none`, so that the rest of the route is read as it was meant.
+        let has_auth = !auth.is_some_and(|auth| matches!(&auth.value, Value::Scalar { text, .. } if text == "none"));
         let route_name: Arc<str> = Arc::from(name.value.as_str());
         let scope = self.scope(&route_name, has_auth);
         let mut rules = self.rules(node, &scope);
         rules.sort_by_key(|rule| rule.stage);
-        let matches = matches?;
-        let (target, deadline) = self.target(name, node, &matches, has_auth)?;
+        let target = self.target(name, node, matches.as_ref(), has_auth);
         self.check_sharing(node);
+        // Every part was read before the route is given up, so that every mistake is reported.
+        auth?;
+        let (matches, (target, deadline)) = matches.zip(target)?;
         let route = Route {
             name: route_name,
             template: matches.path.text().clone(),
@@ -236,11 +237,23 @@ impl<'a> Compiler<'a> {
         names
     }
 
+    /// Reports that a route has none of `keys`, unless one was misspelt, which is reported as an unknown key.
+    fn missing(&self, name: &Spanned<String>, entries: &[Entry], keys: &[&str], message: String) {
+        let known = || KEYS.into_iter().chain(KINDS.iter().map(|kind| kind.name));
+        let is_misspelt = |entry: &Entry| {
+            !known().any(|known| known == entry.key)
+                && nearest(&entry.key, known()).is_some_and(|meant| keys.contains(&meant))
+        };
+        if !entries.iter().any(is_misspelt) {
+            self.load.error(&name.place, message);
+        }
+    }
+
     fn target(
         &self,
         name: &Spanned<String>,
         node: &Node,
-        matches: &Match,
+        matches: Option<&Match>,
         has_auth: bool,
     ) -> Option<(Target, Duration)> {
         let written: Vec<&str> = TARGETS.into_iter().filter(|key| node.get(key).is_some()).collect();
@@ -273,7 +286,7 @@ impl<'a> Compiler<'a> {
         let target = if let Some(node) = node.get("upstream") {
             Target::Upstream(self.upstream(node)?)
         } else if let Some(node) = node.get("aggregate") {
-            let params = matches.path.names();
+            let params = matches.map(|matches| matches.path.names());
             let scope = AggregateScope {
                 load: self.load,
                 upstreams: self.upstreams,
@@ -286,19 +299,12 @@ impl<'a> Compiler<'a> {
         } else if let Some(node) = node.get("redirect") {
             Target::Fixed(fixed::redirect(node, self.load)?)
         } else {
-            // A misspelt target was reported as an unknown key.
-            let misspelt = node
-                .entries(self.load)?
-                .iter()
-                .any(|entry| !KEYS.contains(&entry.key.as_str()) && nearest(&entry.key, TARGETS.into_iter()).is_some());
-            if !misspelt {
-                let message = format!(
-                    "route `{}` has no target: write one of {}",
-                    name.value,
-                    TARGETS.join(", ")
-                );
-                self.load.error(&name.place, message);
-            }
+            let message = format!(
+                "route `{}` has no target: write one of {}",
+                name.value,
+                TARGETS.join(", ")
+            );
+            self.missing(name, node.entries(self.load)?, &TARGETS, message);
             return None;
         };
         Some((target, deadline))

@@ -47,6 +47,8 @@ routes:
   d: { match: GET /d, auth: none, upstream: one, redirect: { status: 308, to: / } }
   e: { match: GET /e, auth: none, upstream: one, without: [floood], deadline: 5s }
   f: { match: GET /f, auth: none, upsteam: one }
+  g: { mach: GET /g, auth: none, reply: { status: 200, jsn: {} } }
+  h: { math: GET /h, aut: x, aggregate: { p: { get: 'one:/{path.id}', tiemout: 1s } } }
 ";
     assert_eq!(
         findings(yaml),
@@ -59,6 +61,11 @@ routes:
             "t.yaml:10:60: `floood` is not among the defaults, did you mean `flood`? (at `routes.e.without[0]`)",
             "t.yaml:10:79: `deadline` stands with `aggregate`; an upstream has `timeout` (at `routes.e.deadline`)",
             "t.yaml:11:35: unknown key `upsteam`, did you mean `upstream`? (at `routes.f.upsteam`)",
+            "t.yaml:12:8: unknown key `mach`, did you mean `match`? (at `routes.g.mach`)",
+            "t.yaml:12:56: unknown key `jsn`, did you mean `json`? (at `routes.g.reply.jsn`)",
+            "t.yaml:13:8: unknown key `math`, did you mean `match`? (at `routes.h.math`)",
+            "t.yaml:13:22: unknown key `aut`, did you mean `auth`? (at `routes.h.aut`)",
+            "t.yaml:13:71: unknown key `tiemout`, did you mean `timeout`? (at `routes.h.aggregate.p.tiemout`)",
         ]
     );
 }

@@ -45,6 +45,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "routing",
         ],
     ),
+    (
+        "rehearse",
+        &["conf", "engine", "policies", "routing", "snapshot", "targets"],
+    ),
     ("admin", &["conf", "engine", "snapshot", "live", "observe"]),
     ("demo", &[]),
 ];

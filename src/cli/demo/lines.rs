@@ -8,9 +8,9 @@ use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use crate::cli::explain::{Asked, explain};
 use crate::demo::{User, Which};
 use crate::engine::rfc3339;
+use crate::rehearse::{Asked, explain};
 use crate::snapshot::Snapshot;
 
 /// One request to try.

@@ -67,8 +67,8 @@ pub struct AggregateScope<'a> {
     pub load: &'a Load,
     /// The names of the upstreams, in the order of their indices.
     pub upstreams: &'a [Arc<str>],
-    /// The names of the parameters of the route's path.
-    pub params: &'a [Arc<str>],
+    /// The names of the parameters of the route's path; `None` where it could not be read, and any may be meant.
+    pub params: Option<&'a [Arc<str>]>,
     /// Whether the route asks who calls.
     pub has_auth: bool,
 }
@@ -165,9 +165,9 @@ fn compile_part(
             Piece::Reference(Source::Principal) if !scope.has_auth => {
                 Some("`{principal.sub}` needs `auth`: nobody is known here".to_owned())
             }
-            Piece::Reference(Source::Path(param)) if !scope.params.contains(param) => {
-                let known = scope.params.iter().map(|known| &**known);
-                Some(unknown("path parameter", param, known))
+            Piece::Reference(Source::Path(param)) => {
+                let unknown_to = scope.params.filter(|params| !params.contains(param));
+                unknown_to.map(|params| unknown("path parameter", param, params.iter().map(|known| &**known)))
             }
             _ => None,
         };

@@ -28,7 +28,7 @@ fn compile_with(text: &str, has_auth: bool) -> Result<Aggregate, Vec<String>> {
         &AggregateScope {
             load: &load,
             upstreams: &UPSTREAMS.map(Arc::from),
-            params: &[Arc::from("id"), Arc::from("rest")],
+            params: Some(&[Arc::from("id"), Arc::from("rest")]),
             has_auth,
         },
     );

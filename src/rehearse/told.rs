@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::cli::paint::Paint;
+use super::Paint;
 use crate::engine::Principal;
 use crate::routing::{HostPattern, Match, Methods};
 
@@ -126,7 +126,7 @@ impl Explanation {
     }
 
     /// For people.
-    pub(in crate::cli) fn text(&self, paint: Paint) -> String {
+    pub fn text(&self, paint: Paint) -> String {
         let mut lines = Vec::new();
         match &self.route {
             Some(route) => {

@@ -1,11 +1,21 @@
 #![allow(clippy::unwrap_used)]
 
+use std::net::IpAddr;
+use std::path::Path;
+
+use jiff::Timestamp;
+
 use super::*;
+use crate::snapshot::{Occasion, load};
+
+fn open(file: &Path, now: Timestamp) -> Snapshot {
+    load(file, Occasion { now, at_start: true }).0.unwrap()
+}
 
 fn bank(at: &str, request: &str, claims: &str) -> Explanation {
     let at: Timestamp = at.parse().unwrap();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/bank.yaml");
-    let snapshot = open(&file, at).unwrap();
+    let snapshot = open(&file, at);
     let mut asked = Asked::new(request, IpAddr::from([127, 0, 0, 1]), at).unwrap();
     if !claims.is_empty() {
         asked.hold(read_claims(claims).unwrap()).unwrap();
@@ -90,7 +100,7 @@ fn tells_what_is_not_there() {
 fn tells_clients_by_their_headers() {
     let at: Timestamp = NOON.parse().unwrap();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/bank.yaml");
-    let snapshot = open(&file, at).unwrap();
+    let snapshot = open(&file, at);
     let asked = |client: &str| {
         let mut asked = Asked::new("GET /status", IpAddr::from([127, 0, 0, 1]), at).unwrap();
         asked.come_from(client, &snapshot)?;

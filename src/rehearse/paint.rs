@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 /// Whether to colour.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Paint(bool);
+pub struct Paint(bool);
 
 impl Paint {
     /// For results: only a terminal gets colour, and none that says `NO_COLOR`.
@@ -19,18 +19,22 @@ impl Paint {
         Self(false)
     }
 
+    /// Refusals and errors.
     pub fn red(self, text: &str) -> String {
         self.with("31", text)
     }
 
+    /// What is allowed.
     pub fn green(self, text: &str) -> String {
         self.with("32", text)
     }
 
+    /// Warnings.
     pub fn yellow(self, text: &str) -> String {
         self.with("33", text)
     }
 
+    /// Names.
     pub fn bold(self, text: &str) -> String {
         self.with("1", text)
     }

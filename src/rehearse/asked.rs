@@ -100,14 +100,9 @@ impl Asked {
         Ok(())
     }
 
-    /// Takes away the headers that the gate alone writes, and names with `_`, as the gate does before deciding.
-    pub fn strip(&mut self, names: &[HeaderName]) {
-        for name in names {
-            self.headers.0.remove(name);
-        }
-        let underscored = |name: &&HeaderName| name.as_str().contains('_');
-        let forged: Vec<HeaderName> = self.headers.0.keys().filter(underscored).cloned().collect();
-        for name in forged {
+    /// Takes away what the gate takes away before it decides.
+    pub fn strip(&mut self, snapshot: &Snapshot) {
+        for name in snapshot.forbidden(&self.headers.0) {
             self.headers.0.remove(name);
         }
     }
