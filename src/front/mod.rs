@@ -5,6 +5,7 @@
 //! `400 request-invalid`, `405 connect-not-allowed`, each answered as problem+json and the connection closed.
 
 mod head;
+mod stream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::engine::{Denial, DenialKind, problem};
 
 use head::{Head, HeadFault};
+use stream::Coalescing;
 
 /// What one connection may cost.
 #[derive(Debug, Clone, Copy)]
@@ -222,7 +224,7 @@ fn prepare(tcp: TcpStream, peer: SocketAddr) -> Option<Stream> {
         .set(Some(pingora::protocols::l4::socket::SocketAddr::Inet(peer)));
     let mut stream = L4Stream::from(tcp);
     stream.set_socket_digest(digest);
-    Some(Box::new(stream))
+    Some(Box::new(Coalescing::new(stream)))
 }
 
 /// A refusal as HTTP/1.1 that closes the connection.
