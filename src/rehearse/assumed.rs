@@ -1,4 +1,4 @@
-//! Answers from assumptions: the caller is who the flags say, and no limit is reached.
+//! Answers from assumptions: the caller is who the flags say, and no limit is reached and nothing is frozen.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,7 @@ impl Assumed<'_> {
                     Answer::Principal(Arc::new(principal))
                 })
             }
+            Question::Freezes { .. } => Answer::Freezes(Vec::new()),
             Question::Limit { .. } => Answer::Limit(LimitAnswer {
                 admitted: true,
                 remaining: u32::MAX,
