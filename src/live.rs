@@ -17,6 +17,7 @@ use crate::engine::{Answer, Answers, LimitKey, Lookup, Observer, Question};
 use crate::io::{Client, Clock};
 use crate::policies::authn::{Timing, Verifiers};
 use crate::policies::cache::store::{DEFAULT_CAPACITY, Store};
+pub use crate::policies::freeze::FreezeFailure;
 use crate::policies::freeze::Freezes;
 use crate::policies::rate_limit::{LimitTable, LimitTables, check};
 use crate::snapshot::Snapshot;

@@ -48,7 +48,11 @@ impl StateFolder {
     /// Opens or makes the folder.
     pub fn open(path: &Path) -> Result<Self, StateFailure> {
         let failed = |cause| failure("open", path, cause);
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(failed)?;
         let about = fs::metadata(path).map_err(failed)?;
         if !about.is_dir() {
             return Err(StateFailure::NotAFolder(path.to_owned()));
@@ -203,6 +207,9 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         fs::create_dir(parent.path().join("x")).unwrap();
         assert!(read_state(parent.path(), "x").is_err());
-        assert!(matches!(read_state(Path::new("/dev"), "zero"), Err(StateFailure::NotAFile(_))));
+        assert!(matches!(
+            read_state(Path::new("/dev"), "zero"),
+            Err(StateFailure::NotAFile(_))
+        ));
     }
 }

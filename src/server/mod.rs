@@ -266,7 +266,10 @@ fn freezes(snapshot: &Snapshot, now: Timestamp) -> Result<Freezes, StartFailure>
         let (kind, name) = (held.freeze.kind, &held.freeze.name);
         match snapshot.has(kind, name) {
             true => log::warn!("{} `{name}` is still frozen", kind.word()),
-            false => log::warn!("{} `{name}` is frozen, but the configuration has none of that name", kind.word()),
+            false => log::warn!(
+                "{} `{name}` is frozen, but the configuration has none of that name",
+                kind.word()
+            ),
         }
     }
     Ok(freezes)

@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 
 use crate::engine::Observer;
 use crate::live::Live;
-use crate::observe::{Observers, Reloads};
 use crate::observe::anomaly::Detectors;
 use crate::observe::audit::{Audit, AuditSettings, Counts};
 use crate::observe::metrics::{Metrics, Names, RouteNames, UpstreamNames};
+use crate::observe::{Observers, Reloads};
 use crate::snapshot::Snapshot;
 use crate::upstreams::Pool;
 

@@ -171,7 +171,14 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
         client_headers: clients.headers().to_vec(),
     };
     let upstream_names: Vec<Arc<str>> = upstreams.iter().map(|upstream| upstream.name.clone()).collect();
-    let compiler = routes::Compiler::new(load, &defined, &upstream_names, &broken_upstreams, defaults, calendars.zone().cloned());
+    let compiler = routes::Compiler::new(
+        load,
+        &defined,
+        &upstream_names,
+        &broken_upstreams,
+        defaults,
+        calendars.zone().cloned(),
+    );
     let unrouted = compiler.unrouted();
     let compiled: Vec<_> = routes
         .0

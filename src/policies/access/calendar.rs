@@ -133,7 +133,15 @@ impl Calendars {
     /// The zone that all calendars have; `None` where there is no calendar, or there are several zones.
     pub fn zone(&self) -> Option<&TimeZone> {
         let zone = &self.calendars.first()?.zone;
-        self.calendars.iter().all(|calendar| calendar.zone == *zone).then_some(zone)
+        self.calendars
+            .iter()
+            .all(|calendar| calendar.zone == *zone)
+            .then_some(zone)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.calendars.is_empty()
     }
 
     /// The calendars that have holidays, each with the last day they are known for.

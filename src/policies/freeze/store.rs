@@ -37,6 +37,13 @@ pub enum FreezeFailure {
     },
 }
 
+impl FreezeFailure {
+    /// Whether the configuration is to blame, and not the disk.
+    pub fn is_for_want_of_a_folder(&self) -> bool {
+        matches!(self, Self::NoState)
+    }
+}
+
 /// The freezes of a running gateway.
 #[derive(Debug, Default)]
 pub struct Freezes {
@@ -81,9 +88,28 @@ pub struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Changes the set, on disk and then for requests; those that have ended at `now` are forgotten on the way. Where that
-    /// fails nothing has changed.
-    pub fn change<T>(&self, now: Timestamp, change: impl FnOnce(&mut Held) -> T) -> Result<T, FreezeFailure> {
+    /// Freezes, in place of what is frozen already. On disk and in force when this returns; after an error nothing changed.
+    pub fn freeze(&self, freezes: Vec<Freeze>, now: Timestamp, by: IpAddr) -> Result<Vec<HeldFreeze>, FreezeFailure> {
+        let freezes = freezes.into_iter().map(|freeze| HeldFreeze {
+            freeze: Arc::new(freeze),
+            since: now,
+            by,
+        });
+        let freezes: Vec<HeldFreeze> = freezes.collect();
+        self.change(now, |held| {
+            freezes.iter().cloned().for_each(|freeze| held.insert(freeze));
+        })?;
+        Ok(freezes)
+    }
+
+    /// Thaws what of a name is frozen, and says what that was. After an error nothing changed.
+    pub fn thaw(&self, kinds: &[Freezable], name: &str, now: Timestamp) -> Result<Vec<HeldFreeze>, FreezeFailure> {
+        self.change(now, |held| {
+            kinds.iter().filter_map(|kind| held.remove(*kind, name)).collect()
+        })
+    }
+
+    fn change<T>(&self, now: Timestamp, change: impl FnOnce(&mut Held) -> T) -> Result<T, FreezeFailure> {
         let folder = self.freezes.folder.as_ref().ok_or(FreezeFailure::NoState)?;
         let mut held = Held::clone(&self.freezes.held.load());
         held.forget_ended(now);
@@ -109,10 +135,21 @@ pub fn read_held(folder: &Path) -> Result<Held, FreezeFailure> {
     };
     let kept: Kept = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
     if kept.v != 1 {
-        return Err(unreadable(format!("it is of version {}, and this gateway knows 1", kept.v)));
+        return Err(unreadable(format!(
+            "it is of version {}, and this gateway knows 1",
+            kept.v
+        )));
     }
     let mut held = Held::default();
-    for KeptFreeze { kind, name, until, since, by, reason } in kept.freezes {
+    for KeptFreeze {
+        kind,
+        name,
+        until,
+        since,
+        by,
+        reason,
+    } in kept.freezes
+    {
         held.insert(HeldFreeze {
             freeze: Arc::new(Freeze {
                 kind,

@@ -266,7 +266,11 @@ impl FreezeMember {
         let (kind, name) = match (self.route, self.upstream) {
             (Some(name), None) => (Freezable::Route, name),
             (None, Some(name)) => (Freezable::Upstream, name),
-            _ => return Err(ReadFailure::Value("a freeze of neither a route nor an upstream, or of both")),
+            _ => {
+                return Err(ReadFailure::Value(
+                    "a freeze of neither a route nor an upstream, or of both",
+                ));
+            }
         };
         Ok(Freeze {
             kind,
