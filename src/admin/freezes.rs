@@ -63,8 +63,9 @@ fn told(freeze: &Freeze, snapshot: &Snapshot) -> Value {
     })
 }
 
-/// In the zone of the calendars, where it is one.
+/// In the zone of the calendars, where it is one, without fractions of a second.
 pub(super) fn shown(at: Timestamp, snapshot: &Snapshot) -> String {
+    let at = Timestamp::from_second(at.as_second()).unwrap_or(at);
     rfc3339(at, snapshot.calendars.zone().unwrap_or(&TimeZone::UTC))
 }
 
@@ -191,21 +192,26 @@ fn kinds(query: &str) -> Result<Vec<Freezable>, Problem> {
 
 fn until(order: &Order, snapshot: &Snapshot, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
     let invalid = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "until-invalid", detail);
-    match (&order.until, &order.r#for) {
-        (None, None) => Ok(None),
-        (Some(_), Some(_)) => Err(invalid("`until` and `for` say the same: write one of them".into())),
+    let until = match (&order.until, &order.r#for) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => return Err(invalid("`until` and `for` say the same: write one of them".into())),
         (Some(text), None) => {
             let at = snapshot.calendars.instant_after(text, now);
-            at.map(Some)
-                .map_err(|error| invalid(format!("`{}` {error}", short(text))))
+            at.map_err(|error| invalid(format!("`{}` {error}", short(text))))?
         }
         (None, Some(text)) => {
             let wanted = || invalid(format!("`{}` is not a duration above 0 such as `2h`", short(text)));
             let lasts = duration(text).filter(|lasts| !lasts.is_zero()).ok_or_else(wanted)?;
             let lasts = SignedDuration::try_from(lasts).map_err(|_| wanted())?;
-            now.checked_add(lasts).map(Some).map_err(|_| wanted())
+            now.checked_add(lasts).map_err(|_| wanted())?
         }
-    }
+    };
+    // Clients are told whole seconds; nobody is told to come before the end.
+    let rest = i64::from(until.subsec_nanosecond() > 0);
+    let whole = Timestamp::from_second(until.as_second() + rest);
+    whole
+        .map(Some)
+        .map_err(|_| invalid("the end is beyond all time".into()))
 }
 
 /// A duration as the configuration spells it.

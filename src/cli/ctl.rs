@@ -274,3 +274,54 @@ fn text(value: &Value, member: &str) -> String {
     };
     text.chars().filter(|letter| !letter.is_control()).collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn tells_people_what_came_of_it() {
+        let one = json!({ "kind": "route", "name": "pay", "until": null, "reason": "", "since": "s", "by": "::1" });
+        let other = json!({ "kind": "upstream", "name": "pay", "until": "u", "reason": "why\u{1b}[2J", "since": "s", "by": "b" });
+        assert_eq!(
+            report(&json!({ "frozen": [one, other] })),
+            "froze route `pay` until it is thawed\nfroze upstream `pay` until u (why[2J)\n"
+        );
+        assert_eq!(report(&json!({ "thawed": [one] })), "thawed route `pay`\n");
+        let status = json!({
+            "version": "1", "config": "c", "now": "n", "uptime_s": 3, "ready": false, "in_flight": 1, "connections": 2,
+            "reloads": { "ok": 1, "failed": 2, "last": "l", "errors": ["a.yaml:1:1: no"] }, "freezes": [other],
+        });
+        let told = report(&status);
+        for line in [
+            "ready      no",
+            "reloads    1 taken, 2 refused; the last was refused at l:",
+            "           a.yaml:1:1: no",
+            "frozen     upstream `pay` until u (why[2J), since s by b",
+        ] {
+            assert!(told.lines().any(|told| told == line), "no {line} in\n{told}");
+        }
+        // Another version may know less.
+        assert!(report(&json!({})).contains("frozen     nothing"));
+    }
+
+    #[test]
+    fn asks_for_names_alone() {
+        let target = |name: &str, route, upstream| {
+            let named = Named {
+                name: name.to_owned(),
+                route,
+                upstream,
+            };
+            named.target().ok()
+        };
+        assert_eq!(target("a-b_1", false, false).unwrap(), "/freezes/a-b_1");
+        assert_eq!(target("a", false, true).unwrap(), "/freezes/a?kind=upstream");
+        for wrong in ["", "a/b", "a?kind=route", "a b", "ä", "a\r\nx: y"] {
+            assert_eq!(target(wrong, false, false), None, "{wrong}");
+        }
+    }
+}

@@ -164,7 +164,12 @@ fn reopens_when_the_window_does_too() {
 #[test]
 fn closes_all_that_calls_an_upstream() {
     let bank = Bank::open();
-    bank.freeze("transfers", &json!({"for": "2h"}));
+    let frozen = bank.freeze("transfers", &json!({"for": "2h"}));
+    let until = frozen[0]["until"].as_str().unwrap_or_default();
+    assert!(
+        until.starts_with("2026-11-24T14:0") && until.len() == NOON.len(),
+        "{frozen}"
+    );
     let frozen = bank.api("GET", "/freezes").send().json()["freezes"].clone();
     let kinds: Vec<_> = frozen
         .as_array()

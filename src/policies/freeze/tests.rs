@@ -197,7 +197,7 @@ fn does_not_start_on_state_that_cannot_be_read() {
     for bad in [
         "",
         "{}",
-        &good[..good.len() - 1],
+        good.trim_end_matches('}'),
         &good.replace("\"v\":1", "\"v\":2"),
         &good.replace("route", "rout"),
         &good.replace("\"reason\":\"\"", "\"reason\":\"\",\"more\":1"),
