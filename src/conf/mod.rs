@@ -10,6 +10,7 @@
 mod load;
 mod place;
 mod read;
+mod schema;
 mod secret;
 mod settings;
 mod units;
@@ -17,6 +18,10 @@ mod yaml;
 
 pub use load::{Finding, Load, Severity};
 pub use place::{Place, Source};
+pub(crate) use read::TOKEN;
 pub use read::{Entry, Fields, Named, Node, OneOrMany, Read, Spanned, Value, nearest, parse_method, read_word};
+pub use schema::{Describe, Key, Schema, Schemas};
 pub use secret::Secret;
+/// JSON, as schemas are made of.
+pub use serde_json::Value as Json;
 pub use units::{ByteSize, Rate};
