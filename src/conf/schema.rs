@@ -295,7 +295,7 @@ mod tests {
 
     crate::settings! {
         /// One sample.
-        #[derive(PartialEq)]
+        #[allow(dead_code)]
         struct Sample {
             /// Where.
             r#match: String,
@@ -312,6 +312,7 @@ mod tests {
 
     crate::settings! {
         /// Around it.
+        #[allow(dead_code)]
         struct Outer {
             /// Inside.
             inner: Sample = Sample { r#match: "/".to_owned(), colour: Colour::Red, wait: None, others: Named::default() },

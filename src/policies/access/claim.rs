@@ -234,7 +234,7 @@ impl Describe for Amount {
     fn schema(_: &mut Schemas) -> Schema {
         Schema::anything()
             .with("type", serde_json::json!(["number", "string"]))
-            .with("pattern", r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$")
+            .with("pattern", r"^\s*-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?\s*$")
     }
 }
 
