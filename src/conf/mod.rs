@@ -2,7 +2,8 @@
 //!
 //! A [`Load`] is the context of one reading: it collects every finding (not the first) and remembers which
 //! files were read, so that they can be hashed and watched. Settings types are declared with [`settings!`] and
-//! [`words!`]; both report unknown keys and words with the nearest valid spelling.
+//! [`words!`]; both report unknown keys and words with the nearest valid spelling. Whatever is read also
+//! [describes](Describe) itself, which makes the JSON Schema that editors use.
 //!
 //! [`settings!`]: crate::settings
 //! [`words!`]: crate::words

@@ -49,12 +49,14 @@ impl Schemas {
             Some((_, name, _)) => name.clone(),
             None => {
                 let name = name.trim_end_matches("Settings");
-                let schema = make(self);
                 let is_taken = |name: &str| self.named.iter().any(|(_, known, _)| known == name);
                 let numbered = (2..).map(|number| format!("{name}{number}"));
                 let mut free = std::iter::once(name.to_owned()).chain(numbered);
                 let name = free.find(|name| !is_taken(name)).unwrap_or_default();
-                self.named.push((id, name.clone(), schema));
+                // Named before it is made, so that it may refer to itself.
+                self.named.push((id, name.clone(), Schema::default()));
+                let schema = make(self);
+                self.refine::<T>(|_| schema);
                 name
             }
         };

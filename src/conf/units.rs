@@ -44,7 +44,9 @@ pub(super) fn written(duration: Duration) -> String {
         (1_000, "s"),
         (1, "ms"),
     ];
-    let found = units.into_iter().find(|(unit, _)| millis > 0 && millis % unit == 0);
+    let found = units
+        .into_iter()
+        .find(|(unit, _)| millis > 0 && millis.is_multiple_of(*unit));
     let (unit, name) = found.unwrap_or((1_000, "s"));
     format!("{}{name}", millis / unit)
 }
@@ -64,7 +66,9 @@ impl Describe for ByteSize {
 
     fn written(&self) -> Option<Json> {
         let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        let found = units.into_iter().find(|(unit, _)| self.0 > 0 && self.0 % unit == 0);
+        let found = units
+            .into_iter()
+            .find(|(unit, _)| self.0 > 0 && self.0.is_multiple_of(*unit));
         let (unit, name) = found.unwrap_or((1, "B"));
         Some(format!("{}{name}", self.0 / unit).into())
     }

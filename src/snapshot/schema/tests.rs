@@ -348,7 +348,7 @@ fn agrees_with_check_on_changed_configurations() {
         usize::try_from(random % bound as u64).unwrap()
     };
     let (mut accepted, mut refused) = (0, 0);
-    for _ in 0..1200 {
+    for _ in 0..500 {
         let mut changed = configurations[below(configurations.len())].clone();
         let mut all = Vec::new();
         places(&changed, "", &mut all);
@@ -400,8 +400,5 @@ fn agrees_with_check_on_changed_configurations() {
             refused += 1;
         }
     }
-    assert!(
-        accepted > 100 && refused > 100,
-        "{accepted} accepted, {refused} refused"
-    );
+    assert!(accepted > 50 && refused > 50, "{accepted} accepted, {refused} refused");
 }
