@@ -1,11 +1,16 @@
-//! A client's connection whose small writes are put together.
+//! A client's connection: small writes are put together, and what comes early is kept for later.
 //!
 //! Pingora writes the header and the body of an answer one after the other and buffers only on its own listeners; on ours
 //! each would be a packet and a system call. What is held leaves when it is flushed, when more follows than it may hold
 //! (then both go in one call), or when the connection is read: whoever waits for the client has nothing left to say. The
 //! buffer exists only while something is held, so that an idle connection does not pay for it.
+//!
+//! A client may send its next request before it has the answer (RFC 9112 §9.3.2). Pingora listens to the client while it
+//! waits for the upstream, and takes early bytes for a fault that ends the connection without an answer. It is told of
+//! nothing but this request's own bytes, and of the client's leaving.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -24,19 +29,53 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 /// A header and a small body; larger bodies are not copied.
 const HELD: usize = 4096;
+/// Early bytes kept; beyond these the client waits.
+const EARLY: usize = 64 << 10;
 
 #[derive(Debug)]
-pub(super) struct Coalescing {
+pub(super) struct Downstream {
     inner: L4Stream,
+    /// Written, and not yet sent.
     held: BytesMut,
+    /// How many bytes of the request being answered are still to come; `None` for all that comes.
+    awaited: Option<usize>,
+    /// What came beyond them.
+    early: BytesMut,
 }
 
-impl Coalescing {
+impl Downstream {
     pub fn new(inner: L4Stream) -> Self {
         Self {
             inner,
             held: BytesMut::new(),
+            awaited: None,
+            early: BytesMut::new(),
         }
+    }
+
+    /// From now on at most `awaited` bytes are read; what comes beyond is kept.
+    pub fn await_only(&mut self, awaited: Option<usize>) {
+        self.awaited = awaited;
+    }
+
+    /// From now on all that comes is read, once what was kept has been taken from here.
+    pub fn take_early(&mut self) -> BytesMut {
+        self.awaited = None;
+        std::mem::take(&mut self.early)
+    }
+
+    /// Never ready but for an end or a fault.
+    fn poll_early(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.early.len() < EARLY {
+            let mut piece = [MaybeUninit::uninit(); 4096];
+            let mut piece = ReadBuf::uninit(&mut piece);
+            ready!(Pin::new(&mut self.inner).poll_read(context, &mut piece))?;
+            if piece.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.early.extend_from_slice(piece.filled());
+        }
+        Poll::Pending
     }
 
     /// Ready once nothing is held.
@@ -53,24 +92,37 @@ impl Coalescing {
     }
 }
 
-impl Drop for Coalescing {
+impl Drop for Downstream {
     fn drop(&mut self) {
         // An answer that broke off: what there is of it goes out where that needs no waiting.
         let _ = self.flush().now_or_never();
     }
 }
 
-impl AsyncRead for Coalescing {
+impl AsyncRead for Downstream {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.held.is_empty() {
             // A client that does not take what it is sent may still be read from; what is wrong shows on the next write.
             let _ = self.poll_release(context);
         }
-        Pin::new(&mut self.inner).poll_read(context, buf)
+        let this = &mut *self;
+        match &mut this.awaited {
+            None => Pin::new(&mut this.inner).poll_read(context, buf),
+            Some(0) => this.poll_early(context),
+            Some(awaited) => {
+                let room = buf.remaining().min(*awaited);
+                let mut own = ReadBuf::new(buf.initialize_unfilled_to(room));
+                ready!(Pin::new(&mut this.inner).poll_read(context, &mut own))?;
+                let read = own.filled().len();
+                *awaited = awaited.saturating_sub(read);
+                buf.advance(read);
+                Poll::Ready(Ok(()))
+            }
+        }
     }
 }
 
-impl AsyncWrite for Coalescing {
+impl AsyncWrite for Downstream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.held.len() + bytes.len() <= HELD {
@@ -105,7 +157,7 @@ impl AsyncWrite for Coalescing {
 }
 
 #[async_trait]
-impl Shutdown for Coalescing {
+impl Shutdown for Downstream {
     async fn shutdown(&mut self) {
         if let Err(error) = AsyncWriteExt::shutdown(self).await {
             log::debug!("a connection did not end well: {error}");
@@ -113,22 +165,22 @@ impl Shutdown for Coalescing {
     }
 }
 
-impl UniqueID for Coalescing {
+impl UniqueID for Downstream {
     fn id(&self) -> UniqueIDType {
         self.inner.id()
     }
 }
 
-impl Ssl for Coalescing {}
+impl Ssl for Downstream {}
 
 #[async_trait]
-impl Peek for Coalescing {
+impl Peek for Downstream {
     async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
         self.inner.try_peek(buf).await
     }
 }
 
-impl GetTimingDigest for Coalescing {
+impl GetTimingDigest for Downstream {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         self.inner.get_timing_digest()
     }
@@ -142,7 +194,7 @@ impl GetTimingDigest for Coalescing {
     }
 }
 
-impl GetProxyDigest for Coalescing {
+impl GetProxyDigest for Downstream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         self.inner.get_proxy_digest()
     }
@@ -152,7 +204,7 @@ impl GetProxyDigest for Coalescing {
     }
 }
 
-impl GetSocketDigest for Coalescing {
+impl GetSocketDigest for Downstream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         self.inner.get_socket_digest()
     }
@@ -170,11 +222,11 @@ mod tests {
 
     use super::*;
 
-    async fn pair() -> (Coalescing, TcpStream) {
+    async fn pair() -> (Downstream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
-        (Coalescing::new(L4Stream::from(accepted)), client)
+        (Downstream::new(L4Stream::from(accepted)), client)
     }
 
     #[tokio::test]
@@ -220,5 +272,21 @@ mod tests {
         stream.read_exact(&mut answered).await.unwrap();
         assert_eq!(&answered, b"done");
         client.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn keeps_what_comes_early_and_tells_of_the_end() {
+        let (mut stream, mut client) = pair().await;
+        client.write_all(b"bodynext").await.unwrap();
+        stream.await_only(Some(4));
+        let mut body = [0; 16];
+        let mut read = 0;
+        while read < 4 {
+            read += stream.read(&mut body[read..]).await.unwrap();
+        }
+        assert_eq!(&body[..read], b"body");
+        client.shutdown().await.unwrap();
+        assert_eq!(stream.read(&mut body).await.unwrap(), 0);
+        assert_eq!(&stream.take_early()[..], b"next");
     }
 }

@@ -9,13 +9,13 @@ use ipnet::IpNet;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::conf::{Load, Node, Place, Read, Secret};
+use crate::conf::{Describe, Load, Node, Place, Read, Schema, Schemas, Secret};
 
 crate::settings! {
     /// An address that requests are accepted on.
     #[derive(PartialEq, Eq)]
     pub struct ListenSettings {
-        /// The address; port 0 lets the system choose.
+        /// The address with its port; port 0 lets the system choose.
         pub address: SocketAddr,
     }
 }
@@ -32,8 +32,11 @@ pub struct AdminSettings {
 }
 
 crate::settings! {
+    /// The admin listener: metrics, health, and for those who hold its token the admin API.
     struct AdminAsWritten {
+        /// Its address: loopback, as it speaks no TLS.
         address: SocketAddr,
+        /// What the admin API asks for, at least 32 characters; without a token it is closed.
         token: Option<Secret>,
     }
 }
@@ -73,12 +76,24 @@ impl std::fmt::Debug for AdminToken {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StatePath(pub PathBuf);
 
+impl Describe for StatePath {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::scalar_like(r"^[\s\S]+$")
+    }
+}
+
 impl Read for StatePath {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         node.parse("the path of a folder", load, |text| match text {
             "" => Err("is not the path of a folder".into()),
             _ => Ok(Self(node.place.directory().join(text))),
         })
+    }
+}
+
+impl Describe for AdminSettings {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        AdminAsWritten::schema(schemas)
     }
 }
 
@@ -121,9 +136,18 @@ pub struct TrustedProxies {
 }
 
 crate::settings! {
+    /// Whose word on the caller's address is believed.
     struct TrustedAsWritten {
+        /// The networks of the proxies in front of the gateway.
         from: Vec<IpNet>,
+        /// The one header that is read, such as `x-forwarded-for`; its right-most address that is no proxy's counts.
         header: HeaderName,
+    }
+}
+
+impl Describe for TrustedProxies {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        TrustedAsWritten::schema(schemas)
     }
 }
 

@@ -20,6 +20,7 @@ mod until;
 mod window;
 
 pub use calendar::Calendars;
+pub use holidays::Holidays;
 pub use policy::{KIND as POLICIES, Policies};
 pub use scopes::KIND as SCOPES;
 pub use window::{Opening, WindowRef};
