@@ -15,6 +15,7 @@ mod cache;
 mod compress;
 mod cors;
 mod examples;
+mod freezes;
 mod hostile;
 mod jwt;
 mod layout;

@@ -213,7 +213,9 @@ impl Policy for Auth {
             (Credential::Bearer(_), Some(Answer::Refused(refusal))) => challenge(refusal.code, refusal.detail, INVALID),
             (Credential::Bearer(_), Some(Answer::Unavailable { code })) => unavailable(code),
             // Not an answer to what was asked.
-            (Credential::Bearer(_), Some(Answer::Limit(_)) | None) => unavailable("keys-unavailable"),
+            (Credential::Bearer(_), Some(Answer::Limit(_) | Answer::Freezes(_)) | None) => {
+                unavailable("keys-unavailable")
+            }
         }
     }
 
@@ -224,8 +226,12 @@ impl Policy for Auth {
             }
             Some(Answer::Refused(refusal)) => format!("the token is refused: {}", refusal.code),
             Some(Answer::Unavailable { code }) => format!("the token cannot be judged: {code}"),
-            Some(Answer::Limit(_)) | None if self.authenticators.is_empty() => "everybody may call".to_owned(),
-            Some(Answer::Limit(_)) | None => format!("the credential is {}", Credential::of(&facts.request).word()),
+            Some(Answer::Limit(_) | Answer::Freezes(_)) | None if self.authenticators.is_empty() => {
+                "everybody may call".to_owned()
+            }
+            Some(Answer::Limit(_) | Answer::Freezes(_)) | None => {
+                format!("the credential is {}", Credential::of(&facts.request).word())
+            }
         };
         vec![line]
     }
