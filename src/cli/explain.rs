@@ -14,7 +14,7 @@ use jiff::tz::{Offset, TimeZone};
 
 use super::{NO, complain, tell};
 use crate::engine::rfc3339;
-use crate::rehearse::{Asked, Paint, explain, read_claims};
+use crate::rehearse::{Asked, Paint, explain, read_claims, show_findings};
 use crate::snapshot::{self, Occasion, Snapshot};
 
 #[derive(Debug, clap::Args)]
@@ -103,8 +103,8 @@ pub(super) fn open(file: &Path, at: Timestamp) -> anyhow::Result<Snapshot> {
         at_start: true,
     };
     let (snapshot, findings) = snapshot::load(file, occasion);
-    for finding in &findings {
-        complain(&finding.to_string());
+    if !findings.is_empty() {
+        complain(show_findings(&findings, Paint::for_stderr()).trim_end());
     }
     snapshot.with_context(|| format!("`{}` cannot be used", file.display()))
 }

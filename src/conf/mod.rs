@@ -7,7 +7,10 @@
 //! [`settings!`]: crate::settings
 //! [`words!`]: crate::words
 
+mod excerpt;
 mod load;
+mod merge;
+mod names;
 mod place;
 mod read;
 mod secret;
@@ -15,7 +18,10 @@ mod settings;
 mod units;
 mod yaml;
 
+pub use excerpt::Excerpt;
 pub use load::{Finding, Load, Severity};
+pub use merge::{Sections, mend, merge};
+pub use names::Names;
 pub use place::{Place, Source};
 pub use read::{Entry, Fields, Named, Node, OneOrMany, Read, Spanned, Value, nearest, parse_method, read_word};
 pub use secret::Secret;

@@ -231,7 +231,7 @@ impl<'a> Fields<'a> {
 }
 
 /// `unknown key …` with the nearest spelling, or all of them where they are few.
-fn unknown(what: &str, word: &str, known: &[&str]) -> String {
+pub(super) fn unknown(what: &str, word: &str, known: &[&str]) -> String {
     match nearest(word, known.iter().copied()) {
         Some(near) => format!("unknown {what} `{word}`, did you mean `{near}`?"),
         None if known.is_empty() => format!("unknown {what} `{word}`"),
@@ -244,9 +244,17 @@ fn unknown(what: &str, word: &str, known: &[&str]) -> String {
 
 /// The nearest of `known` to `word`: at most a third of its letters differ.
 pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let length = word.chars().count();
     known
-        .map(|known| (strsim::damerau_levenshtein(word, known), known))
-        .filter(|(distance, known)| *distance <= word.chars().count().max(known.chars().count()).div_ceil(3).min(4))
+        .filter_map(|known| {
+            let other = known.chars().count();
+            let most = length.max(other).div_ceil(3).min(4);
+            // Comparing letter by letter costs the product of the lengths.
+            let distance = (length.abs_diff(other) <= most).then(|| strsim::damerau_levenshtein(word, known));
+            distance
+                .filter(|distance| *distance <= most)
+                .map(|distance| (distance, known))
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
 }
@@ -319,6 +327,8 @@ impl<T: Read> Read for Named<T> {
                     &entry.key_place,
                     format!("`{}` is not a name: letters, digits, `-`, `_`, at most 64", entry.key),
                 );
+                // For the mistakes in it.
+                T::read(&entry.value, load);
                 continue;
             }
             if let Some(value) = T::read(&entry.value, load) {
@@ -381,16 +391,26 @@ impl Read for bool {
         node.parse("`true` or `false`", load, |text| match text {
             "true" => Ok(true),
             "false" => Ok(false),
-            _ => Err("is neither `true` nor `false`".into()),
+            _ => {
+                let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+                let hint = match (is(&["yes", "on", "true", "y"]), is(&["no", "off", "false", "n"])) {
+                    (true, _) => "; write `true`",
+                    (_, true) => "; write `false`",
+                    _ => "",
+                };
+                Err(format!("is neither `true` nor `false`{hint}"))
+            }
         })
     }
 }
 
 macro_rules! read_by_parsing {
-    ($($type:ty, $wanted:literal;)*) => {$(
+    ($($type:ty, $check:expr, $wanted:literal;)*) => {$(
         impl Read for $type {
             fn read(node: &Node, load: &Load) -> Option<Self> {
                 node.parse($wanted, load, |text| {
+                    let check: fn(&str) -> Result<(), String> = $check;
+                    check(text)?;
                     <$type>::from_str(text).map_err(|_| concat!("is not ", $wanted).to_owned())
                 })
             }
@@ -398,16 +418,29 @@ macro_rules! read_by_parsing {
     )*};
 }
 
+/// Refuses what some readers of YAML take for another number than others do.
+fn in_one_base(text: &str) -> Result<(), String> {
+    match text.strip_prefix('0') {
+        Some(rest) if !rest.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let bare = text.trim_start_matches('0');
+            let bare = if bare.is_empty() { "0" } else { bare };
+            Err(format!("may be read in base 8; write `{bare}`"))
+        }
+        _ if text.starts_with('+') => Err("is a number without need of its sign".into()),
+        _ => Ok(()),
+    }
+}
+
 read_by_parsing! {
-    u16, "a whole number from 0 to 65535";
-    u32, "a whole number";
-    u64, "a whole number";
-    usize, "a whole number";
-    NonZeroU32, "a whole number above 0";
-    NonZeroUsize, "a whole number above 0";
-    SocketAddr, "an address with a port such as `127.0.0.1:8080`";
-    HeaderName, "a header name";
-    HeaderValue, "a header value";
+    u16, in_one_base, "a whole number from 0 to 65535";
+    u32, in_one_base, "a whole number";
+    u64, in_one_base, "a whole number";
+    usize, in_one_base, "a whole number";
+    NonZeroU32, in_one_base, "a whole number above 0";
+    NonZeroUsize, in_one_base, "a whole number above 0";
+    SocketAddr, |_| Ok(()), "an address with a port such as `127.0.0.1:8080`";
+    HeaderName, |_| Ok(()), "a header name";
+    HeaderValue, |_| Ok(()), "a header value";
 }
 
 impl Read for IpNet {
@@ -427,7 +460,7 @@ impl Read for StatusCode {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         node.parse("a status code", load, |text| {
             match text.parse::<u16>().map(Self::from_u16) {
-                Ok(Ok(status)) if (200..600).contains(&status.as_u16()) => Ok(status),
+                Ok(Ok(status)) if text.len() == 3 && (200..600).contains(&status.as_u16()) => Ok(status),
                 _ => Err("is not a status code from 200 to 599".into()),
             }
         })

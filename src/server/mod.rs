@@ -24,6 +24,7 @@ use crate::front::{Bounds, Front, Refusals};
 use crate::io::Clock;
 use crate::live::{Doors, Live};
 use crate::proxy::{Gate, RequestIds};
+use crate::rehearse::{Paint, show_findings};
 use crate::snapshot::{self, Occasion, Snapshot};
 
 use watchers::Watchers;
@@ -117,9 +118,7 @@ pub fn runtime(threads: Option<usize>) -> std::io::Result<tokio::runtime::Runtim
 pub fn prepare(options: &Options) -> Result<Arc<Snapshot>, StartFailure> {
     let now = options.rehearse_at.unwrap_or_else(Timestamp::now);
     let (snapshot, findings) = snapshot::load(&options.config, Occasion { now, at_start: true });
-    for finding in &findings {
-        eprintln!("{finding}");
-    }
+    eprint!("{}", show_findings(&findings, Paint::for_stderr()));
     let snapshot = snapshot.ok_or(StartFailure::Configuration)?;
     let unfetched = snapshot.defined.authenticators.unfetched_secrets();
     for (place, message) in unfetched {

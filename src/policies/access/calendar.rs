@@ -26,18 +26,10 @@ use super::civil::{self, Hours, Moment};
 use super::days::Days;
 use super::holidays::Holidays;
 use super::window::{Recurring, Schedule, Span, WindowRef};
-use crate::conf::{Load, Named, Node, Place, Read, Spanned, nearest};
+use crate::conf::{Fields, Load, Named, Node, Place, Read, Spanned, nearest};
 
 /// Holidays that end sooner get a warning.
 const RENEW_WITHIN_DAYS: i64 = 60;
-
-crate::settings! {
-    struct CalendarSettings {
-        timezone: Spanned<String>,
-        holidays: Option<Spanned<String>>,
-        windows: Named<Node>,
-    }
-}
 
 crate::settings! {
     struct RecurringSettings {
@@ -98,26 +90,34 @@ impl Calendars {
     pub fn window(&self, name: &str, place: &Place, load: &Load) -> Option<WindowRef> {
         let Some((of, window)) = name.split_once('.') else {
             let suffix = |known: &&WindowRef| known.name().rsplit('.').next() == Some(name);
-            let hint = self
-                .windows()
-                .find(suffix)
-                .map(|known| format!(", did you mean `{}`?", known.name()));
+            let meant = self.windows().find(suffix);
+            if let Some(meant) = meant {
+                load.names.refer("window", meant.name());
+            }
+            let hint = meant.map(|known| format!(", did you mean `{}`?", known.name()));
             let hint = hint.unwrap_or_else(|| ": write `calendar.window`".into());
             load.error(place, format!("`{name}` is not a window{hint}"));
             return None;
         };
+        load.names.refer("calendar", of);
+        load.names.refer("window", name);
         let Some(calendar) = self.calendars.iter().find(|calendar| calendar.name == of) else {
             let known = self.calendars.iter().map(|calendar| calendar.name.as_str());
-            load.error(place, format!("unknown calendar `{of}`{}", did_you_mean(of, known)));
+            load.unknown_name("calendar", of, place, known);
             return None;
         };
         let found = calendar.windows.iter().find(|known| **known.name() == *name);
-        if found.is_none() && !calendar.is_broken && !calendar.broken.iter().any(|broken| broken == window) {
+        let is_broken = || calendar.is_broken || calendar.broken.iter().any(|broken| broken == window);
+        if found.is_none() && !is_broken() && !load.names.is_declared("window", name) {
             let known = calendar
                 .windows
                 .iter()
                 .filter_map(|known| known.name().rsplit('.').next());
-            let hint = did_you_mean(window, known);
+            let meant = nearest(window, known.chain(calendar.broken.iter().map(String::as_str)));
+            if let Some(meant) = meant {
+                load.names.refer("window", &format!("{of}.{meant}"));
+            }
+            let hint = meant.map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
             load.error(place, format!("calendar `{of}` has no window `{window}`{hint}"));
         }
         found.cloned()
@@ -159,24 +159,30 @@ impl Compiler<'_> {
             broken: Vec::new(),
             is_broken: true,
         };
-        let Some(settings) = CalendarSettings::read(node, self.load) else {
+        // Each part is read whatever is wrong with the others, so that every mistake is reported.
+        let Some(mut fields) = Fields::of(node, self.load) else {
             return calendar;
         };
-        let zone = self.zone(&settings.timezone);
-        if let Some(file) = &settings.holidays {
+        let zone = fields.take::<Spanned<String>>("timezone", None);
+        let zone = zone.and_then(|name| self.zone(&name));
+        let has_holidays = fields.node("holidays").is_some();
+        let file = fields.take::<Option<Spanned<String>>>("holidays", None).flatten();
+        let windows = fields.take::<Named<Node>>("windows", None).unwrap_or_default();
+        fields.finish();
+        if let Some(file) = &file {
             calendar.holidays = self.holidays(file, zone.as_ref().unwrap_or(&TimeZone::UTC));
         }
         // Without a zone the windows are read nevertheless, for the mistakes in them.
         calendar.is_broken = zone.is_none();
         let zone = zone.unwrap_or(TimeZone::UTC);
-        for (window, node) in &settings.windows.0 {
+        for (window, node) in &windows.0 {
             let schedule = Schedule {
                 zone: zone.clone(),
                 holidays: calendar.holidays.clone(),
                 recurring: Vec::new(),
                 spans: Vec::new(),
             };
-            match self.schedule(schedule, settings.holidays.is_some(), node) {
+            match self.schedule(schedule, has_holidays, node) {
                 Some(schedule) if !calendar.is_broken => {
                     let name = format!("{name}.{}", window.value);
                     calendar.windows.push(WindowRef::new(&name, schedule, self.now));
