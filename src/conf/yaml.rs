@@ -24,6 +24,7 @@ pub(super) fn parse(source: &Arc<Source>, load: &Load) -> Option<Node> {
         load,
         anchors: HashMap::new(),
         nodes: 0,
+        in_refused_key: false,
     };
     let options = options! { emit_comments: false };
     let mut events = Parser::new_from_str_with_options(&source.text, options);
@@ -61,6 +62,7 @@ struct Builder<'a> {
     /// Finished anchored nodes; `None` while still being built, so that a self-alias is seen.
     anchors: HashMap<usize, Option<Anchored>>,
     nodes: usize,
+    in_refused_key: bool,
 }
 
 struct Anchored {
@@ -284,8 +286,14 @@ impl Builder<'_> {
     fn key(&mut self, event: Event<'_>, span: &Span, events: &mut Events<'_>, depth: usize) -> Option<Option<String>> {
         let place = self.place(span);
         let Event::Scalar(key, style, anchor, tag) = event else {
-            self.load.error(&place, "a key must be plain text");
-            self.node(event, span, events, depth + 1)?;
+            // Those inside of it are a part of the same mistake.
+            if !std::mem::replace(&mut self.in_refused_key, true) {
+                self.load.error(&place, "a key must be plain text");
+                self.node(event, span, events, depth + 1)?;
+                self.in_refused_key = false;
+            } else {
+                self.node(event, span, events, depth + 1)?;
+            }
             return Some(None);
         };
         self.refuse_tag(tag.as_deref(), &place);

@@ -14,7 +14,7 @@ use http::{HeaderName, Method};
 use smallvec::SmallVec;
 
 use super::{Template, normalise_host};
-use crate::conf::{Fields, Load, Node, OneOrMany, Place, Read, Value, parse_method};
+use crate::conf::{Fields, Load, Node, OneOrMany, Place, Read, Value, mend, parse_method};
 use crate::engine::Headers;
 
 /// The match of one route.
@@ -164,6 +164,8 @@ fn read_line(node: &Node, load: &Load) -> Option<Match> {
 }
 
 fn read_map(node: &Node, load: &Load) -> Option<Match> {
+    // A condition that is misspelt is one all the same: without it the route would match more than was meant.
+    let node = &*mend(node, &["host", "path", "methods", "headers"], load);
     let mut fields = Fields::of(node, load)?;
     let host = fields.take("host", Some(|| HostPattern::Any));
     let path = fields.take("path", None);

@@ -61,7 +61,9 @@ impl<'a> Compiler<'a> {
         let scope = self.scope(&Arc::from(""), true);
         // Findings of `defaults` are reported by the routes that inherit them, or here where there is none.
         let drafts = KINDS.iter().flat_map(|kind| {
-            let node = self.default(kind.name).filter(|_| kind.inherit != Inherit::Never);
+            let node = self
+                .default(kind.name)
+                .filter(|node| kind.inherit != Inherit::Never && self.is_value(kind, node));
             let drafts = node.map_or_else(Vec::new, |node| (kind.compile)(node, &scope));
             drafts.into_iter().map(|draft| rule(kind, draft))
         });

@@ -179,6 +179,10 @@ pub(super) fn check_unused(document: &Node, load: &Load) {
         };
         for entry in entries {
             let warn = |place: &Place, name: &str, kind: &str| {
+                // A name that is none cannot be referred to.
+                if load.has_found_at(place) {
+                    return;
+                }
                 load.warn(place, format!("nothing refers to the {kind} `{name}`"));
             };
             match kind {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::HeaderName;
 use ipnet::IpNet;
 
-use crate::conf::{Load, Node, Read};
+use crate::conf::{Load, Node, Read, Spanned};
 
 crate::settings! {
     /// An address that requests are accepted on.
@@ -52,7 +52,7 @@ pub struct TrustedProxies {
 
 crate::settings! {
     struct TrustedAsWritten {
-        from: Vec<IpNet>,
+        from: Vec<Spanned<IpNet>>,
         header: HeaderName,
     }
 }
@@ -60,10 +60,13 @@ crate::settings! {
 impl Read for TrustedProxies {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         let TrustedAsWritten { from, header } = TrustedAsWritten::read(node, load)?;
-        if from.iter().any(|network| network.prefix_len() == 0) {
-            load.error(&node.place, "trusting every address lets every caller choose its own");
-            return None;
+        for network in from.iter().filter(|network| network.value.prefix_len() == 0) {
+            load.error(
+                &network.place,
+                "trusting every address lets every caller choose its own",
+            );
         }
+        let from = from.into_iter().map(|network| network.value).collect();
         Some(Self { from, header })
     }
 }

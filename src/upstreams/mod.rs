@@ -182,13 +182,18 @@ impl Read for Endpoints {
             return None;
         }
         let mut addresses: Vec<SocketAddr> = Vec::with_capacity(endpoints.len());
-        for endpoint in &endpoints {
+        for (index, endpoint) in endpoints.iter().enumerate() {
             if endpoint.value.port() == 0 || endpoint.value.ip().is_unspecified() {
                 load.error(&endpoint.place, format!("`{}` cannot be connected to", endpoint.value));
-            } else if addresses.contains(&endpoint.value) {
-                load.error(&endpoint.place, format!("`{}` stands here twice", endpoint.value));
-            } else {
-                addresses.push(endpoint.value);
+                continue;
+            }
+            let mut earlier = endpoints.iter().take(index);
+            match earlier.find(|first| first.value == endpoint.value) {
+                Some(first) => {
+                    let message = format!("`{}` stands here a second time", endpoint.value);
+                    load.error_with(&endpoint.place, message, &first.place, "first here");
+                }
+                None => addresses.push(endpoint.value),
             }
         }
         (addresses.len() == endpoints.len()).then_some(Self(addresses))

@@ -26,10 +26,18 @@ use super::civil::{self, Hours, Moment};
 use super::days::Days;
 use super::holidays::Holidays;
 use super::window::{Recurring, Schedule, Span, WindowRef};
-use crate::conf::{Fields, Load, Named, Node, Place, Read, Spanned, nearest};
+use crate::conf::{Load, Named, Node, Place, Read, Spanned, nearest};
 
 /// Holidays that end sooner get a warning.
 const RENEW_WITHIN_DAYS: i64 = 60;
+
+crate::settings! {
+    struct CalendarSettings {
+        timezone: Spanned<String>,
+        holidays: Option<Spanned<String>>,
+        windows: Named<Node>,
+    }
+}
 
 crate::settings! {
     struct RecurringSettings {
@@ -142,6 +150,15 @@ pub(super) fn did_you_mean<'k>(word: &str, known: impl Iterator<Item = &'k str>)
     nearest(word, known).map_or_else(String::new, |near| format!(", did you mean `{near}`?"))
 }
 
+/// What there is of a calendar's holidays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holiday {
+    Unnamed,
+    /// There are mistakes in them, which are reported: what depends on them makes no second one.
+    Broken,
+    Known,
+}
+
 struct Compiler<'a> {
     now: Timestamp,
     at_start: bool,
@@ -159,30 +176,31 @@ impl Compiler<'_> {
             broken: Vec::new(),
             is_broken: true,
         };
-        // Each part is read whatever is wrong with the others, so that every mistake is reported.
-        let Some(mut fields) = Fields::of(node, self.load) else {
-            return calendar;
-        };
-        let zone = fields.take::<Spanned<String>>("timezone", None);
-        let zone = zone.and_then(|name| self.zone(&name));
-        let has_holidays = fields.node("holidays").is_some();
-        let file = fields.take::<Option<Spanned<String>>>("holidays", None).flatten();
-        let windows = fields.take::<Named<Node>>("windows", None).unwrap_or_default();
-        fields.finish();
-        if let Some(file) = &file {
+        let settings = CalendarSettings::read(node, self.load);
+        let zone = settings.as_ref().and_then(|settings| self.zone(&settings.timezone));
+        if let Some(file) = settings.as_ref().and_then(|settings| settings.holidays.as_ref()) {
             calendar.holidays = self.holidays(file, zone.as_ref().unwrap_or(&TimeZone::UTC));
         }
-        // Without a zone the windows are read nevertheless, for the mistakes in them.
+        let named = match (node.get("holidays"), &calendar.holidays) {
+            (None, _) => Holiday::Unnamed,
+            (Some(_), None) => Holiday::Broken,
+            (Some(_), Some(_)) => Holiday::Known,
+        };
+        // The windows of a calendar that cannot be read are read nevertheless, for the mistakes in them.
+        let windows = settings.map(|settings| settings.windows).or_else(|| {
+            let windows = node.get("windows")?;
+            Named::read(windows, &Load::new())
+        });
         calendar.is_broken = zone.is_none();
         let zone = zone.unwrap_or(TimeZone::UTC);
-        for (window, node) in &windows.0 {
+        for (window, node) in &windows.unwrap_or_default().0 {
             let schedule = Schedule {
                 zone: zone.clone(),
                 holidays: calendar.holidays.clone(),
                 recurring: Vec::new(),
                 spans: Vec::new(),
             };
-            match self.schedule(schedule, has_holidays, node) {
+            match self.schedule(schedule, named, node) {
                 Some(schedule) if !calendar.is_broken => {
                     let name = format!("{name}.{}", window.value);
                     calendar.windows.push(WindowRef::new(&name, schedule, self.now));
@@ -236,13 +254,13 @@ impl Compiler<'_> {
         }
     }
 
-    fn schedule(&self, mut schedule: Schedule, has_holidays: bool, node: &Node) -> Option<Schedule> {
+    fn schedule(&self, mut schedule: Schedule, named: Holiday, node: &Node) -> Option<Schedule> {
         let mut good = true;
         for item in node.items(self.load)? {
             let read = if item.get("from").is_some() || item.get("to").is_some() {
                 self.span(item, &schedule.zone).map(|span| schedule.spans.push(span))
             } else {
-                self.recurring(item, has_holidays)
+                self.recurring(item, named)
                     .map(|recurring| schedule.recurring.push(recurring))
             };
             good &= read.is_some();
@@ -260,7 +278,7 @@ impl Compiler<'_> {
         Some(Span::new(from, to.value, zone))
     }
 
-    fn recurring(&self, node: &Node, has_holidays: bool) -> Option<Recurring> {
+    fn recurring(&self, node: &Node, named: Holiday) -> Option<Recurring> {
         let RecurringSettings { days, hours, except } = RecurringSettings::read(node, self.load)?;
         let mut good = true;
         for place in [Some(&days), except.as_ref()]
@@ -268,10 +286,10 @@ impl Compiler<'_> {
             .flatten()
             .filter_map(Days::names_holidays)
         {
-            if !has_holidays {
+            if named == Holiday::Unnamed {
                 self.load.error(place, "the calendar names no file of `holidays`");
-                good = false;
             }
+            good &= named == Holiday::Known;
         }
         good.then_some(Recurring { days, hours, except })
     }
