@@ -1,5 +1,6 @@
 //! Assembly: a configuration becomes listeners, a proxy, observers and background tasks, and ends in order.
 
+mod files;
 mod reload;
 mod watchers;
 
@@ -37,7 +38,7 @@ const FLUSH: Duration = Duration::from_secs(10);
 /// What a gateway is started with.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The configuration file.
+    /// The configuration: a file, or a directory of them.
     pub config: PathBuf,
     /// Where the wall clock of a rehearsal starts.
     pub rehearse_at: Option<Timestamp>,
