@@ -1,7 +1,7 @@
 //! The context of one reading of a configuration: findings, and the files that were read.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,8 @@ use super::{Node, Place, Source, Value, nearest, yaml};
 const MAX_FILE: u64 = 16 << 20;
 /// More findings are counted, not kept.
 const MAX_FINDINGS: usize = 1000;
+/// Of a finding that stands at more places, these are named.
+const MAX_NOTES: usize = 16;
 /// Longer messages are cut in the middle, where they repeat what the file says.
 const MAX_MESSAGE: usize = 600;
 
@@ -92,6 +94,8 @@ pub struct Load {
     unkept: Cell<usize>,
     files: RefCell<Vec<Arc<Source>>>,
     wanted: RefCell<Vec<PathBuf>>,
+    /// Findings that stand at several places at once, by what they are about.
+    shared: RefCell<HashMap<(&'static str, String), usize>>,
     /// The names that the configuration defines and refers to.
     pub names: Names,
 }
@@ -152,7 +156,29 @@ impl Load {
             }
             None => format!("unknown {kind} `{name}`"),
         };
-        self.error(place, message);
+        self.error_about(kind, name, place, message);
+    }
+
+    /// Notes an error about the `kind` of that name once: the places after the first are noted with it, so that what is wrong
+    /// in one place is not found in all that refer to it.
+    pub fn error_about(&self, kind: &'static str, name: &str, place: &Place, message: String) {
+        let key = (kind, name.to_owned());
+        let known = self.shared.borrow().get(&key).copied();
+        let Some(known) = known else {
+            let next = self.findings.borrow().len();
+            self.error(place, message);
+            if self.findings.borrow().len() > next {
+                self.shared.borrow_mut().insert(key, next);
+            }
+            return;
+        };
+        if let Some(finding) = self.findings.borrow_mut().get_mut(known) {
+            let is_known = |at: &Place| at.start == place.start && at.source.path == place.source.path;
+            let mut places = finding.place.iter().chain(finding.notes.iter().map(|(place, _)| place));
+            if finding.notes.len() < MAX_NOTES && !places.any(is_known) {
+                finding.notes.push((place.clone(), "and here".to_owned()));
+            }
+        }
     }
 
     fn add(&self, severity: Severity, place: &Place, mut message: String, notes: Vec<(Place, String)>) {

@@ -383,7 +383,7 @@ mod tests {
         for (text, hint) in [
             ("a:\n\tb: 1\n", "not with tabs"),
             ("a: { s: ${env:X} }\n", "stands in quotes"),
-            ("a\nb: 2\n", "a colon and a blank"),
+            ("a: 1\nb\n", "a colon and a blank"),
             ("a: b: c\n", "a text with `: ` in it"),
             ("a: *.x\n", "begins with `*`"),
             ("a: @x\n", "begins so"),

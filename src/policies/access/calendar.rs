@@ -126,7 +126,12 @@ impl Calendars {
                 load.names.refer("window", &format!("{of}.{meant}"));
             }
             let hint = meant.map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
-            load.error(place, format!("calendar `{of}` has no window `{window}`{hint}"));
+            load.error_about(
+                "window",
+                name,
+                place,
+                format!("calendar `{of}` has no window `{window}`{hint}"),
+            );
         }
         found.cloned()
     }
