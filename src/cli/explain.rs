@@ -23,7 +23,7 @@ use crate::snapshot::{self, Occasion, Snapshot};
                   with teller.yaml: { sub: t2001, roles: [teller], scope: transfer:write, acr: otp, auth_age: 1m }"
 )]
 pub(super) struct Arguments {
-    /// The configuration
+    /// The configuration: a file, or a directory whose `*.yaml` and `*.yml` come together
     file: PathBuf,
     /// The request: `METHOD /path?query` or `METHOD https://host/path?query`
     request: String,

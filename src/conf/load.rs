@@ -48,7 +48,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.headline())?;
         for (place, note) in &self.notes {
-            write!(f, "\n  {place}: {}", one_line(note))?;
+            write!(f, "\n  {}", one_line(&format!("{place}: {note}")))?;
         }
         Ok(())
     }
@@ -74,7 +74,7 @@ impl Finding {
 }
 
 /// Replaces what would end the line or do something to a terminal.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let character = |c: char| {
         if is_unprintable(c) {
             char::REPLACEMENT_CHARACTER

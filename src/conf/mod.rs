@@ -19,7 +19,7 @@ mod units;
 mod yaml;
 
 pub use excerpt::Excerpt;
-pub use load::{Finding, Load, Severity};
+pub use load::{Finding, Load, Severity, one_line};
 pub use merge::{Sections, mend, merge};
 pub use names::Names;
 pub use place::{Place, Source};

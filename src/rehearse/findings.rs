@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Paint;
-use crate::conf::{Excerpt, Finding, Place, Severity};
+use crate::conf::{Excerpt, Finding, Place, Severity, one_line};
 
 /// The findings one after the other. The first line of each is `file:line:column: message (at `path`)`, for editors to jump
 /// to.
@@ -16,7 +16,9 @@ pub fn show_findings(findings: &[Finding], paint: Paint) -> String {
             Severity::Warning => paint.yellow(text),
         };
         let (place, message) = match &finding.place {
-            Some(place) => line.split_at_checked(place.to_string().len()).unwrap_or(("", &line)),
+            Some(place) => line
+                .split_at_checked(one_line(&place.to_string()).len())
+                .unwrap_or(("", &line)),
             None => ("", line.as_str()),
         };
         text.push_str(&format!("{}{}\n", bold(place, paint), painted(message)));
@@ -24,8 +26,8 @@ pub fn show_findings(findings: &[Finding], paint: Paint) -> String {
             text.push_str(&excerpt(place, '^', &painted));
         }
         for (place, note) in &finding.notes {
-            // The finding has the excerpt of its own line; a note on the same place needs none.
-            text.push_str(&format!("  {}: {note}\n", bold(&place.to_string(), paint)));
+            let place_text = one_line(&place.to_string());
+            text.push_str(&format!("  {}: {}\n", bold(&place_text, paint), one_line(note)));
             text.push_str(&excerpt(place, '-', &|text| paint.bold(text)));
         }
     }

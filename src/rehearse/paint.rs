@@ -51,5 +51,5 @@ impl Paint {
 }
 
 fn is_wanted() -> bool {
-    !std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

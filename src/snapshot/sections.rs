@@ -102,7 +102,8 @@ fn files_of(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
-        if is_part(&path) && path.is_file() {
+        // A link that leads nowhere is a part too, and cannot be read.
+        if is_part(&path) && !path.is_dir() {
             files.push(path);
         }
     }

@@ -186,10 +186,10 @@ impl Compiler<'_> {
         if let Some(file) = settings.as_ref().and_then(|settings| settings.holidays.as_ref()) {
             calendar.holidays = self.holidays(file, zone.as_ref().unwrap_or(&TimeZone::UTC));
         }
-        let named = match (node.get("holidays"), &calendar.holidays) {
-            (None, _) => Holiday::Unnamed,
-            (Some(_), None) => Holiday::Broken,
-            (Some(_), Some(_)) => Holiday::Known,
+        let named = match (&settings, &calendar.holidays) {
+            (Some(settings), _) if settings.holidays.is_none() => Holiday::Unnamed,
+            (_, Some(_)) => Holiday::Known,
+            (_, None) => Holiday::Broken,
         };
         // The windows of a calendar that cannot be read are read nevertheless, for the mistakes in them.
         let windows = settings.map(|settings| settings.windows).or_else(|| {
