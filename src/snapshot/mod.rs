@@ -4,6 +4,7 @@
 
 mod judge;
 mod routes;
+mod schema;
 mod sections;
 mod settings;
 
@@ -28,6 +29,7 @@ use crate::targets::Target;
 use crate::upstreams::{self, Upstream, UpstreamSettings};
 
 pub use judge::{Judged, judge};
+pub use schema::schema;
 pub use sections::is_part;
 pub use settings::{AdminSettings, ListenSettings, TrustedProxies};
 

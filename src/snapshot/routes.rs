@@ -25,7 +25,7 @@ const KEYS: [&str; 7] = [
     "without",
 ];
 /// The keys that say who answers.
-const TARGETS: [&str; 4] = ["upstream", "aggregate", "reply", "redirect"];
+pub(super) const TARGETS: [&str; 4] = ["upstream", "aggregate", "reply", "redirect"];
 /// What is written for `off` by mistake.
 const OFF: [&str; 5] = ["no", "No", "false", "False", "none"];
 /// An aggregate that names no deadline has this one.

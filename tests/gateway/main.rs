@@ -25,6 +25,7 @@ mod records;
 mod refusals;
 mod reload;
 mod routing;
+mod schema;
 mod shapes;
 mod support;
 mod systemd;

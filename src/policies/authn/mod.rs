@@ -47,7 +47,7 @@ pub use settings::{
 pub use verifier::{KeyStatus, Verifier, Verifiers};
 
 use super::{Draft, Inherit, Kind, Scope};
-use crate::conf::{Node, OneOrMany, Read, Spanned};
+use crate::conf::{Node, OneOrMany, Read, Schema, Spanned};
 use crate::engine::{
     Answer, AuthenticatorId, Denial, DenialKind, Facts, Outcome, Policy, Question, RequestView, Stage, Verdict, Why,
 };
@@ -57,6 +57,11 @@ pub const KIND: Kind = Kind {
     name: "auth",
     inherit: Inherit::Never,
     compile,
+    schema: |_| {
+        Schema::one_or_many(Schema::scalar().examples(["none"]), 1).about(
+            "Who may call: the name of an authenticator, `none` for everybody, or a list of them with `none` last, if at all.",
+        )
+    },
 };
 
 fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
