@@ -62,6 +62,11 @@ pub trait Policy: Debug + Send + Sync {
         None
     }
 
+    /// Whether it refuses callers for who they are or what they bring, and not only for the hour.
+    fn restricts_callers(&self) -> bool {
+        false
+    }
+
     /// Whether the verdict depends on windows at all.
     fn follows_windows(&self) -> bool {
         false

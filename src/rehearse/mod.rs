@@ -3,6 +3,7 @@
 
 mod asked;
 mod assumed;
+mod findings;
 mod paint;
 mod told;
 
@@ -16,6 +17,7 @@ use crate::snapshot::{Judged, Snapshot, judge};
 use crate::targets::Target;
 
 pub use asked::{Asked, Sent, read_claims};
+pub use findings::show_findings;
 pub use paint::Paint;
 pub use told::{Explanation, ToldDecision, ToldRoute, ToldRule};
 

@@ -12,6 +12,7 @@ mod admin;
 mod aggregates;
 mod anomalies;
 mod cache;
+mod check;
 mod compress;
 mod cors;
 mod examples;

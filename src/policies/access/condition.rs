@@ -28,7 +28,7 @@ use std::net::IpAddr;
 use http::{HeaderName, Method};
 use ipnet::IpNet;
 
-use super::calendar::{Calendars, did_you_mean};
+use super::calendar::Calendars;
 use super::claim::ClaimTest;
 use super::scopes::Scope;
 use super::window::WindowRef;
@@ -418,11 +418,11 @@ impl Block<'_> {
 }
 
 fn client(name: &Spanned<String>, names: Names<'_>) -> Option<(String, u16)> {
+    names.load.names.refer("client", &name.value);
     let found = names.clients.get(&name.value);
     if found.is_none() && !names.clients.is_broken(&name.value) {
-        let hint = did_you_mean(&name.value, names.clients.names().map(|known| &**known));
-        let message = format!("unknown client `{}`{hint}", name.value);
-        names.load.error(&name.place, message);
+        let known = names.clients.names().map(|known| &**known);
+        names.load.unknown_name("client", &name.value, &name.place, known);
     }
     found.map(|client| (name.value.clone(), client.index))
 }

@@ -22,7 +22,7 @@ use http::HeaderName;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::calendar::{Calendars, did_you_mean};
+use super::calendar::Calendars;
 use super::condition::{Bounds, Clause, Condition, Names};
 use super::reply;
 use super::window::WindowRef;
@@ -125,10 +125,10 @@ impl Policies {
     }
 
     fn find(&self, name: &Spanned<String>, load: &Load) -> Option<&Compiled> {
+        load.names.refer("policy", &name.value);
         let found = self.named.iter().find(|policy| *policy.name == *name.value);
         if found.is_none() && !self.broken.contains(&name.value) {
-            let hint = did_you_mean(&name.value, self.names().map(|known| &**known));
-            load.error(&name.place, format!("unknown policy `{}`{hint}", name.value));
+            load.unknown_name("policy", &name.value, &name.place, self.names().map(|known| &**known));
         }
         found
     }
@@ -400,6 +400,15 @@ impl Policy for Check {
             .iter()
             .filter_map(|window| window.next_change(facts.window_at));
         changes.min()
+    }
+
+    fn restricts_callers(&self) -> bool {
+        let asks = |clause: &Clause| match self.effect {
+            Effect::Require => clause.windows().is_empty() && !matches!(clause, Clause::Methods(_)),
+            // What is absent is unknown, and a `deny` refuses then too.
+            Effect::Deny => matches!(clause, Clause::Claim(..)),
+        };
+        self.when.clauses().iter().any(asks)
     }
 
     fn follows_windows(&self) -> bool {

@@ -98,6 +98,10 @@ impl Policy for Scopes {
         Verdict::deny(self.missing.clone(), Why::Lacking)
     }
 
+    fn restricts_callers(&self) -> bool {
+        true
+    }
+
     fn describe(&self, facts: &Facts<'_>, _: Option<&Answer>) -> Vec<String> {
         let line = |scope: &Scope| {
             let truth = match &facts.principal {

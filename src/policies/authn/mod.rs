@@ -47,7 +47,7 @@ pub use settings::{
 pub use verifier::{KeyStatus, Verifier, Verifiers};
 
 use super::{Draft, Inherit, Kind, Scope};
-use crate::conf::{Node, OneOrMany, Read, Schema, Spanned, nearest};
+use crate::conf::{Node, OneOrMany, Read, Schema, Spanned};
 use crate::engine::{
     Answer, AuthenticatorId, Denial, DenialKind, Facts, Outcome, Policy, Question, RequestView, Stage, Verdict, Why,
 };
@@ -84,18 +84,13 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
             }
             continue;
         }
+        scope.load.names.refer("authenticator", &name.value);
         let Some((id, authenticator)) = scope.defined.authenticators.get(&name.value) else {
-            let known = scope
-                .defined
-                .authenticators
-                .iter()
-                .map(|(_, known)| &*known.name)
-                .chain(["none"]);
-            let message = match nearest(&name.value, known) {
-                Some(near) => format!("unknown authenticator `{}`, did you mean `{near}`?", name.value),
-                None => format!("unknown authenticator `{}`", name.value),
-            };
-            scope.load.error(&name.place, message);
+            let known = scope.defined.authenticators.iter().map(|(_, known)| &*known.name);
+            let known = known.chain(["none"]);
+            scope
+                .load
+                .unknown_name("authenticator", &name.value, &name.place, known);
             continue;
         };
         match issuers.iter().find(|(known, _)| known.issuer == authenticator.issuer) {
