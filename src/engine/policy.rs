@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use jiff::Timestamp;
 
-use super::{Act, Answer, Denial, Facts, Principal, Question, Reply, Truth};
+use super::{Act, Answer, Denial, Facts, Mentions, Principal, Question, Reply, Truth};
 
 /// The order of a route's rules: this enum, then `defaults`, then the route's own list. There are no priorities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +55,12 @@ pub trait Policy: Debug + Send + Sync {
     /// Claims that the verdict may depend on, by their path; the audit record keeps them.
     fn reads_claims(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Adds what the verdict may depend on. Asked of rules at [`Stage::Authorize`]; one that does not say is opaque, and left
+    /// out where all that may matter has to be tried.
+    fn mention(&self, mentions: &mut Mentions) {
+        mentions.opaque.push("a check that cannot be taken apart".to_owned());
     }
 
     /// When this rule, windows being all that moves, may next judge otherwise than at `facts.window_at`; `None` for never.
@@ -175,7 +181,7 @@ impl Verdict {
 }
 
 /// A policy compiled onto a route.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Rule {
     /// The name shown in trails, records and metrics: the policy's, the limit's, or the kind.
     pub name: Arc<str>,

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::civil::{self, Hours, Moment};
 use super::days::Days;
@@ -87,8 +87,9 @@ impl Describe for Calendars {
     }
 }
 
+/// One calendar.
 #[derive(Debug)]
-struct Calendar {
+pub struct Calendar {
     name: String,
     /// UTC where it could not be read.
     zone: TimeZone,
@@ -164,6 +165,11 @@ impl Calendars {
         found.cloned()
     }
 
+    /// The calendars, in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &Calendar> {
+        self.calendars.iter()
+    }
+
     /// All windows, in the order of the file.
     pub fn windows(&self) -> impl Iterator<Item = &WindowRef> {
         self.calendars.iter().flat_map(|calendar| &calendar.windows)
@@ -185,10 +191,36 @@ impl Calendars {
 
     /// The calendars that have holidays, each with the last day they are known for.
     pub fn holidays_through(&self) -> impl Iterator<Item = (&str, Date)> {
-        let through = |calendar: &Calendar| calendar.holidays.as_ref().map(|holidays| holidays.through);
         self.calendars
             .iter()
-            .filter_map(move |calendar| Some((calendar.name.as_str(), through(calendar)?)))
+            .filter_map(|calendar| Some((calendar.name.as_str(), calendar.holidays_through()?)))
+    }
+}
+
+impl Calendar {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The zone of all its wall-clock times.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
+    /// Its windows, in the order of the file.
+    pub fn windows(&self) -> &[WindowRef] {
+        &self.windows
+    }
+
+    /// What the holiday on `date` is called.
+    pub fn holiday(&self, date: Date) -> Option<&str> {
+        self.holidays.as_ref()?.name(date)
+    }
+
+    /// The last day its holidays are known for, where it has any.
+    pub fn holidays_through(&self) -> Option<Date> {
+        self.holidays.as_ref().map(|holidays| holidays.through)
     }
 }
 
@@ -261,10 +293,12 @@ impl Compiler<'_> {
     }
 
     fn zone(&self, name: &Spanned<String>) -> Option<TimeZone> {
-        match TimeZone::get(&name.value) {
+        // The data that is built in, whatever the machine has: one configuration means the same everywhere.
+        let zones = TimeZoneDatabase::bundled();
+        match zones.get(&name.value) {
             Ok(zone) if !zone.is_unknown() => Some(zone),
             _ => {
-                let known: Vec<String> = jiff::tz::db().available().map(|known| known.to_string()).collect();
+                let known: Vec<String> = zones.available().map(|known| known.to_string()).collect();
                 let hint = did_you_mean(&name.value, known.iter().map(String::as_str));
                 let message = format!("unknown time zone `{}`{hint}", name.value);
                 self.load.error(&name.place, message);
@@ -298,7 +332,12 @@ impl Compiler<'_> {
                 self.load.error(place, message);
             }
         } else if days <= RENEW_WITHIN_DAYS {
-            let message = format!("the holidays are known through {through} only, which is {days} days from now");
+            let days = if days == 1 {
+                "1 day".to_owned()
+            } else {
+                format!("{days} days")
+            };
+            let message = format!("the holidays are known through {through} only, which is {days} from now");
             self.load.warn(place, message);
         }
     }

@@ -27,7 +27,7 @@ use super::condition::{Bounds, Clause, Condition, Names};
 use super::reply;
 use super::window::WindowRef;
 use crate::conf::{Describe, Load, Named, Node, Place, Read, Schema, Schemas, Spanned};
-use crate::engine::{Answer, Denial, Facts, Policy, Stage, Truth, Verdict, Why};
+use crate::engine::{Answer, Denial, Facts, Mentions, Policy, Stage, Truth, Verdict, Why};
 use crate::policies::clients::Clients;
 use crate::policies::{Draft, Inherit, Kind, Scope};
 
@@ -270,6 +270,21 @@ impl Check {
         }
     }
 
+    /// `deny during seoul.night, methods POST, unless roles treasury: 403 TRANSFER_CLOSED`.
+    fn words(&self) -> String {
+        let block = |block: &Condition| -> String {
+            let clauses = block.clauses().iter().map(Clause::words);
+            clauses.collect::<Vec<_>>().join(", ")
+        };
+        let unless = self.unless.as_ref().map(|unless| format!(", unless {}", block(unless)));
+        let (effect, when, unless) = (self.effect.word(), block(&self.when), unless.unwrap_or_default());
+        format!(
+            "{effect} {when}{unless}: {} {}",
+            self.denial.status.as_u16(),
+            self.denial.code
+        )
+    }
+
     fn refuse(&self, facts: &Facts<'_>) -> Denial {
         let known = |clause: &Clause| Bounds::exactly(clause.judge(facts));
         if facts.principal.is_none() {
@@ -383,6 +398,19 @@ impl Policy for Check {
             Clause::Claim(path, _) => Some(path.clone()),
             _ => None,
         })
+    }
+
+    fn mention(&self, mentions: &mut Mentions) {
+        let known = mentions.opaque.len();
+        let clauses = self.when.clauses().iter();
+        for clause in clauses.chain(self.unless.iter().flat_map(Condition::clauses)) {
+            clause.mention(mentions);
+        }
+        // A policy is opaque as a whole, and another one where anything in it is another.
+        if mentions.opaque.len() > known {
+            mentions.opaque.truncate(known);
+            mentions.opaque.push(self.words());
+        }
     }
 
     fn next_change(&self, facts: &Facts<'_>) -> Option<Timestamp> {

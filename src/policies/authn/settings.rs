@@ -259,6 +259,13 @@ pub struct JwtAuthenticator {
     pub(super) keys: KeysFrom,
 }
 
+impl JwtAuthenticator {
+    /// The claims that hold scopes and roles, by their paths.
+    pub fn scopes_and_roles(&self) -> (&str, &str) {
+        (&self.scopes, &self.roles)
+    }
+}
+
 /// Where the keys of an authenticator come from.
 #[derive(Debug, PartialEq)]
 pub(super) enum KeysFrom {

@@ -159,6 +159,16 @@ impl Aggregate {
         upstreams
     }
 
+    /// A text that is the same for aggregates that answer alike.
+    pub fn fingerprint<'n>(&self, upstream: impl Fn(UpstreamIndex) -> &'n str) -> String {
+        let one = |part: &Part| {
+            let called = (&part.name, upstream(part.upstream), &part.template);
+            format!("{called:?}{:?}", (part.required, &part.default, part.timeout))
+        };
+        let parts: String = self.parts.iter().map(one).collect();
+        format!("{parts}{:?}", self.inputs)
+    }
+
     /// Of [`upstreams`](Self::upstreams), those that the answer cannot do without: of required parts, and of what these refer
     /// to.
     pub fn needed_upstreams(&self) -> Vec<UpstreamIndex> {
