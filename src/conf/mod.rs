@@ -13,10 +13,13 @@ mod read;
 mod secret;
 mod settings;
 mod units;
+mod within;
 mod yaml;
 
 pub use load::{Finding, Load, Severity};
 pub use place::{Place, Source};
-pub use read::{Entry, Fields, Named, Node, OneOrMany, Read, Spanned, Value, nearest, parse_method, read_word};
+pub use read::{
+    Entry, Fields, Named, Node, OneOrMany, Read, Spanned, Value, nearest, parse_method, parse_network, read_word,
+};
 pub use secret::Secret;
 pub use units::{ByteSize, Rate};

@@ -28,6 +28,7 @@ use super::holidays::Holidays;
 use super::window::{Recurring, Schedule, Span, WindowRef};
 use crate::conf::{Load, Named, Node, Place, Read, Spanned, nearest};
 
+static UTC: TimeZone = TimeZone::UTC;
 /// Holidays that end sooner get a warning.
 const RENEW_WITHIN_DAYS: i64 = 60;
 
@@ -64,12 +65,20 @@ pub struct Calendars {
 #[derive(Debug)]
 struct Calendar {
     name: String,
+    /// `None` where it is not known for a mistake.
+    zone: Option<TimeZone>,
     windows: Vec<WindowRef>,
     holidays: Option<Arc<Holidays>>,
     /// Windows that could not be compiled; a reference to one is no second mistake.
     broken: Vec<String>,
     /// Whether the windows themselves are missing for such a reason.
     is_broken: bool,
+}
+
+impl Calendar {
+    fn clock(&self) -> Clock<'_> {
+        self.zone.as_ref().map_or(Clock::Broken, Clock::Zone)
+    }
 }
 
 impl Calendars {
@@ -92,6 +101,26 @@ impl Calendars {
     /// The instant the calendars were compiled for.
     pub fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// The clocks of the calendar that is `named`, else of the only one there is, else those of UTC.
+    pub(super) fn clock(&self, named: Option<&Spanned<String>>, load: &Load) -> Clock<'_> {
+        let Some(named) = named else {
+            return match self.calendars.as_slice() {
+                [] => Clock::Zone(&UTC),
+                [only] => only.clock(),
+                _ => Clock::Several,
+            };
+        };
+        match self.calendars.iter().find(|calendar| calendar.name == named.value) {
+            Some(calendar) => calendar.clock(),
+            None => {
+                let known = self.calendars.iter().map(|calendar| calendar.name.as_str());
+                let hint = did_you_mean(&named.value, known);
+                load.error(&named.place, format!("unknown calendar `{}`{hint}", named.value));
+                Clock::Broken
+            }
+        }
     }
 
     /// The window that `calendar.window` at `place` names.
@@ -137,6 +166,17 @@ impl Calendars {
     }
 }
 
+/// On whose clocks `now` stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Clock<'a> {
+    /// Those of this zone.
+    Zone(&'a TimeZone),
+    /// Nobody says, and there are several calendars.
+    Several,
+    /// It is not known for a mistake that was reported.
+    Broken,
+}
+
 /// `, did you mean …?`, where there is something near.
 pub(super) fn did_you_mean<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> String {
     nearest(word, known).map_or_else(String::new, |near| format!(", did you mean `{near}`?"))
@@ -154,6 +194,7 @@ impl Compiler<'_> {
     fn calendar(&mut self, name: &str, node: &Node) -> Calendar {
         let mut calendar = Calendar {
             name: name.to_owned(),
+            zone: None,
             windows: Vec::new(),
             holidays: None,
             broken: Vec::new(),
@@ -166,6 +207,7 @@ impl Compiler<'_> {
         if let Some(file) = &settings.holidays {
             calendar.holidays = self.holidays(file, zone.as_ref().unwrap_or(&TimeZone::UTC));
         }
+        calendar.zone = zone.clone();
         // Without a zone the windows are read nevertheless, for the mistakes in them.
         calendar.is_broken = zone.is_none();
         let zone = zone.unwrap_or(TimeZone::UTC);

@@ -7,6 +7,9 @@
 //!     unless: { roles: [treasury] }
 //!     mode: enforce                             # or `shadow`: judged and counted, not enforced
 //!     reply: { code: TRANSFER_CLOSED, message: Transfers are closed at night }
+//!   not-at-dawn:
+//!     deny: { if: 'now.getHours() < 6' }
+//!     calendar: seoul                           # whose clocks `now` shows: the only one there is by default, else UTC
 //! routes:
 //!   transfer:
 //!     policies: [no-night-transfer]
@@ -22,8 +25,9 @@ use http::HeaderName;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::calendar::{Calendars, did_you_mean};
+use super::calendar::{Calendars, Clock, did_you_mean};
 use super::condition::{Bounds, Clause, Condition, Names};
+use super::expression::Expression;
 use super::reply;
 use super::window::WindowRef;
 use crate::conf::{Load, Named, Node, Place, Read, Spanned, read_word};
@@ -44,6 +48,7 @@ crate::settings! {
         require: Option<Node>,
         unless: Option<Node>,
         mode: Option<Node>,
+        calendar: Option<Spanned<String>>,
         reply: Option<Node>,
     }
 }
@@ -86,6 +91,7 @@ impl Policies {
             load,
             calendars,
             clients,
+            clock: Clock::Several,
         };
         let mut policies = Self::default();
         for (name, node) in &named.0 {
@@ -142,6 +148,7 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
             );
             load.warn(&name.place, message);
         }
+        policy.check_params(name, scope);
         drafts.push(Draft {
             name: policy.name.clone(),
             stage: Stage::Authorize,
@@ -151,6 +158,28 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
         });
     }
     drafts
+}
+
+impl Compiled {
+    /// Reports what the policy reads of a path that does not have it.
+    fn check_params(&self, name: &Spanned<String>, scope: &Scope<'_>) {
+        let Some(params) = scope.params else {
+            return;
+        };
+        let mut missing: Vec<&str> = Vec::new();
+        for (param, read_at) in self.check.expressions().flat_map(Expression::params) {
+            if missing.contains(&&**param) || params.iter().any(|known| **known == **param) {
+                continue;
+            }
+            missing.push(param);
+            let hint = did_you_mean(param, params.iter().map(|known| &**known));
+            let message = format!(
+                "the path of route `{}` has no `{{{param}}}`, which `{}` reads{hint}",
+                scope.route, self.name
+            );
+            scope.load.error_with(&name.place, message, read_at, "read here");
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +204,10 @@ impl Check {
     fn compile(node: &Node, names: Names<'_>) -> Option<(Self, Mode)> {
         let load = names.load;
         let settings = PolicySettings::read(node, load)?;
+        let names = Names {
+            clock: names.calendars.clock(settings.calendar.as_ref(), load),
+            ..names
+        };
         let unless_block = settings.unless.as_ref();
         // Every part is read before one is given up, so that every mistake is reported.
         let unless = unless_block.map(|block| Condition::compile(block, names));
@@ -193,7 +226,7 @@ impl Check {
                 return None;
             }
             (None, None) => {
-                let known = ["deny", "require", "unless", "mode", "reply"];
+                let known = ["deny", "require", "unless", "mode", "calendar", "reply"];
                 let misspelt = |key: &str| !known.contains(&key);
                 if !node.entries(load)?.iter().any(|entry| misspelt(&entry.key)) {
                     load.error(&node.place, "missing `deny` or `require`");
@@ -215,6 +248,12 @@ impl Check {
             when,
             unless,
         };
+        if let (Some(calendar), false) = (&settings.calendar, check.expressions().any(Expression::reads_now)) {
+            load.warn(
+                &calendar.place,
+                "no `if:` of this policy reads `now`, so `calendar` says nothing",
+            );
+        }
         if let Some(outlook) = check.outlook(names.calendars, false) {
             let culprit = culprit(&check.when, names.calendars);
             load.warn(&block.place, format!("this `{}` {outlook}{culprit}", effect.word()));
@@ -257,13 +296,9 @@ impl Check {
     }
 
     fn refuse(&self, facts: &Facts<'_>) -> Denial {
-        let known = |clause: &Clause| Bounds::exactly(clause.judge(facts));
         if facts.principal.is_none() {
             // Would the block come out otherwise for somebody else, just now?
-            let anyone = self.when.bounds(|clause| match clause.is_about_caller() {
-                true => Bounds::ANY,
-                false => known(clause),
-            });
+            let anyone = self.when.bounds(|clause| clause.for_anyone(facts));
             let caller_decides = match self.effect {
                 Effect::Deny => anyone.least == Truth::False,
                 Effect::Require => anyone.most == Truth::True,
@@ -290,11 +325,18 @@ impl Check {
         }
     }
 
-    fn collect<T: PartialEq>(&self, read: impl Fn(&Clause) -> Option<T>) -> Vec<T> {
+    fn clauses(&self) -> impl Iterator<Item = &Clause> {
         let clauses = self.when.clauses().iter();
-        let clauses = clauses.chain(self.unless.iter().flat_map(Condition::clauses));
+        clauses.chain(self.unless.iter().flat_map(Condition::clauses))
+    }
+
+    fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.clauses().filter_map(Clause::expression)
+    }
+
+    fn collect<T: PartialEq>(&self, read: impl Fn(&Clause) -> Vec<T>) -> Vec<T> {
         let mut found = Vec::new();
-        for one in clauses.filter_map(read) {
+        for one in self.clauses().flat_map(read) {
             if !found.contains(&one) {
                 found.push(one);
             }
@@ -352,22 +394,25 @@ impl Policy for Check {
 
     fn reads_headers(&self) -> Vec<HeaderName> {
         self.collect(|clause| match clause {
-            Clause::Header(name, _) => Some(name.clone()),
-            _ => None,
+            Clause::Header(name, _) => vec![name.clone()],
+            Clause::If(expression) => expression.headers().cloned().collect(),
+            _ => Vec::new(),
         })
     }
 
     fn reads_query(&self) -> Vec<String> {
         self.collect(|clause| match clause {
-            Clause::Query(name, _) => Some(name.clone()),
-            _ => None,
+            Clause::Query(name, _) => vec![name.clone()],
+            Clause::If(expression) => expression.query().map(str::to_owned).collect(),
+            _ => Vec::new(),
         })
     }
 
     fn reads_claims(&self) -> Vec<String> {
         self.collect(|clause| match clause {
-            Clause::Claim(path, _) => Some(path.clone()),
-            _ => None,
+            Clause::Claim(path, _) => vec![path.clone()],
+            Clause::If(expression) => expression.claims().map(str::to_owned).collect(),
+            _ => Vec::new(),
         })
     }
 

@@ -58,6 +58,7 @@ impl Compiled {
             load: &load,
             route: "pay".into(),
             has_auth,
+            params: None,
             defined: &self.defined,
         };
         let drafts = (kind.compile)(&node, &scope);
@@ -532,7 +533,7 @@ fn points_at_every_mistake_in_policies() {
             "t.yaml:18:48: `no way` is not a code: letters, digits, `-`, `_`, `.`, at most 64",
             "t.yaml:18:67: `ko_KR` is not a language tag such as `ko` or `pt-BR`",
             "t.yaml:19:27: `authorization` carries credentials and cannot be matched",
-            "t.yaml:20:8: unknown key `step_up`, expected one of `deny`, `require`, `unless`, `mode`, `reply`",
+            "t.yaml:20:8: unknown key `step_up`, expected one of `deny`, `require`, `unless`, `mode`, `calendar`, `reply`",
             "t.yaml:21:51: `a b` is not a scope: visible ASCII without spaces, quotes and backslashes",
         ]
     );
