@@ -51,11 +51,8 @@ impl Node {
 
 /// The characters of a scalar's text, each with the byte of `raw` it is written at.
 fn written(raw: &str, text: &str) -> Option<Vec<(usize, char)>> {
-    if raw.starts_with('|') {
-        return literal_block(raw, text);
-    }
     if raw.contains('\n') {
-        return None;
+        return block(raw, text);
     }
     let quoted = |quote| raw.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
     if let Some(inner) = quoted('\'') {
@@ -104,16 +101,15 @@ fn double_quoted(inner: &str) -> Option<Vec<(usize, char)>> {
     Some(written)
 }
 
-/// Each line of the text stands at the end of a line of the block, after spaces.
-fn literal_block(raw: &str, text: &str) -> Option<Vec<(usize, char)>> {
+/// A literal block, without its header: each line of the text stands at the end of one of the block, after spaces. Nothing
+/// else on several lines has that form.
+fn block(raw: &str, text: &str) -> Option<Vec<(usize, char)>> {
     let mut written = Vec::with_capacity(text.len());
     let mut at = 0;
     let mut lines = raw.split_inclusive('\n');
-    at += lines.next()?.len();
     for line in text.split_inclusive('\n') {
         let stands = lines.next().unwrap_or_default();
-        let stands_bare = stands.trim_end_matches(['\n', '\r']);
-        let bare = line.trim_end_matches('\n');
+        let (bare, stands_bare) = (line.trim_end_matches('\n'), stands.trim_end_matches(['\n', '\r']));
         let indent = stands_bare.strip_suffix(bare)?;
         if indent.bytes().any(|byte| byte != b' ') {
             return None;
@@ -153,7 +149,7 @@ mod tests {
         assert_eq!(place("a:\n  b: x == who && y\n", "who"), "2:11 who");
         assert_eq!(place("a:\n  b: 'x == who'   # a\n", "who"), "2:12 who");
         assert_eq!(place("a: { b: '한글 == ''it'' || who' }\n", "who"), "1:26 who");
-        assert_eq!(place("a: { b: \"\\\"\\u0041\\\" == who\" }\n", "who"), "1:23 who");
+        assert_eq!(place("a: { b: \"\\\"\\u0041\\\" == who\" }\n", "who"), "1:24 who");
         assert_eq!(place("a: { b: \"x == who\" }\n", "x == who"), "1:10 x == who");
     }
 
@@ -165,7 +161,7 @@ mod tests {
 
     #[test]
     fn points_at_the_whole_of_a_folded_scalar() {
-        assert!(place("a:\n  b: >\n    x ==\n    who\n", "who").starts_with("2:6 >"));
+        assert!(place("a:\n  b: >\n    x ==\n    who\n", "who").starts_with("3:5 x =="));
         assert!(place("a:\n  b: x ==\n    who\n", "who").starts_with("2:6 x =="));
     }
 }

@@ -1,11 +1,12 @@
 //! `if:` of a policy's block — a condition in CEL, the [Common Expression Language](https://cel.dev).
 //!
 //! ```yaml
-//! if: 'claims.sub == path.customer'
-//! if: 'has(claims.limit) && int(query.amount) <= claims.limit'
-//! if: 'claims.accounts.exists(account, account.id == path.account && "owner" in account.roles)'
-//! if: 'now.getHours() >= 22 || now - timestamp(claims.auth_time) > duration("5m")'
-//! if: 'inNetwork(ip, "10.0.0.0/8") && request.headers["x-device"].matches("^[0-9a-f]{16}$")'
+//! policies:
+//!   own-customer: { require: { if: 'claims.sub == path.customer' } }
+//!   own-account:  { require: { if: 'claims.accounts.exists(a, a.id == path.account && "owner" in a.roles)' } }
+//!   within-limit: { require: { if: 'has(claims.limit) && int(query.amount) <= claims.limit' } }
+//!   at-night:     { deny: { if: 'now.getHours() >= 22 || now - timestamp(claims.auth_time) > duration("5m")' } }
+//!   device:       { deny: { if: '!inNetwork(ip, "10.0.0.0/8") && !request.headers["x-id"].matches("^[0-9a-f]{16}$")' } }
 //! ```
 //!
 //! | variable | |
@@ -26,7 +27,7 @@
 //! `getDayOfYear` (from 0), `getHours`, `getMinutes`, `getSeconds`, `getMilliseconds`.
 //!
 //! An expression that cannot be computed is *unknown*: something it needs is absent, repeated or unreadable, has another
-//! type than is needed, or is beyond a bound (lists of more than 128 items, numbers that floating point does not hold
+//! type than is needed, or is beyond a bound (lists of more than 100 items, numbers that floating point does not hold
 //! exactly). As in all of CEL, `x || true` is true and `x && false` false whatever `x` is.
 //!
 //! Everything that can be known before there is a request is an error of the configuration: names and functions that do

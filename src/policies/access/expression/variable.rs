@@ -20,7 +20,7 @@ use super::kinds::Kinds;
 use crate::engine::Facts;
 
 /// Longer lists have no value, so that loops over them end soon.
-pub(super) const MAX_ITEMS: usize = 128;
+pub(super) const MAX_ITEMS: usize = 100;
 /// Neither have claims with more values inside one another,
 const MAX_VALUES: usize = 2048;
 /// or deeper ones.
