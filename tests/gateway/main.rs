@@ -15,6 +15,7 @@ mod cache;
 mod compress;
 mod cors;
 mod examples;
+mod expressions;
 mod hostile;
 mod jwt;
 mod layout;
