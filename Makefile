@@ -31,6 +31,7 @@ test: lint
 lint: native components
 	cargo fmt --check
 	cargo fmt --check --manifest-path bench/Cargo.toml
+	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --all-targets --manifest-path bench/Cargo.toml --target-dir $(TARGET) -- -D warnings
 

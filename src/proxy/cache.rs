@@ -44,25 +44,44 @@ pub(super) fn key(session: &Session, exchange: &Exchange) -> Result<CacheKey> {
         // Nobody in particular: there is nobody to keep it for.
         (Share::Principal, None) => return Err(missing()),
     };
+    let (host, path, query) = address(session, exchange);
+    Ok(store::key(rule, "http", host, path, query, identity))
+}
+
+/// Host, path and query, normalised.
+fn address<'a>(session: &'a Session, exchange: &'a Exchange) -> (&'a str, &'a str, &'a str) {
     let host = exchange.recorded.as_ref().map_or("", |recorded| recorded.host.as_str());
     let uri = &session.req_header().uri;
     let path = match &exchange.target {
         Some(target) => target.split('?').next().unwrap_or_default(),
         None => uri.path(),
     };
-    Ok(store::key(
-        rule,
-        "http",
-        host,
-        path,
-        uri.query().unwrap_or(""),
-        identity,
-    ))
+    (host, path, uri.query().unwrap_or(""))
+}
+
+/// What is stored of an address ends with a write there that succeeded (RFC 9111 §4.4): for every route, caller and variant.
+pub(super) fn note_change(live: &Live, session: &Session, response: &ResponseHeader, exchange: &Exchange) {
+    let succeeded = response.status.is_success() || response.status.is_redirection();
+    if succeeded && !session.req_header().method.is_safe() {
+        let (host, path, query) = address(session, exchange);
+        live.cache.changes.note(host, path, query, SystemTime::now());
+    }
 }
 
 /// Whether what is stored will do for this request.
-pub(super) fn judge_hit(meta: &CacheMeta, is_fresh: bool, exchange: &Exchange) -> Option<ForcedFreshness> {
+pub(super) fn judge_hit(
+    live: &Live,
+    session: &Session,
+    meta: &CacheMeta,
+    is_fresh: bool,
+    exchange: &Exchange,
+) -> Option<ForcedFreshness> {
     let lookup = exchange.cache_lookup.as_ref()?;
+    let (host, path, query) = address(session, exchange);
+    if live.cache.changes.any_since(host, path, query, meta.created()) {
+        // Not merely expired: it must not be served where the origin fails, either.
+        return Some(ForcedFreshness::ForceMiss);
+    }
     let left = meta.fresh_until().duration_since(SystemTime::now()).unwrap_or_default();
     (is_fresh && !lookup.is_served_by(meta.age(), left)).then_some(ForcedFreshness::ForceExpired)
 }
@@ -75,10 +94,24 @@ pub(super) fn variance(meta: &CacheMeta, request: &RequestHeader, exchange: &Exc
 }
 
 /// Whether an answer may be kept, and for how long.
-pub(super) fn judge_answer(response: &ResponseHeader, exchange: &Exchange) -> RespCacheable {
+pub(super) fn judge_answer(
+    live: &Live,
+    session: &Session,
+    response: &ResponseHeader,
+    exchange: &Exchange,
+) -> RespCacheable {
     let Some(rule) = exchange.cache_rule() else {
         return RespCacheable::Uncacheable(NoCacheReason::NeverEnabled);
     };
+    let now = SystemTime::now();
+    let asked = exchange
+        .attempt
+        .began
+        .and_then(|began| now.checked_sub(began.elapsed()));
+    let (host, path, query) = address(session, exchange);
+    if asked.is_none_or(|asked| live.cache.changes.any_since(host, path, query, asked)) {
+        return RespCacheable::Uncacheable(NoCacheReason::Custom("changed-meanwhile"));
+    }
     // The variant is told by the client's headers; of these the origin saw the gate's.
     let stripped = &exchange.generation.snapshot.stripped;
     let own = |name: &http::HeaderName| upstream::is_written_here(name) || stripped.contains(name);
@@ -89,7 +122,6 @@ pub(super) fn judge_answer(response: &ResponseHeader, exchange: &Exchange) -> Re
         return RespCacheable::Uncacheable(NoCacheReason::Custom("coded"));
     }
     let authorized = rule.share != Share::Public && exchange.keeps_authorization();
-    let now = SystemTime::now();
     match freshness(rule, authorized, response.status, &response.headers, now) {
         Ok(fresh) => {
             let whole = |duration: std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);

@@ -81,13 +81,13 @@ impl ProxyHttp for Gate {
 
     async fn cache_hit_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         meta: &CacheMeta,
         _: &mut HitHandler,
         is_fresh: bool,
         exchange: &mut Exchange,
     ) -> Result<Option<ForcedFreshness>> {
-        Ok(cache::judge_hit(meta, is_fresh, exchange))
+        Ok(cache::judge_hit(&self.live, session, meta, is_fresh, exchange))
     }
 
     fn cache_vary_filter(
@@ -126,16 +126,17 @@ impl ProxyHttp for Gate {
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        cache::note_change(&self.live, session, response, exchange);
         upstream::read_response(session, response, exchange)
     }
 
     fn response_cache_filter(
         &self,
-        _: &Session,
+        session: &Session,
         response: &ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<RespCacheable> {
-        Ok(cache::judge_answer(response, exchange))
+        Ok(cache::judge_answer(&self.live, session, response, exchange))
     }
 
     async fn response_filter(

@@ -27,6 +27,10 @@ routes:
     forward: { x-user: principal.sub }
     upstream: origin
     cache: { ttl: 30s, share: principal }
+  new-card:
+    match: POST /cards
+    auth: none
+    upstream: origin
 ";
 
 struct Shop {
@@ -285,6 +289,33 @@ fn stores_no_answer_to_a_write() {
     assert_ne!(first, second);
     let read = text(shop.gateway.get("/products/1"));
     assert!(read != first && read != second);
+}
+
+/// RFC 9111 §4.4: another route, another caller, another variant of the address; but no other address.
+#[test]
+fn ends_what_is_stored_of_an_address_that_was_written_to() {
+    let shop = Shop::open(|seen, reply| match seen.header("x-fail") {
+        Some(_) => reply.with_status(500),
+        None => reply,
+    });
+    let read = |path: &str| text(shop.gateway.get(path));
+    let (product, other) = (read("/products/1"), read("/products/1?a"));
+    let (first, second) = (text(shop.card("u1")), text(shop.card("u2")));
+    shop.gateway
+        .post("/products/1")
+        .header("x-fail", "yes")
+        .send()
+        .expect(500);
+    assert_eq!(
+        (read("/products/1"), text(shop.card("u1"))),
+        (product.clone(), first.clone())
+    );
+    text(shop.gateway.post("/products/1"));
+    text(shop.gateway.post("/cards"));
+    let again = read("/products/1");
+    assert_ne!(again, product);
+    assert_eq!((read("/products/1"), read("/products/1?a")), (again, other));
+    assert!(text(shop.card("u1")) != first && text(shop.card("u2")) != second);
 }
 
 #[test]

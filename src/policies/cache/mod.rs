@@ -9,6 +9,7 @@
 //!
 //! [`storable`] says what may be kept and served, [`store`] keeps it.
 
+mod changes;
 pub mod storable;
 pub mod store;
 

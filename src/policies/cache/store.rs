@@ -21,6 +21,7 @@ use pingora_cache::{CacheKey, CacheMeta, VarianceBuilder};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
+use super::changes::Changes;
 use crate::engine::{CacheRule, Share};
 
 /// The largest body kept, in bytes. Tell `pingora-cache` too (`set_max_file_size_bytes`), so that it stops waiting early.
@@ -43,6 +44,8 @@ const SHARDS: usize = 4;
 /// Answers in memory. One per process: `pingora-cache` wants it to live for ever.
 pub struct Store {
     entries: Cache<u128, Arc<Entry>, Weigh, foldhash::fast::RandomState, DefaultLifecycle<u128, Arc<Entry>>>,
+    /// Which addresses were written to, and when.
+    pub changes: Changes,
 }
 
 /// One stored answer.
@@ -85,7 +88,10 @@ impl Store {
             Ok(options) => Cache::with_options(options, Weigh, Default::default(), Default::default()),
             Err(_) => Cache::with(items, capacity, Weigh, Default::default(), Default::default()),
         };
-        Box::leak(Box::new(Self { entries }))
+        Box::leak(Box::new(Self {
+            entries,
+            changes: Changes::default(),
+        }))
     }
 
     /// How many entries there are.
