@@ -272,4 +272,6 @@ impl Snapshot {
 }
 
 #[cfg(test)]
+mod allocations;
+#[cfg(test)]
 mod tests;
