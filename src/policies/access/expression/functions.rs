@@ -52,7 +52,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function(
         "timestamp",
         "timestamp(\"2026-09-25T23:45:00+09:00\")",
-        &[Kinds::SECONDS],
+        &[Kinds::DATED],
         Kinds::INSTANT,
     ),
     function("duration", "duration(\"5m\")", &[Kinds::TEXT], Kinds::DURATION),

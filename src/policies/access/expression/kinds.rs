@@ -47,7 +47,7 @@ impl Kinds {
     /// What has hours and minutes.
     pub const TIMED: Self = Self::one(INSTANT | DURATION);
     /// What an instant is made from.
-    pub const SECONDS: Self = Self::one(INT);
+    pub const DATED: Self = Self::one(INT | TEXT);
     /// What can be written as text.
     pub const WRITTEN: Self = Self::one(TRUTH | NUMBER | TEXT);
     /// What can be read as a whole number.
