@@ -4,10 +4,12 @@
 //! to stderr, results to stdout, colour only to a terminal.
 
 mod check;
+mod ctl;
 mod demo;
 mod explain;
 pub mod replay;
 mod run;
+mod schema;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -30,10 +32,14 @@ struct Arguments {
 enum Command {
     /// Find everything that is wrong with a configuration, in one run
     Check(check::Arguments),
+    /// Freeze and thaw routes and upstreams of a running gateway, and see how it is
+    Ctl(ctl::Arguments),
     /// Say what would happen to a request, which rule decides, and when that changes
     Explain(explain::Arguments),
     /// Start sample services, an identity provider and the gateway before them, with requests to try
     Demo(demo::Arguments),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema(schema::Arguments),
     /// Serve; reloads when a file of the configuration changes, or on SIGHUP
     Run(run::Arguments),
 }
@@ -53,8 +59,10 @@ pub fn main() -> ExitCode {
     };
     let done = match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
+        Command::Ctl(arguments) => ctl::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
         Command::Run(arguments) => Ok(run::run(arguments)),
     };
     done.unwrap_or_else(|error| {

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::conf::{Load, Read};
 use crate::engine::{Headers, RequestView};
+use crate::policies::freeze::Held;
 use crate::routing::{normalise_host, normalise_path};
 use crate::snapshot::Snapshot;
 
@@ -32,6 +33,8 @@ pub struct Asked {
     pub at: Timestamp,
     /// What the caller can prove; nothing for an anonymous one.
     pub claims: Option<Map<String, Value>>,
+    /// What operators have frozen; nothing unless said.
+    pub frozen: Held,
 }
 
 /// Headers that somebody wrote.
@@ -79,6 +82,7 @@ impl Asked {
             address,
             at,
             claims: None,
+            frozen: Held::default(),
         };
         asked.set_host(authority)?;
         Ok(asked)

@@ -17,9 +17,11 @@ mod intervals;
 mod policy;
 mod reply;
 mod scopes;
+mod until;
 mod window;
 
 pub use calendar::Calendars;
+pub use holidays::Holidays;
 pub use policy::{KIND as POLICIES, Policies};
 pub use scopes::KIND as SCOPES;
 pub use window::{Opening, WindowRef};

@@ -46,7 +46,7 @@ pub use settings::{
 pub use verifier::{KeyStatus, Verifier, Verifiers};
 
 use super::{Draft, Inherit, Kind, Scope};
-use crate::conf::{Node, OneOrMany, Read, Spanned, nearest};
+use crate::conf::{Node, OneOrMany, Read, Schema, Spanned, nearest};
 use crate::engine::{
     Answer, AuthenticatorId, Denial, DenialKind, Facts, Outcome, Policy, Question, RequestView, Stage, Verdict, Why,
 };
@@ -56,6 +56,11 @@ pub const KIND: Kind = Kind {
     name: "auth",
     inherit: Inherit::Never,
     compile,
+    schema: |_| {
+        Schema::one_or_many(Schema::scalar().examples(["none"]), 1).about(
+            "Who may call: the name of an authenticator, `none` for everybody, or a list of them with `none` last, if at all.",
+        )
+    },
 };
 
 fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
@@ -207,7 +212,9 @@ impl Policy for Auth {
             (Credential::Bearer(_), Some(Answer::Refused(refusal))) => challenge(refusal.code, refusal.detail, INVALID),
             (Credential::Bearer(_), Some(Answer::Unavailable { code })) => unavailable(code),
             // Not an answer to what was asked.
-            (Credential::Bearer(_), Some(Answer::Limit(_)) | None) => unavailable("keys-unavailable"),
+            (Credential::Bearer(_), Some(Answer::Limit(_) | Answer::Freezes(_)) | None) => {
+                unavailable("keys-unavailable")
+            }
         }
     }
 
@@ -218,8 +225,12 @@ impl Policy for Auth {
             }
             Some(Answer::Refused(refusal)) => format!("the token is refused: {}", refusal.code),
             Some(Answer::Unavailable { code }) => format!("the token cannot be judged: {code}"),
-            Some(Answer::Limit(_)) | None if self.authenticators.is_empty() => "everybody may call".to_owned(),
-            Some(Answer::Limit(_)) | None => format!("the credential is {}", Credential::of(&facts.request).word()),
+            Some(Answer::Limit(_) | Answer::Freezes(_)) | None if self.authenticators.is_empty() => {
+                "everybody may call".to_owned()
+            }
+            Some(Answer::Limit(_) | Answer::Freezes(_)) | None => {
+                format!("the credential is {}", Credential::of(&facts.request).word())
+            }
         };
         vec![line]
     }

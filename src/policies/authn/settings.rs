@@ -8,7 +8,7 @@ use http::Uri;
 use zeroize::Zeroizing;
 
 use super::keys::KeySet;
-use crate::conf::{Load, Named, Node, OneOrMany, Place, Read, Secret, Spanned};
+use crate::conf::{Describe, Json, Load, Named, Node, OneOrMany, Place, Read, Schema, Schemas, Secret, Spanned};
 use crate::engine::AuthenticatorId;
 
 /// RFC 7518 §3.2 asks for as many bytes as the hash has; 32 is the least of them.
@@ -19,7 +19,7 @@ const MAX_LEEWAY: Duration = Duration::from_secs(300);
 crate::settings! {
     /// One named way to learn who calls.
     pub struct AuthenticatorSettings {
-        /// Bearer tokens that are JWTs.
+        /// By bearer tokens that are JWTs.
         pub jwt: JwtSettings,
     }
 }
@@ -33,9 +33,9 @@ crate::settings! {
         pub audience: Spanned<OneOrMany<String>>,
         /// The signature algorithms that are accepted.
         pub algorithms: Spanned<OneOrMany<SignatureAlgorithm>>,
-        /// Where the public keys come from.
+        /// Where the public keys come from: `discover` (the issuer's discovery document), a URL or a file.
         pub jwks: Option<Spanned<JwksFrom>>,
-        /// The shared secret of the HS algorithms.
+        /// The shared secret of the HS algorithms, instead of `jwks`.
         pub secret: Option<Secret>,
         /// What the token's header must say in `typ`, such as `at+jwt` (RFC 9068).
         pub typ: Option<Spanned<String>>,
@@ -43,7 +43,7 @@ crate::settings! {
         pub roles: String = "roles".to_owned(),
         /// The claim that holds the scopes, by its path.
         pub scopes: String = "scope".to_owned(),
-        /// How far clocks may differ.
+        /// How far clocks may differ, at most `5m`.
         pub leeway: Leeway = Leeway(Duration::from_secs(30)),
     }
 }
@@ -93,6 +93,16 @@ crate::words! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leeway(pub Duration);
 
+impl Describe for Leeway {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Duration::schema(schemas)
+    }
+
+    fn written(&self) -> Option<Json> {
+        self.0.written()
+    }
+}
+
 impl Read for Leeway {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         let leeway = Duration::read(node, load)?;
@@ -101,6 +111,12 @@ impl Read for Leeway {
             return None;
         }
         Some(Self(leeway))
+    }
+}
+
+impl Describe for JwksFrom {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::scalar().examples(["discover"])
     }
 }
 
@@ -175,6 +191,14 @@ pub(super) enum KeysFrom {
 pub struct Authenticators {
     all: Vec<Arc<JwtAuthenticator>>,
     unfetched: Vec<(Place, String)>,
+}
+
+impl Describe for Authenticators {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        let named = Named::<AuthenticatorSettings>::schema(schemas);
+        schemas.refine::<JwtSettings>(|jwt| jwt.with_one_of(&["jwks", "secret"]));
+        named
+    }
 }
 
 impl Authenticators {

@@ -13,7 +13,8 @@
 //!
 //! A part fails without a whole answer in its time (504), or with a status other than 2xx, with 206, or without a JSON body
 //! within the bounds (502); 204 is `null`. A `required` part that fails fails the whole (`part-failed`); the others give
-//! their `default`, or `null`, and are named in `Gwanmun-Partial`. Partial answers are not for caches.
+//! their `default`, or `null`, and are named in `Gwanmun-Partial`. A part whose upstream is frozen is `denied`. Partial
+//! answers are not for caches.
 
 mod run;
 mod template;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::UpstreamIndex;
-use crate::conf::{Load, Named, Node, Read, Spanned, nearest};
+use crate::conf::{Describe, Load, Named, Node, Read, Schema, Schemas, Spanned, nearest};
 use template::{Piece, Source, Template};
 
 pub use run::{Aggregated, Failure, Inputs, PARTIAL, Reason};
@@ -74,16 +75,39 @@ pub struct AggregateScope<'a> {
 }
 
 crate::settings! {
+    /// One upstream call, whose answer becomes a member of the whole.
     struct PartSettings {
-        get: Spanned<String>,
+        /// `upstream:/path?query` with references: `{principal.sub}`, `{path.x}`, `{query.x}`, `{header.x}`, or a member of
+        /// another part such as `{balance.account_id}`.
+        get: Spanned<String> as Get,
+        /// Whether the whole fails with it.
         required: bool = false,
+        /// What stands in its place where it fails: any JSON; `null` where nothing is said.
         default: Option<Node>,
+        /// For its whole answer.
         timeout: Option<Spanned<Duration>>,
     }
 }
 
 /// Names that stand for something else in references.
 const RESERVED: [&str; 4] = ["principal", "path", "query", "header"];
+
+/// What a `get` looks like.
+enum Get {}
+
+impl Describe for Get {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::text(r"^[^:]+:/[\s\S]*$").examples(["accounts:/customers/{principal.sub}/balance"])
+    }
+}
+
+impl Describe for Aggregate {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Named::<PartSettings>::schema(schemas)
+            .with("minProperties", 1)
+            .with("maxProperties", MAX_PARTS)
+    }
+}
 
 impl Aggregate {
     /// Reads and checks what stands under a route's `aggregate:`.
@@ -125,6 +149,27 @@ impl Aggregate {
     /// The upstreams that may be called, each once.
     pub fn upstreams(&self) -> Vec<UpstreamIndex> {
         let mut upstreams: Vec<UpstreamIndex> = self.parts.iter().map(|part| part.upstream).collect();
+        upstreams.sort();
+        upstreams.dedup();
+        upstreams
+    }
+
+    /// Of [`upstreams`](Self::upstreams), those that the answer cannot do without: of required parts, and of what these refer
+    /// to.
+    pub fn needed_upstreams(&self) -> Vec<UpstreamIndex> {
+        let mut needed: Vec<bool> = self.parts.iter().map(|part| part.required).collect();
+        // Each pass goes at least one reference further, and there is no circle.
+        for _ in 0..self.parts.len() {
+            for (at, part) in self.parts.iter().enumerate() {
+                if needed.get(at).copied().unwrap_or_default() {
+                    for need in &part.needs {
+                        needed.iter_mut().skip(*need).take(1).for_each(|needed| *needed = true);
+                    }
+                }
+            }
+        }
+        let parts = self.parts.iter().zip(needed).filter(|(_, needed)| *needed);
+        let mut upstreams: Vec<UpstreamIndex> = parts.map(|(part, _)| part.upstream).collect();
         upstreams.sort();
         upstreams.dedup();
         upstreams

@@ -56,7 +56,7 @@ use self::functions::{BOUNDED, JUDGING, parsing};
 use self::variable::{MAX_ITEMS, Variable};
 use super::calendar::Clock;
 use super::condition::{Bounds, Names};
-use crate::conf::{Node, Place};
+use crate::conf::{Describe, Node, Place, Schema, Schemas};
 use crate::engine::{Facts, Truth};
 use crate::policies::clients::Clients;
 
@@ -72,6 +72,13 @@ pub(super) struct Expression {
     root: IdedExpr,
     variables: Vec<Variable>,
     params: Vec<(Box<str>, Place)>,
+}
+
+impl Describe for Expression {
+    fn schema(_: &mut Schemas) -> Schema {
+        let text = Schema::scalar_like(r"\S").with("maxLength", MAX_TEXT);
+        text.examples(["claims.sub == path.customer", "has(claims.limit) && int(query.amount) <= claims.limit"])
+    }
 }
 
 /// Something wrong with an expression.
