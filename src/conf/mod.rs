@@ -18,6 +18,7 @@ mod schema;
 mod secret;
 mod settings;
 mod units;
+mod within;
 mod yaml;
 
 pub use excerpt::Excerpt;
@@ -26,7 +27,9 @@ pub use merge::{Sections, mend, merge};
 pub use names::Names;
 pub use place::{Place, Source};
 pub(crate) use read::TOKEN;
-pub use read::{Entry, Fields, Named, Node, OneOrMany, Read, Spanned, Value, nearest, parse_method, read_word};
+pub use read::{
+    Entry, Fields, Named, Node, OneOrMany, Read, Spanned, Value, nearest, parse_method, parse_network, read_word,
+};
 pub use schema::{Describe, Key, Schema, Schemas};
 pub use secret::Secret;
 /// JSON, as schemas are made of.

@@ -543,15 +543,18 @@ impl Describe for IpNet {
 
 impl Read for IpNet {
     fn read(node: &Node, load: &Load) -> Option<Self> {
-        node.parse("a network such as `10.0.0.0/8`", load, |text| {
-            let network = IpNet::from_str(text).or_else(|_| IpAddr::from_str(text).map(IpNet::from));
-            let network = network.map_err(|_| "is not a network such as `10.0.0.0/8`".to_owned())?;
-            if network.addr() != network.network() {
-                return Err(format!("has bits outside its mask; write `{}`", network.trunc()));
-            }
-            Ok(network)
-        })
+        node.parse("a network such as `10.0.0.0/8`", load, parse_network)
     }
+}
+
+/// A network, or an address as the network of itself.
+pub fn parse_network(text: &str) -> Result<IpNet, String> {
+    let network = IpNet::from_str(text).or_else(|_| IpAddr::from_str(text).map(IpNet::from));
+    let network = network.map_err(|_| "is not a network such as `10.0.0.0/8`".to_owned())?;
+    if network.addr() != network.network() {
+        return Err(format!("has bits outside its mask; write `{}`", network.trunc()));
+    }
+    Ok(network)
 }
 
 impl Describe for StatusCode {

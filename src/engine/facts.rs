@@ -82,11 +82,16 @@ impl<'a> RequestView<'a> {
         value.iter().all(visible).then(|| std::str::from_utf8(value).ok())?
     }
 
-    /// The values of a query parameter, `+` and percent decoded, in order.
+    /// The values of a query parameter, `+` and percent decoded, in order; those that are not UTF-8 left out.
     pub fn query_values(&self, name: &str) -> impl Iterator<Item = Cow<'a, str>> {
+        self.query_sent(name).flatten()
+    }
+
+    /// As [`query_values`](Self::query_values), with `None` for a value that is not UTF-8.
+    pub fn query_sent(&self, name: &str) -> impl Iterator<Item = Option<Cow<'a, str>>> {
         self.query.split('&').filter_map(move |pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode_query(key)? == name).then(|| decode_query(value))?
+            (decode_query(key)? == name).then(|| decode_query(value))
         })
     }
 }

@@ -4,6 +4,7 @@
 //! run this same code; they differ in who answers the questions.
 
 mod act;
+pub mod claims;
 mod decide;
 mod decision;
 mod facts;

@@ -53,7 +53,7 @@ impl Principal {
         self.roles.iter().any(|held| &**held == role)
     }
 
-    /// A claim by its path (`address.country`): the exact name first, then member by member.
+    /// A claim by its path (`address.country`): the exact name first, then member by member, shorter names first.
     pub fn claim(&self, path: &str) -> Option<&Value> {
         claim_at(&self.claims, path)
     }
@@ -64,6 +64,8 @@ fn claim_at<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value>
     if let Some(value) = claims.get(path) {
         return Some(value);
     }
-    let (first, rest) = path.split_once('.')?;
-    claim_at(claims.get(first)?.as_object()?, rest)
+    path.match_indices('.').find_map(|(dot, _)| {
+        let (name, rest) = (path.get(..dot)?, path.get(dot + 1..)?);
+        claim_at(claims.get(name)?.as_object()?, rest)
+    })
 }

@@ -82,8 +82,8 @@ pub struct RecordedRequest {
     pub path: Option<String>,
     /// Headers that rules, routes or clients read, every value; a value that is not visible ASCII is kept as `None`.
     pub headers: Vec<(HeaderName, Vec<Option<String>>)>,
-    /// Query parameters that rules read, every value.
-    pub query: Vec<(String, Vec<String>)>,
+    /// Query parameters that rules read, every value; a value that is not UTF-8 is kept as `None`.
+    pub query: Vec<(String, Vec<Option<String>>)>,
     /// `Authorization`: absent, `bearer`, `repeated` or `unreadable`.
     pub credential: &'static str,
     /// The caller's address.

@@ -254,6 +254,7 @@ mod tests {
         let defined = Defined::default();
         let scope = Scope {
             has_auth: true,
+            params: None,
             ..Scope::plain(&load, &defined)
         };
         assert!(compile(&node, &scope).is_empty());

@@ -77,6 +77,8 @@ pub struct Scope<'a> {
     pub route: Arc<str>,
     /// Whether the route asks who calls, that is `auth` is not just `none`.
     pub has_auth: bool,
+    /// The parameters of the route's path; `None` where no path is known.
+    pub params: Option<&'a [Arc<str>]>,
     /// What names in a route may refer to.
     pub defined: &'a Defined,
 }
@@ -106,6 +108,7 @@ impl<'a> Scope<'a> {
             load,
             route: Arc::from("route"),
             has_auth: false,
+            params: None,
             defined,
         }
     }

@@ -205,7 +205,7 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
     };
     recorded.credential = Credential::of(&view).word();
     for name in &snapshot.kept.query {
-        let values: Vec<String> = view.query_values(name).map(Cow::into_owned).collect();
+        let values = view.query_sent(name).map(|value| value.map(Cow::into_owned)).collect();
         recorded.query.push((name.clone(), values));
     }
     let asking = Asking {

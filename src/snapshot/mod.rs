@@ -339,4 +339,6 @@ impl Snapshot {
 }
 
 #[cfg(test)]
+mod allocations;
+#[cfg(test)]
 mod tests;

@@ -69,7 +69,7 @@ impl<'a> Compiler<'a> {
     /// The rules of a request that no route matches: what `defaults` says of every request.
     pub fn unrouted(&self) -> Vec<Rule> {
         // As on a route that asks who calls: what cannot be done without is found on the routes it is missing on.
-        let scope = self.scope(&Arc::from(""), true);
+        let scope = self.scope(&Arc::from(""), true, None);
         // Findings of `defaults` are reported by the routes that inherit them, or here where there is none.
         let drafts = KINDS.iter().flat_map(|kind| {
             let node = self
@@ -110,7 +110,8 @@ impl<'a> Compiler<'a> {
         // What is left out is not taken for `none`, so that the rest of the route is read as it was meant.
         let has_auth = !auth.is_some_and(|auth| matches!(&auth.value, Value::Scalar { text, .. } if text == "none"));
         let route_name: Arc<str> = Arc::from(name.value.as_str());
-        let scope = self.scope(&route_name, has_auth);
+        let params = matches.as_ref().map(|matches| matches.path.names());
+        let scope = self.scope(&route_name, has_auth, params);
         let mut rules = self.rules(node, &scope);
         rules.sort_by_key(|rule| rule.stage);
         let target = self.target(name, node, matches.as_ref(), has_auth);
@@ -173,11 +174,12 @@ impl<'a> Compiler<'a> {
         names
     }
 
-    fn scope(&self, route: &Arc<str>, has_auth: bool) -> Scope<'a> {
+    fn scope<'s>(&'s self, route: &Arc<str>, has_auth: bool, params: Option<&'s [Arc<str>]>) -> Scope<'s> {
         Scope {
             load: self.load,
             route: route.clone(),
             has_auth,
+            params,
             defined: self.defined,
         }
     }

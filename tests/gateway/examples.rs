@@ -127,6 +127,9 @@ fn the_bank_answers_by_day_and_by_night() {
         .header("x-client", "ios")
         .send();
     assert_eq!(balance.expect(200).json(), json!({"account_id": "a1", "free": 5}));
+    let other = |claims| bank.ask("GET", "/customers/u2/balance", claims).send();
+    other(json!({})).expect_problem(403, "denied");
+    other(json!({"roles": ["teller"]})).expect(200);
     let dashboard = bank.ask("GET", "/dashboard", json!({})).send();
     let members: Vec<String> = dashboard
         .expect(200)

@@ -18,6 +18,7 @@ mod compress;
 mod cors;
 mod diff;
 mod examples;
+mod expressions;
 mod freezes;
 mod hostile;
 mod jwt;

@@ -39,7 +39,7 @@ const PLAIN: Try = Try {
 
 const TRANSFER: &str = r#"{"to":1102002,"amount":50000}"#;
 
-const BANK: [Try; 6] = [
+const BANK: [Try; 7] = [
     Try {
         about: "open to everybody, answered by the gateway itself",
         path: "/status",
@@ -50,6 +50,12 @@ const BANK: [Try; 6] = [
         user: Some("customer"),
         path: "/customers/u1001/balance",
         client: Some("ios"),
+        ..PLAIN
+    },
+    Try {
+        about: "somebody else's balance, which only staff may see",
+        user: Some("customer"),
+        path: "/customers/u1002/balance",
         ..PLAIN
     },
     Try {
@@ -138,8 +144,8 @@ pub(super) fn lines(
     is_rehearsal: bool,
 ) -> anyhow::Result<String> {
     let tries = match which {
-        Which::Bank => &BANK,
-        Which::Shop => &SHOP,
+        Which::Bank => BANK.as_slice(),
+        Which::Shop => SHOP.as_slice(),
     };
     let (zone, night) = hours(which)?;
     let mut text = String::new();
@@ -262,7 +268,7 @@ mod tests {
         let treasury = "# at night (23:45): 201 from upstream `transfers`\n";
         assert!(text.contains(treasury) && !text.contains("Gwanmun-At"), "{text}");
         let curls: Vec<_> = text.lines().filter(|line| line.starts_with("curl ")).collect();
-        assert_eq!(curls.len(), 6);
+        assert_eq!(curls.len(), 7);
         assert!(text.contains("# now: 403 denied\n"), "{text}");
     }
 

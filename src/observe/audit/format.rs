@@ -142,15 +142,8 @@ fn asked(out: &mut Vec<u8>, request: &RecordedRequest) {
         open(out, "headers", b'{');
         for (name, values) in &request.headers {
             quoted(out, name.as_str());
-            out.extend_from_slice(b":[");
-            for value in values {
-                match value {
-                    Some(value) => quoted(out, value),
-                    None => out.extend_from_slice(b"null"),
-                }
-                out.push(b',');
-            }
-            end(out, b']');
+            out.push(b':');
+            nullable(out, values);
         }
         end(out, b'}');
     }
@@ -159,7 +152,7 @@ fn asked(out: &mut Vec<u8>, request: &RecordedRequest) {
         for (name, values) in &request.query {
             quoted(out, name);
             out.push(b':');
-            list(out, values.iter().map(String::as_str));
+            nullable(out, values);
         }
         end(out, b'}');
     }
@@ -352,6 +345,19 @@ fn list<'a>(out: &mut Vec<u8>, values: impl Iterator<Item = &'a str>) {
     out.push(b'[');
     for value in values {
         quoted(out, value);
+        out.push(b',');
+    }
+    end(out, b']');
+}
+
+/// Values of which some could not be read.
+fn nullable(out: &mut Vec<u8>, values: &[Option<String>]) {
+    out.push(b'[');
+    for value in values {
+        match value {
+            Some(value) => quoted(out, value),
+            None => out.extend_from_slice(b"null"),
+        }
         out.push(b',');
     }
     end(out, b']');

@@ -28,6 +28,7 @@ use super::holidays::Holidays;
 use super::window::{Recurring, Schedule, Span, WindowRef};
 use crate::conf::{Describe, Load, Named, Node, Place, Read, Schema, Schemas, Spanned, nearest};
 
+static UTC: TimeZone = TimeZone::UTC;
 /// Holidays that end sooner get a warning.
 const RENEW_WITHIN_DAYS: i64 = 60;
 
@@ -91,14 +92,20 @@ impl Describe for Calendars {
 #[derive(Debug)]
 pub struct Calendar {
     name: String,
-    /// UTC where it could not be read.
-    zone: TimeZone,
+    /// `None` where it is not known for a mistake.
+    zone: Option<TimeZone>,
     windows: Vec<WindowRef>,
     holidays: Option<Arc<Holidays>>,
     /// Windows that could not be compiled; a reference to one is no second mistake.
     broken: Vec<String>,
     /// Whether the windows themselves are missing for such a reason.
     is_broken: bool,
+}
+
+impl Calendar {
+    fn clock(&self) -> Clock<'_> {
+        self.zone.as_ref().map_or(Clock::Broken, Clock::Zone)
+    }
 }
 
 impl Calendars {
@@ -121,6 +128,33 @@ impl Calendars {
     /// The instant the calendars were compiled for.
     pub fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// The clocks of the calendar that is `named`, else of the only one there is, else those of UTC.
+    pub(super) fn clock(&self, named: Option<&Spanned<String>>, load: &Load) -> Clock<'_> {
+        let Some(named) = named else {
+            return match self.calendars.as_slice() {
+                [] => Clock::Zone(&UTC),
+                [only] => only.clock(),
+                _ => Clock::Several,
+            };
+        };
+        load.names.refer("calendar", &named.value);
+        match self.calendars.iter().find(|calendar| calendar.name == named.value) {
+            Some(calendar) => calendar.clock(),
+            None => {
+                let known = self.calendars.iter().map(|calendar| calendar.name.as_str());
+                load.unknown_name("calendar", &named.value, &named.place, known);
+                Clock::Broken
+            }
+        }
+    }
+
+    /// Notes that the only calendar there is is used.
+    pub(super) fn refer_to_only(&self, load: &Load) {
+        if let [only] = self.calendars.as_slice() {
+            load.names.refer("calendar", &only.name);
+        }
     }
 
     /// The window that `calendar.window` at `place` names.
@@ -177,10 +211,10 @@ impl Calendars {
 
     /// The zone that all calendars have; `None` where there is no calendar, or there are several zones.
     pub fn zone(&self) -> Option<&TimeZone> {
-        let zone = &self.calendars.first()?.zone;
+        let zone = self.calendars.first()?.zone.as_ref()?;
         self.calendars
             .iter()
-            .all(|calendar| calendar.zone == *zone)
+            .all(|calendar| calendar.zone.as_ref() == Some(zone))
             .then_some(zone)
     }
 
@@ -203,9 +237,9 @@ impl Calendar {
         &self.name
     }
 
-    /// The zone of all its wall-clock times.
+    /// The zone of all its wall-clock times; UTC where it could not be read.
     pub fn zone(&self) -> &TimeZone {
-        &self.zone
+        self.zone.as_ref().unwrap_or(&UTC)
     }
 
     /// Its windows, in the order of the file.
@@ -222,6 +256,17 @@ impl Calendar {
     pub fn holidays_through(&self) -> Option<Date> {
         self.holidays.as_ref().map(|holidays| holidays.through)
     }
+}
+
+/// On whose clocks `now` stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Clock<'a> {
+    /// Those of this zone.
+    Zone(&'a TimeZone),
+    /// Nobody says, and there are several calendars.
+    Several,
+    /// It is not known for a mistake that was reported.
+    Broken,
 }
 
 /// `, did you mean …?`, where there is something near.
@@ -250,7 +295,7 @@ impl Compiler<'_> {
     fn calendar(&mut self, name: &str, node: &Node) -> Calendar {
         let mut calendar = Calendar {
             name: name.to_owned(),
-            zone: TimeZone::UTC,
+            zone: None,
             windows: Vec::new(),
             holidays: None,
             broken: Vec::new(),
@@ -272,8 +317,8 @@ impl Compiler<'_> {
             Named::read(windows, &Load::new())
         });
         calendar.is_broken = zone.is_none();
-        let zone = zone.unwrap_or(TimeZone::UTC);
         calendar.zone = zone.clone();
+        let zone = zone.unwrap_or(TimeZone::UTC);
         for (window, node) in &windows.unwrap_or_default().0 {
             let schedule = Schedule {
                 zone: zone.clone(),

@@ -15,6 +15,7 @@
 //! methods: POST                              # GET stands for HEAD, too
 //! headers: { x-beta: [on, yes] }
 //! query:   { dry_run: true }
+//! if:      'claims.sub == path.customer'     # CEL; see `expression/mod.rs`
 //! ```
 //!
 //! Keys are AND, listed values OR, and `outside` is the negation of `during`. False wins over unknown in AND, true in OR.
@@ -28,8 +29,9 @@ use std::net::IpAddr;
 use http::{HeaderName, Method};
 use ipnet::IpNet;
 
-use super::calendar::Calendars;
+use super::calendar::{Calendars, Clock};
 use super::claim::ClaimTest;
+use super::expression::Expression;
 use super::scopes::Scope;
 use super::window::WindowRef;
 use crate::conf::{Describe, Entry, Fields, Key, Load, Node, Read, Schema, Schemas, Spanned};
@@ -45,6 +47,8 @@ pub(super) struct Names<'a> {
     pub calendars: &'a Calendars,
     /// The clients.
     pub clients: &'a Clients,
+    /// On whose clocks `now` stands.
+    pub clock: Clock<'a>,
 }
 
 /// Conditions that must all hold; at least one.
@@ -64,6 +68,7 @@ pub(super) enum Clause {
     Methods(Vec<Method>),
     Header(HeaderName, Vec<Box<str>>),
     Query(String, Vec<String>),
+    If(Box<Expression>),
 }
 
 /// The least and the greatest truth that can come out.
@@ -128,6 +133,7 @@ impl Describe for Condition {
                     "query",
                     "The request has these query parameters, each with one of these values.",
                 ),
+                Key::new::<Expression>(schemas, "if", "This expression in CEL is true."),
             ];
             Schema::map(keys)
                 .with("minProperties", 1)
@@ -160,6 +166,8 @@ impl Condition {
         block.listed("methods", Clause::Methods);
         block.headers("headers");
         block.each("query", |name, values: Listed<String>| Clause::Query(name, values.0));
+        // Last, so that it is not judged where something simpler is false.
+        block.expression("if");
         block.fields.finish();
         // Without clauses all keys were unknown, which is reported.
         (block.good && !block.clauses.is_empty()).then_some(Self(block.clauses))
@@ -218,6 +226,7 @@ impl Clause {
             Self::Methods(methods) => methods.iter().any(|method| covers(method, facts.request.method)).into(),
             Self::Header(name, values) => header(facts, name, values),
             Self::Query(name, values) => query(facts, name, values),
+            Self::If(expression) => expression.judge(facts),
         }
     }
 
@@ -228,6 +237,7 @@ impl Clause {
             Self::Outside(windows) => !windows_to_come(windows, calendars),
             Self::Roles(_) | Self::Scopes(_) if anonymous => Bounds::exactly(Truth::False),
             Self::Claim(_, test) if anonymous => Bounds::exactly(test.judge(None)),
+            Self::If(expression) => expression.constant().map_or(Bounds::ANY, Bounds::exactly),
             _ => Bounds::ANY,
         }
     }
@@ -240,9 +250,21 @@ impl Clause {
         }
     }
 
-    /// Whether it looks at who calls.
-    pub fn is_about_caller(&self) -> bool {
-        matches!(self, Self::Roles(_) | Self::Scopes(_) | Self::Claim(..))
+    /// What can come out for this request, whoever sends it.
+    pub fn for_anyone(&self, facts: &Facts<'_>) -> Bounds {
+        match self {
+            Self::Roles(_) | Self::Scopes(_) | Self::Claim(..) => Bounds::ANY,
+            Self::If(expression) => expression.for_anyone(facts),
+            _ => Bounds::exactly(self.judge(facts)),
+        }
+    }
+
+    /// Its expression.
+    pub fn expression(&self) -> Option<&Expression> {
+        match self {
+            Self::If(expression) => Some(expression),
+            _ => None,
+        }
     }
 
     /// Adds what it looks at.
@@ -264,6 +286,8 @@ impl Clause {
             Self::Methods(methods) => mentions.methods.extend_from_slice(methods),
             Self::Header(name, values) => mentions.headers.push((name.clone(), texts(values))),
             Self::Query(name, values) => mentions.query.push((name.clone(), values.clone())),
+            // What an expression can tell apart cannot be listed.
+            Self::If(_) => mentions.opaque.push(self.words()),
         }
     }
 
@@ -293,6 +317,7 @@ impl Clause {
             Self::Methods(methods) => format!("methods {}", join(methods.iter().map(Method::as_str))),
             Self::Header(name, values) => format!("headers.{name} {}", join(values.iter().map(|value| &**value))),
             Self::Query(name, values) => format!("query.{name} {}", join(values.iter().map(String::as_str))),
+            Self::If(expression) => format!("if {}", expression.words()),
         }
     }
 
@@ -333,6 +358,7 @@ impl Clause {
                 count => Some(format!("the parameter is sent {count} times")),
             },
             (Self::Clients(_), _) => None,
+            (Self::If(expression), _) => expression.why(facts),
         }
     }
 }
@@ -432,6 +458,16 @@ impl Block<'_> {
         self.clauses.push(Clause::Clients(found));
     }
 
+    fn expression(&mut self, key: &'static str) {
+        let Some(node) = self.fields.node(key) else {
+            return;
+        };
+        let compiled = Expression::compile(node, self.names);
+        self.good &= compiled.is_some();
+        self.clauses
+            .extend(compiled.map(|expression| Clause::If(Box::new(expression))));
+    }
+
     fn headers(&mut self, key: &'static str) {
         let headers = self.take::<HeaderValues>(key).into_iter().flat_map(|headers| headers.0);
         self.clauses
@@ -494,18 +530,21 @@ impl Describe for Network {
 impl Read for Network {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         let network = IpNet::read(node, load)?;
-        // Callers' addresses are taken out of their IPv6 wrapping before they are compared.
-        if let IpAddr::V6(address) = network.addr()
-            && let Some(wrapped) = address.to_ipv4_mapped()
-            && network.prefix_len() >= 96
-        {
-            let length = network.prefix_len() - 96;
-            load.error(
-                &node.place,
-                format!("`{network}` is an IPv4 network; write `{wrapped}/{length}`"),
-            );
+        if let Some(message) = wrapped(&network) {
+            load.error(&node.place, message);
             return None;
         }
         Some(Self(network))
     }
+}
+
+/// What is wrong with a network that no caller's address is in: they are taken out of their IPv6 wrapping before they are
+/// compared.
+pub(super) fn wrapped(network: &IpNet) -> Option<String> {
+    let IpAddr::V6(address) = network.addr() else {
+        return None;
+    };
+    let wrapped = address.to_ipv4_mapped().filter(|_| network.prefix_len() >= 96)?;
+    let length = network.prefix_len() - 96;
+    Some(format!("`{network}` is an IPv4 network; write `{wrapped}/{length}`"))
 }

@@ -11,6 +11,7 @@ mod civil;
 mod claim;
 mod condition;
 mod days;
+mod expression;
 mod holidays;
 mod intervals;
 mod policy;

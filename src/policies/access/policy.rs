@@ -7,6 +7,9 @@
 //!     unless: { roles: [treasury] }
 //!     mode: enforce                             # or `shadow`: judged and counted, not enforced
 //!     reply: { code: TRANSFER_CLOSED, message: Transfers are closed at night }
+//!   not-at-dawn:
+//!     deny: { if: 'now.getHours() < 6' }
+//!     calendar: seoul                           # whose clocks `now` shows: the only one there is by default, else UTC
 //! routes:
 //!   transfer:
 //!     policies: [no-night-transfer]
@@ -22,8 +25,9 @@ use http::HeaderName;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::calendar::Calendars;
+use super::calendar::{Calendars, Clock, did_you_mean};
 use super::condition::{Bounds, Clause, Condition, Names};
+use super::expression::Expression;
 use super::reply;
 use super::window::WindowRef;
 use crate::conf::{Describe, Load, Named, Node, Place, Read, Schema, Schemas, Spanned};
@@ -52,6 +56,8 @@ crate::settings! {
         unless: Option<Node> as Condition,
         /// Whether it is enforced; `enforce` where it is left out.
         mode: Option<Node> as Mode,
+        /// On whose clocks `now` stands in an `if:`; left out, on those of the only calendar, or of UTC where there is none.
+        calendar: Option<Spanned<String>>,
         /// What a refused caller is told.
         reply: Option<Node> as reply::RefusalSettings,
     }
@@ -100,6 +106,7 @@ impl Policies {
             load,
             calendars,
             clients,
+            clock: Clock::Several,
         };
         let mut policies = Self::default();
         for (name, node) in &named.0 {
@@ -156,6 +163,7 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
             );
             load.warn(&name.place, message);
         }
+        policy.check_params(name, scope);
         drafts.push(Draft {
             name: policy.name.clone(),
             stage: Stage::Authorize,
@@ -165,6 +173,28 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
         });
     }
     drafts
+}
+
+impl Compiled {
+    /// Reports what the policy reads of a path that does not have it.
+    fn check_params(&self, name: &Spanned<String>, scope: &Scope<'_>) {
+        let Some(params) = scope.params else {
+            return;
+        };
+        let mut missing: Vec<&str> = Vec::new();
+        for (param, read_at) in self.check.expressions().flat_map(Expression::params) {
+            if missing.contains(&&**param) || params.iter().any(|known| **known == **param) {
+                continue;
+            }
+            missing.push(param);
+            let hint = did_you_mean(param, params.iter().map(|known| &**known));
+            let message = format!(
+                "the path of route `{}` has no `{{{param}}}`, which `{}` reads{hint}",
+                scope.route, self.name
+            );
+            scope.load.error_with(&name.place, message, read_at, "read here");
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +219,10 @@ impl Check {
     fn compile(node: &Node, names: Names<'_>) -> Option<(Self, Mode)> {
         let load = names.load;
         let settings = PolicySettings::read(node, load)?;
+        let names = Names {
+            clock: names.calendars.clock(settings.calendar.as_ref(), load),
+            ..names
+        };
         let unless_block = settings.unless.as_ref();
         // Every part is read before one is given up, so that every mistake is reported.
         let unless = unless_block.map(|block| Condition::compile(block, names));
@@ -207,7 +241,7 @@ impl Check {
                 return None;
             }
             (None, None) => {
-                let known = ["deny", "require", "unless", "mode", "reply"];
+                let known = ["deny", "require", "unless", "mode", "calendar", "reply"];
                 let misspelt = |key: &str| !known.contains(&key);
                 if !node.entries(load)?.iter().any(|entry| misspelt(&entry.key)) {
                     load.error(&node.place, "missing `deny` or `require`");
@@ -229,6 +263,14 @@ impl Check {
             when,
             unless,
         };
+        match (&settings.calendar, check.expressions().any(Expression::reads_now)) {
+            (Some(calendar), false) => {
+                let message = "no `if:` of this policy reads `now`, so `calendar` says nothing";
+                load.warn(&calendar.place, message);
+            }
+            (None, true) => names.calendars.refer_to_only(load),
+            (Some(_), true) | (None, false) => {}
+        }
         if let Some(outlook) = check.outlook(names.calendars, false) {
             let culprit = culprit(&check.when, names.calendars);
             load.warn(&block.place, format!("this `{}` {outlook}{culprit}", effect.word()));
@@ -286,13 +328,9 @@ impl Check {
     }
 
     fn refuse(&self, facts: &Facts<'_>) -> Denial {
-        let known = |clause: &Clause| Bounds::exactly(clause.judge(facts));
         if facts.principal.is_none() {
             // Would the block come out otherwise for somebody else, just now?
-            let anyone = self.when.bounds(|clause| match clause.is_about_caller() {
-                true => Bounds::ANY,
-                false => known(clause),
-            });
+            let anyone = self.when.bounds(|clause| clause.for_anyone(facts));
             let caller_decides = match self.effect {
                 Effect::Deny => anyone.least == Truth::False,
                 Effect::Require => anyone.most == Truth::True,
@@ -319,11 +357,18 @@ impl Check {
         }
     }
 
-    fn collect<T: PartialEq>(&self, read: impl Fn(&Clause) -> Option<T>) -> Vec<T> {
+    fn clauses(&self) -> impl Iterator<Item = &Clause> {
         let clauses = self.when.clauses().iter();
-        let clauses = clauses.chain(self.unless.iter().flat_map(Condition::clauses));
+        clauses.chain(self.unless.iter().flat_map(Condition::clauses))
+    }
+
+    fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.clauses().filter_map(Clause::expression)
+    }
+
+    fn collect<T: PartialEq>(&self, read: impl Fn(&Clause) -> Vec<T>) -> Vec<T> {
         let mut found = Vec::new();
-        for one in clauses.filter_map(read) {
+        for one in self.clauses().flat_map(read) {
             if !found.contains(&one) {
                 found.push(one);
             }
@@ -381,22 +426,25 @@ impl Policy for Check {
 
     fn reads_headers(&self) -> Vec<HeaderName> {
         self.collect(|clause| match clause {
-            Clause::Header(name, _) => Some(name.clone()),
-            _ => None,
+            Clause::Header(name, _) => vec![name.clone()],
+            Clause::If(expression) => expression.headers().cloned().collect(),
+            _ => Vec::new(),
         })
     }
 
     fn reads_query(&self) -> Vec<String> {
         self.collect(|clause| match clause {
-            Clause::Query(name, _) => Some(name.clone()),
-            _ => None,
+            Clause::Query(name, _) => vec![name.clone()],
+            Clause::If(expression) => expression.query().map(str::to_owned).collect(),
+            _ => Vec::new(),
         })
     }
 
     fn reads_claims(&self) -> Vec<String> {
         self.collect(|clause| match clause {
-            Clause::Claim(path, _) => Some(path.clone()),
-            _ => None,
+            Clause::Claim(path, _) => vec![path.clone()],
+            Clause::If(expression) => expression.claims().map(str::to_owned).collect(),
+            _ => Vec::new(),
         })
     }
 

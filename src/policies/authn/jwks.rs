@@ -15,9 +15,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::json;
 use super::keys::{KeySet, MAX_SET, SetUnusable};
 use super::settings::{JwtAuthenticator, KeysFrom, is_callable, is_loopback_url};
+use crate::engine::claims;
 use crate::io::{Bounds, Client, ClientError, PlainHttp};
 
 /// When keys are fetched, and how long anybody waits for them.
@@ -299,7 +299,7 @@ impl Shared {
         let issuer = &*self.authenticator.issuer;
         let base = issuer.strip_suffix('/').unwrap_or(issuer);
         let (_, body) = self.get(&format!("{base}/.well-known/openid-configuration")).await?;
-        let document = json::object(&body).ok_or(Failure::NotADocument)?;
+        let document = claims::object(&body).ok_or(Failure::NotADocument)?;
         let text = |name: &str| document.get(name).and_then(|value| value.as_str());
         // Otherwise one issuer could vouch for another's tokens.
         if text("issuer") != Some(issuer) {

@@ -12,10 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
-use super::json;
 use super::keys::{Key, KeyId, KeySet};
 use super::settings::{JwtAuthenticator, media_type};
-use crate::engine::{CredentialRefusal, Principal};
+use crate::engine::{CredentialRefusal, Principal, claims};
 
 /// Longer tokens are refused before anything in them is read.
 const MAX_TOKEN: usize = 16 << 10;
@@ -67,8 +66,8 @@ impl<'a> Token<'a> {
         }
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();
         Some(Self {
-            header: json::object(&decode(header)?)?,
-            claims: json::object(&decode(claims)?)?,
+            header: claims::object(&decode(header)?)?,
+            claims: claims::object(&decode(claims)?)?,
             signed: signed.as_bytes(),
             signature: decode(signature)?,
         })

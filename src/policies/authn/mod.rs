@@ -23,7 +23,6 @@
 //! The challenge is that of RFC 6750 §3.
 
 pub mod crypto;
-mod json;
 mod jwks;
 mod jwt;
 mod keys;

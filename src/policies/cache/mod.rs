@@ -109,6 +109,7 @@ mod tests {
         let defined = Defined::default();
         let scope = Scope {
             has_auth,
+            params: None,
             ..Scope::plain(&load, &defined)
         };
         let drafts = compile(&node, &scope);

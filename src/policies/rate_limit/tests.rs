@@ -278,6 +278,7 @@ fn drafts(yaml: &str, names: &str) -> (Vec<Draft>, Vec<String>) {
         load: &load,
         route: "r".into(),
         has_auth: true,
+        params: None,
         defined: &defined,
     };
     let drafts = compile(&node, &scope);

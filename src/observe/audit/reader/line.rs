@@ -14,6 +14,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::{ReadFailure, Recorded, RecordedDecision};
+use crate::engine::claims::Claim;
 use crate::engine::{Answer, CredentialRefusal, Freezable, Freeze, FreezeChange, LimitAnswer, Principal};
 
 #[derive(serde::Deserialize)]
@@ -37,7 +38,7 @@ pub(super) struct RequestLine {
     #[serde(default)]
     headers: Members<Vec<Option<String>>>,
     #[serde(default)]
-    query: Members<Vec<String>>,
+    query: Members<Vec<Option<String>>>,
     credential: String,
     address: IpAddr,
     client: String,
@@ -79,7 +80,7 @@ struct PrincipalMember {
     auth_time: Option<Timestamp>,
     exp: Option<Timestamp>,
     jti: Option<Box<str>>,
-    claims: Members<serde_json::Value>,
+    claims: Members<Claim>,
 }
 
 #[derive(serde::Deserialize)]
@@ -218,7 +219,12 @@ fn identified(member: PrincipalMember) -> Principal {
         subject: member.sub.into(),
         scopes: member.scopes,
         roles: member.roles,
-        claims: member.claims.0.into_iter().collect(),
+        claims: member
+            .claims
+            .0
+            .into_iter()
+            .map(|(path, claim)| (path, claim.0))
+            .collect(),
         auth_time: member.auth_time,
         acr: member.acr,
         expires: member.exp,
@@ -358,7 +364,7 @@ fn path(template: Option<&str>, path: Option<String>, params: &[(String, String)
     }
 }
 
-fn query(kept: &[(String, Vec<String>)]) -> String {
+fn query(kept: &[(String, Vec<Option<String>>)]) -> String {
     /// RFC 3986 unreserved: everything else is encoded, so that decoding gives back exactly what was kept.
     const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     let mut query = String::new();
@@ -369,7 +375,11 @@ fn query(kept: &[(String, Vec<String>)]) -> String {
             }
             query.extend(utf8_percent_encode(name, ENCODED));
             query.push('=');
-            query.extend(utf8_percent_encode(value, ENCODED));
+            match value {
+                Some(value) => query.extend(utf8_percent_encode(value, ENCODED)),
+                // Stands in for a value that was not UTF-8: it is none either.
+                None => query.push_str("%FF"),
+            }
         }
     }
     query

@@ -30,6 +30,7 @@ fn compiled(auth: &str) -> (Vec<Rule>, Vec<String>) {
         load: &load,
         route: "route".into(),
         has_auth: true,
+        params: None,
         defined: &defined,
     };
     let rules = (KIND.compile)(&node, &scope)

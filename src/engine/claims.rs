@@ -2,14 +2,17 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::json::MAX_DEPTH;
+
 /// The object that `bytes` are; `None` for anything else: other values, duplicate members at any depth, lone surrogates,
-/// invalid UTF-8, numbers beyond a double, nesting beyond 128, anything after the end.
-pub(super) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+/// invalid UTF-8, numbers beyond a double, nesting beyond [`MAX_DEPTH`], anything after the end. So a record can hold any
+/// part of it and be read again.
+pub fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict.deserialize(&mut reader).ok()?;
+    let value = Strict { left: MAX_DEPTH }.deserialize(&mut reader).ok()?;
     reader.end().ok()?;
     match value {
         Value::Object(members) => Some(members),
@@ -17,8 +20,29 @@ pub(super) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     }
 }
 
+/// A value that was read as [`object`] reads those in it.
+#[derive(Debug)]
+pub struct Claim(pub Value);
+
+impl<'de> Deserialize<'de> for Claim {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        Strict { left: MAX_DEPTH }.deserialize(reader).map(Self)
+    }
+}
+
 /// Reads any value. `serde_json::Value` itself keeps the last of duplicate members and gives a meaning to one name.
-struct Strict;
+#[derive(Clone, Copy)]
+struct Strict {
+    /// How many levels there may still be.
+    left: usize,
+}
+
+impl Strict {
+    fn inner<E: Error>(self) -> Result<Self, E> {
+        let left = self.left.checked_sub(1).ok_or_else(|| E::custom("nested too deeply"))?;
+        Ok(Self { left })
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Strict {
     type Value = Value;
@@ -66,17 +90,17 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(Strict)? {
+        let (inner, mut list) = (self.inner()?, Vec::new());
+        while let Some(item) = items.next_element_seed(inner)? {
             list.push(item);
         }
         Ok(Value::Array(list))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut members = Map::new();
+        let (inner, mut members) = (self.inner()?, Map::new());
         while let Some(name) = entries.next_key::<String>()? {
-            let value = entries.next_value_seed(Strict)?;
+            let value = entries.next_value_seed(inner)?;
             if members.insert(name, value).is_some() {
                 return Err(A::Error::custom("a member stands twice"));
             }
@@ -99,7 +123,9 @@ mod tests {
 
     #[test]
     fn refuses_what_could_be_read_in_two_ways() {
-        let deep = format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200));
+        let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
+        assert!(object(nested(MAX_DEPTH).as_bytes()).is_some());
+        let deep = nested(MAX_DEPTH + 1);
         let refused: [&[u8]; 14] = [
             b"",
             b"[]",
