@@ -77,7 +77,10 @@ pub(super) struct Expression {
 impl Describe for Expression {
     fn schema(_: &mut Schemas) -> Schema {
         let text = Schema::scalar_like(r"\S").with("maxLength", MAX_TEXT);
-        text.examples(["claims.sub == path.customer", "has(claims.limit) && int(query.amount) <= claims.limit"])
+        text.examples([
+            "claims.sub == path.customer",
+            "has(claims.limit) && int(query.amount) <= claims.limit",
+        ])
     }
 }
 
