@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use criterion::{Criterion, criterion_group, criterion_main};
 use gwanmun::conf::Load;
 use gwanmun::engine::{
-    Answers, Client, Decision, Facts, Headers, Lookup, Params, Principal, Question, RequestView, Rule, decide,
+    Answer, Answers, Client, Decision, Facts, Headers, Lookup, Params, Principal, Question, RequestView, Rule, decide,
 };
 use gwanmun::snapshot::{Occasion, Snapshot, compile};
 use http::{HeaderName, Method};
@@ -178,7 +178,7 @@ impl Request {
             },
             principal: Some(self.principal.clone()),
         };
-        let deciding = pin!(decide(rules, &mut facts, &Silent));
+        let deciding = pin!(decide(rules, &mut facts, &Unfrozen));
         match deciding.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready((decision, _)) => decision,
             Poll::Pending => unreachable!("nothing is looked up"),
@@ -198,10 +198,11 @@ impl Headers for Device {
     }
 }
 
-struct Silent;
+/// Nothing is frozen, and nothing else is asked.
+struct Unfrozen;
 
-impl Lookup for Silent {
-    async fn answer(&self, _: &[(u16, Question<'_>)]) -> Answers {
-        Answers::new()
+impl Lookup for Unfrozen {
+    async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
+        asked.iter().map(|_| Answer::Freezes(Vec::new())).collect()
     }
 }

@@ -15,7 +15,8 @@ use serde_json::json;
 use super::{Occasion, Snapshot, compile};
 use crate::conf::Load;
 use crate::engine::{
-    Answers, Client, Decision, Effect, Facts, Lookup, NoHeaders, Params, Principal, Question, RequestView, decide,
+    Answer, Answers, Client, Decision, Effect, Facts, Lookup, NoHeaders, Params, Principal, Question, RequestView,
+    decide,
 };
 
 struct Counting;
@@ -89,11 +90,12 @@ routes:
 
 const NOON: &str = "2026-11-24T12:00:00+09:00";
 
-struct Silent;
+/// Nothing is frozen, and nothing else is asked.
+struct Unfrozen;
 
-impl Lookup for Silent {
-    async fn answer(&self, _: &[(u16, Question<'_>)]) -> Answers {
-        Answers::new()
+impl Lookup for Unfrozen {
+    async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
+        asked.iter().map(|_| Answer::Freezes(Vec::new())).collect()
     }
 }
 
@@ -153,7 +155,7 @@ fn deciding(route: &str) -> (usize, Decision) {
             },
             principal: Some(principal.clone()),
         };
-        decide(rules, &mut facts, &Silent).now_or_never().unwrap().0
+        decide(rules, &mut facts, &Unfrozen).now_or_never().unwrap().0
     };
     once();
     allocations(once)

@@ -4,7 +4,9 @@
 use std::sync::{Arc, Once};
 
 use gwanmun::conf::{Load, Node, Value};
-use gwanmun::engine::{Answers, Client, Facts, Headers, Lookup, Params, Principal, Question, RequestView, decide};
+use gwanmun::engine::{
+    Answer, Answers, Client, Facts, Headers, Lookup, Params, Principal, Question, RequestView, decide,
+};
 use gwanmun::snapshot::{Occasion, Snapshot, compile};
 use http::{HeaderName, Method};
 use jiff::Timestamp;
@@ -128,7 +130,7 @@ fn judge(snapshot: &Snapshot, input: &Input<'_>) {
     for rule in &route.rules {
         assert_eq!(rule.policy.describe(&facts, None), rule.policy.describe(&facts, None));
     }
-    let deciding = std::pin::pin!(decide(&route.rules, &mut facts, &Silent));
+    let deciding = std::pin::pin!(decide(&route.rules, &mut facts, &Unfrozen));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(deciding.poll(&mut context).is_ready());
 }
@@ -145,10 +147,11 @@ impl Headers for Every<'_> {
     }
 }
 
-struct Silent;
+/// Nothing is frozen, and nothing else is asked.
+struct Unfrozen;
 
-impl Lookup for Silent {
-    async fn answer(&self, _: &[(u16, Question<'_>)]) -> Answers {
-        Answers::new()
+impl Lookup for Unfrozen {
+    async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
+        asked.iter().map(|_| Answer::Freezes(Vec::new())).collect()
     }
 }
