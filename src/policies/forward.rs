@@ -25,7 +25,7 @@ pub const KIND: Kind = Kind {
 };
 
 /// Headers that frame or route the message, or that the gateway writes itself.
-const RESERVED: [&str; 12] = [
+pub(super) const RESERVED: [&str; 12] = [
     "host",
     "connection",
     "content-length",

@@ -7,7 +7,7 @@ use http::HeaderName;
 
 use crate::conf::{Entry, Load, Named, Node, Read, Spanned, Value, nearest};
 use crate::engine::{Rule, Stage};
-use crate::policies::{Defined, Draft, Inherit, KINDS, Kind, Scope, forward};
+use crate::policies::{Defined, Draft, Inherit, KINDS, Kind, Scope, authn, forward};
 use crate::routing::Match;
 use crate::targets::aggregate::{Aggregate, AggregateScope};
 use crate::targets::{Target, UpstreamIndex, fixed};
@@ -115,7 +115,7 @@ impl<'a> Compiler<'a> {
         let target = self.target(name, node, matches.as_ref(), has_auth);
         self.check_sharing(node);
         // Every part was read before the route is given up, so that every mistake is reported.
-        auth?;
+        let auth = auth?;
         let (matches, (target, deadline)) = matches.zip(target)?;
         let route = Route {
             name: route_name,
@@ -124,6 +124,7 @@ impl<'a> Compiler<'a> {
             rule_names: rules.iter().map(|rule| rule.name.clone()).collect(),
             rules,
             target,
+            token_sources: authn::sources(auth, &self.defined.authenticators),
             keeps_authorization: has_auth,
             deadline,
         };

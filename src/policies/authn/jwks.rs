@@ -59,7 +59,8 @@ impl Timing {
     }
 }
 
-/// Where an authenticator's keys are now.
+/// Where the keys of an issuer's tokens are now. Authenticators that take the same keys from the same place share one, so
+/// that the issuer is asked once, and keys outlive a reload that changes something else.
 #[derive(Debug)]
 pub(super) struct KeySource {
     shared: Arc<Shared>,
@@ -69,7 +70,8 @@ pub(super) struct KeySource {
 
 #[derive(Debug)]
 struct Shared {
-    authenticator: Arc<JwtAuthenticator>,
+    issuer: Arc<str>,
+    from: KeysFrom,
     client: Arc<Client>,
     timing: Timing,
     current: ArcSwapOption<KeySet>,
@@ -102,13 +104,14 @@ pub(super) enum Newer {
 }
 
 impl KeySource {
-    pub fn new(authenticator: Arc<JwtAuthenticator>, client: Arc<Client>, timing: Timing) -> Self {
+    pub fn new(authenticator: &JwtAuthenticator, client: Arc<Client>, timing: Timing) -> Self {
         let current = match &authenticator.keys {
             KeysFrom::Fixed(set) => Some(set.clone()),
             KeysFrom::Discover | KeysFrom::Url(_) | KeysFrom::Missing => None,
         };
         let shared = Shared {
-            authenticator,
+            issuer: authenticator.issuer.clone(),
+            from: authenticator.keys.clone(),
             client,
             timing,
             current: ArcSwapOption::new(current),
@@ -119,6 +122,11 @@ impl KeySource {
             shared: Arc::new(shared),
             task: OnceLock::new(),
         }
+    }
+
+    /// Whether the authenticator's keys are these.
+    pub fn serves(&self, authenticator: &JwtAuthenticator) -> bool {
+        self.shared.issuer == authenticator.issuer && self.shared.from == authenticator.keys
     }
 
     /// Begins fetching, where there is anything to fetch. Needs a tokio runtime, on which it stays.
@@ -233,7 +241,7 @@ async fn refresh(shared: Arc<Shared>) {
 
 impl Shared {
     fn is_remote(&self) -> bool {
-        matches!(self.authenticator.keys, KeysFrom::Discover | KeysFrom::Url(_))
+        matches!(self.from, KeysFrom::Discover | KeysFrom::Url(_))
     }
 
     fn may_fetch(&self, progress: &Progress) -> bool {
@@ -256,14 +264,14 @@ impl Shared {
         let wait = match &fetched {
             Ok((set, lifetime)) => {
                 if set.skipped > 0 {
-                    let name = &self.authenticator.name;
-                    log::debug!("authenticator `{name}`: {} keys of the set cannot be used", set.skipped);
+                    let issuer = &self.issuer;
+                    log::debug!("issuer `{issuer}`: {} keys of the set cannot be used", set.skipped);
                 }
                 self.current.store(Some(set.clone()));
                 Some(self.timing.until_refresh(*lifetime))
             }
             Err(failure) => {
-                log::warn!("authenticator `{}`: no new keys: {failure}", self.authenticator.name);
+                log::warn!("issuer `{}`: no new keys: {failure}", self.issuer);
                 None
             }
         };
@@ -286,7 +294,7 @@ impl Shared {
     }
 
     async fn fetch_keys(&self) -> Result<(Arc<KeySet>, Option<Duration>), Failure> {
-        let url = match &self.authenticator.keys {
+        let url = match &self.from {
             KeysFrom::Url(url) => url.to_string(),
             _ => self.discover().await?,
         };
@@ -296,7 +304,7 @@ impl Shared {
 
     /// The `jwks_uri` of the issuer's own document.
     async fn discover(&self) -> Result<String, Failure> {
-        let issuer = &*self.authenticator.issuer;
+        let issuer = &*self.issuer;
         let base = issuer.strip_suffix('/').unwrap_or(issuer);
         let (_, body) = self.get(&format!("{base}/.well-known/openid-configuration")).await?;
         let document = json::object(&body).ok_or(Failure::NotADocument)?;

@@ -4,9 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
+use http::{HeaderName, Uri, header};
 use zeroize::Zeroizing;
 
+use super::super::forward::RESERVED;
+use super::credential::Source;
 use super::keys::KeySet;
 use crate::conf::{Load, Named, Node, OneOrMany, Place, Read, Secret, Spanned};
 use crate::engine::AuthenticatorId;
@@ -40,11 +42,57 @@ crate::settings! {
         /// What the token's header must say in `typ`, such as `at+jwt` (RFC 9068).
         pub typ: Option<Spanned<String>>,
         /// The claim that holds the roles, by its path.
-        pub roles: String = "roles".to_owned(),
+        pub roles: ClaimPath = ClaimPath("roles".into()),
         /// The claim that holds the scopes, by its path.
-        pub scopes: String = "scope".to_owned(),
+        pub scopes: ClaimPath = ClaimPath("scope".into()),
+        /// Where callers put their token.
+        pub from: Option<TokenPlaces>,
         /// How far clocks may differ.
         pub leeway: Leeway = Leeway(Duration::from_secs(30)),
+    }
+}
+
+crate::settings! {
+    /// Where callers put their token; a request brings it in one of these places.
+    pub struct FromSettings {
+        /// A header: `authorization`, or another that holds nothing but the token.
+        pub header: Option<Spanned<String>>,
+        /// A cookie.
+        pub cookie: Option<Spanned<String>>,
+        /// A query parameter.
+        pub query: Option<Spanned<String>>,
+    }
+}
+
+/// [`FromSettings`], of which at least one is said.
+#[derive(Debug, Clone)]
+pub struct TokenPlaces(pub FromSettings);
+
+impl Read for TokenPlaces {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let from = FromSettings::read(node, load)?;
+        let is_silent = from.header.is_none() && from.cookie.is_none() && from.query.is_none();
+        // A misspelt key was reported already.
+        let is_known = |key: &str| ["header", "cookie", "query"].contains(&key);
+        if is_silent && node.entries(load)?.iter().all(|entry| is_known(&entry.key)) {
+            load.error(&node.place, "say where tokens stand: `header`, `cookie` or `query`");
+        }
+        Some(Self(from))
+    }
+}
+
+/// Where a claim stands: its name, or the names on the way to it with dots between them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimPath(pub Box<str>);
+
+impl Read for ClaimPath {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        node.parse("the path of a claim, such as `realm_access.roles`", load, |text| {
+            match text.split('.').all(|name| !name.is_empty()) {
+                true => Ok(Self(text.into())),
+                false => Err("is not the path of a claim, such as `realm_access.roles`".into()),
+            }
+        })
     }
 }
 
@@ -155,10 +203,12 @@ pub struct JwtAuthenticator {
     pub(super) scopes: Box<str>,
     pub(super) leeway: Duration,
     pub(super) keys: KeysFrom,
+    /// Where its tokens stand.
+    pub(super) sources: Box<[Source]>,
 }
 
 /// Where the keys of an authenticator come from.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum KeysFrom {
     /// The issuer's discovery document.
     Discover,
@@ -175,18 +225,24 @@ pub(super) enum KeysFrom {
 pub struct Authenticators {
     all: Vec<Arc<JwtAuthenticator>>,
     unfetched: Vec<(Place, String)>,
+    sources: Vec<(Source, Place)>,
 }
 
 impl Authenticators {
     /// Compiles `authenticators:`. Secrets and key files are read now; a secret that is missing is a warning.
     pub fn compile(settings: &Named<AuthenticatorSettings>, load: &Load) -> Self {
-        let mut unfetched = Vec::new();
-        let all = settings
-            .0
-            .iter()
-            .map(|(name, settings)| Arc::new(compile_jwt(&name.value, &settings.jwt, load, &mut unfetched)))
-            .collect();
-        Self { all, unfetched }
+        let mut compiled = Self::default();
+        for (name, settings) in &settings.0 {
+            let sources = match &settings.jwt.from {
+                Some(from) => compile_sources(from, load),
+                None => vec![(Source::Authorization, name.place.clone())],
+            };
+            let own = sources.iter().map(|(source, _)| source.clone()).collect();
+            let jwt = compile_jwt(&name.value, &settings.jwt, own, load, &mut compiled.unfetched);
+            compiled.all.push(Arc::new(jwt));
+            compiled.sources.extend(sources);
+        }
+        compiled
     }
 
     /// The authenticator of that name.
@@ -200,6 +256,11 @@ impl Authenticators {
         ids.zip(&self.all)
     }
 
+    /// Every place that some authenticator takes tokens from, with where it says so.
+    pub fn sources(&self) -> &[(Source, Place)] {
+        &self.sources
+    }
+
     /// Secrets that could not be fetched, each with its place and the reason. A gateway must not start with any: its
     /// authenticator would answer every token with 503.
     pub fn unfetched_secrets(&self) -> &[(Place, String)] {
@@ -210,6 +271,7 @@ impl Authenticators {
 fn compile_jwt(
     name: &str,
     settings: &JwtSettings,
+    sources: Box<[Source]>,
     load: &Load,
     unfetched: &mut Vec<(Place, String)>,
 ) -> JwtAuthenticator {
@@ -240,11 +302,55 @@ fn compile_jwt(
         audience: audience.value.0.clone().into(),
         algorithms: algorithms.into(),
         typ,
-        roles: settings.roles.as_str().into(),
-        scopes: settings.scopes.as_str().into(),
+        roles: settings.roles.0.clone(),
+        scopes: settings.scopes.0.clone(),
         leeway: settings.leeway.0,
         keys: compile_keys(settings, load, unfetched),
+        sources,
     }
+}
+
+fn compile_sources(from: &TokenPlaces, load: &Load) -> Vec<(Source, Place)> {
+    let TokenPlaces(FromSettings { header, cookie, query }) = from;
+    let header = header.iter().filter_map(|written| {
+        let source = match written.value.parse::<HeaderName>() {
+            Ok(name) if name == header::AUTHORIZATION => Some(Source::Authorization),
+            Ok(name) if is_free(&name) => Some(Source::Header(name)),
+            _ => None,
+        };
+        let wrong = || format!("`{}` is no header that a caller could put a token in", written.value);
+        checked(source, wrong, &written.place, load)
+    });
+    let named = |written: &Spanned<String>, source: fn(Box<str>) -> Source, letters: &str| {
+        let is_letter = |letter: char| letter.is_ascii_alphanumeric() || letters.contains(letter);
+        let is_name = !written.value.is_empty() && written.value.chars().all(is_letter);
+        let source = is_name.then(|| source(written.value.as_str().into()));
+        let wrong = || format!("`{}` is not a name that needs no encoding", written.value);
+        checked(source, wrong, &written.place, load)
+    };
+    // RFC 6265 §4.1.1, and RFC 3986 §2.3.
+    let cookie = cookie
+        .iter()
+        .filter_map(|written| named(written, Source::Cookie, "!#$%&'*+-.^_`|~"));
+    let query = query
+        .iter()
+        .filter_map(|written| named(written, Source::Query, "-._~"));
+    header.chain(cookie).chain(query).collect()
+}
+
+fn checked<T>(made: Option<T>, wrong: impl Fn() -> String, place: &Place, load: &Load) -> Option<(T, Place)> {
+    if made.is_none() {
+        load.error(place, wrong());
+    }
+    Some((made?, place.clone()))
+}
+
+/// Whether a header means nothing else and reaches the gate's rules.
+fn is_free(name: &HeaderName) -> bool {
+    let taken = [header::COOKIE, header::PROXY_AUTHORIZATION, header::ORIGIN];
+    let name_text = name.as_str();
+    let is_ours = RESERVED.contains(&name_text) || ["gwanmun-", "sec-"].iter().any(|own| name_text.starts_with(own));
+    !is_ours && !taken.contains(name) && !name_text.contains('_')
 }
 
 fn compile_keys(settings: &JwtSettings, load: &Load, unfetched: &mut Vec<(Place, String)>) -> KeysFrom {

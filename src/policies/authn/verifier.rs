@@ -25,18 +25,21 @@ pub struct Verifiers {
 }
 
 impl Verifiers {
-    /// One verifier for each authenticator. Those of `previous` whose settings did not change are taken over, with their keys
-    /// and remembered tokens.
+    /// One verifier for each authenticator. Those of `previous` whose settings did not change are taken over with their
+    /// remembered tokens, and the keys of those that take them from the same place.
     pub fn new(authenticators: &Authenticators, previous: Option<&Self>, client: &Arc<Client>, timing: Timing) -> Self {
         let known = previous.map_or(&[][..], |previous| &previous.all);
-        let all = authenticators
-            .iter()
-            .map(|(_, authenticator)| {
-                let same = known.iter().find(|known| known.authenticator == *authenticator);
-                same.cloned()
-                    .unwrap_or_else(|| Arc::new(Verifier::new(authenticator.clone(), client.clone(), timing)))
-            })
-            .collect();
+        let mut all: Vec<Arc<Verifier>> = Vec::new();
+        for (_, authenticator) in authenticators.iter() {
+            let same = known.iter().find(|known| known.authenticator == *authenticator);
+            let verifier = same.cloned().unwrap_or_else(|| {
+                let mut there = known.iter().chain(&all).map(|verifier| &verifier.keys);
+                let keys = there.find(|keys| keys.serves(authenticator)).cloned();
+                let keys = keys.unwrap_or_else(|| Arc::new(KeySource::new(authenticator, client.clone(), timing)));
+                Arc::new(Verifier::new(authenticator.clone(), keys))
+            });
+            all.push(verifier);
+        }
         Self { all }
     }
 
@@ -48,6 +51,11 @@ impl Verifiers {
     /// All of them, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Verifier>> {
         self.all.iter()
+    }
+
+    /// Forgets the tokens of those that `whom` names, so that they are verified again.
+    pub fn forget(&self, whom: impl Fn(&Principal) -> bool) {
+        self.all.iter().for_each(|verifier| verifier.memory.forget(&whom));
     }
 
     /// Whom the token proves, judged by the one of `candidates` that is configured for the token's issuer. A remembered token
@@ -71,11 +79,11 @@ impl Verifiers {
     }
 }
 
-/// Everything live about one authenticator. Its background task ends when it is dropped.
+/// Everything live about one authenticator. The background task of its keys ends when the last that uses them is dropped.
 #[derive(Debug)]
 pub struct Verifier {
     authenticator: Arc<JwtAuthenticator>,
-    keys: KeySource,
+    keys: Arc<KeySource>,
     memory: Memory,
 }
 
@@ -101,10 +109,9 @@ pub struct KeyStatus {
 }
 
 impl Verifier {
-    /// A verifier that knows nothing yet but the keys of the configuration.
-    pub fn new(authenticator: Arc<JwtAuthenticator>, client: Arc<Client>, timing: Timing) -> Self {
+    fn new(authenticator: Arc<JwtAuthenticator>, keys: Arc<KeySource>) -> Self {
         Self {
-            keys: KeySource::new(authenticator.clone(), client, timing),
+            keys,
             memory: Memory::new(),
             authenticator,
         }

@@ -245,7 +245,7 @@ fn interned(code: &str) -> Result<&'static str, ReadFailure> {
 }
 
 fn credential(word: &str) -> Result<&'static str, ReadFailure> {
-    ["absent", "bearer", "repeated", "unreadable"]
+    ["absent", "bearer", "header", "cookie", "query", "repeated", "unreadable"]
         .into_iter()
         .find(|known| *known == word)
         .ok_or(ReadFailure::Value("a credential that is not known"))

@@ -46,8 +46,8 @@ fn authenticators(issuers: &[(&str, &str)], more: &str) -> Authenticators {
 
 fn discovering(issuer: &Issuer, timing: Timing) -> Arc<Verifier> {
     let authenticators = authenticators(&[("main", &issuer.url(""))], "jwks: discover");
-    let (_, authenticator) = authenticators.get("main").unwrap();
-    Arc::new(Verifier::new(authenticator.clone(), Arc::new(Client::new()), timing))
+    let verifiers = Verifiers::new(&authenticators, None, &Arc::new(Client::new()), timing);
+    verifiers.iter().next().unwrap().clone()
 }
 
 fn token(signer: &Signer, kid: &str, issuer: &str, sub: &str) -> String {
