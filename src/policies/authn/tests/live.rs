@@ -25,14 +25,14 @@ fn eager() -> Timing {
 }
 
 /// Tokens may cause one fetch.
-fn patient() -> Timing {
+pub(super) fn patient() -> Timing {
     Timing {
         cooldown: Duration::from_secs(3600),
         ..eager()
     }
 }
 
-fn authenticators(issuers: &[(&str, &str)], more: &str) -> Authenticators {
+pub(super) fn authenticators(issuers: &[(&str, &str)], more: &str) -> Authenticators {
     let mut yaml = String::new();
     for (name, issuer) in issuers {
         yaml.push_str(&format!(
@@ -44,20 +44,20 @@ fn authenticators(issuers: &[(&str, &str)], more: &str) -> Authenticators {
     authenticators
 }
 
-fn discovering(issuer: &Issuer, timing: Timing) -> Arc<Verifier> {
+pub(super) fn discovering(issuer: &Issuer, timing: Timing) -> Arc<Verifier> {
     let authenticators = authenticators(&[("main", &issuer.url(""))], "jwks: discover");
     let verifiers = Verifiers::new(&authenticators, None, &Arc::new(Client::new()), timing);
     verifiers.iter().next().unwrap().clone()
 }
 
-fn token(signer: &Signer, kid: &str, issuer: &str, sub: &str) -> String {
+pub(super) fn token(signer: &Signer, kid: &str, issuer: &str, sub: &str) -> String {
     let issuer = format!("\"{issuer}\"");
     let header = format!(r#"{{"alg":"{:?}","kid":"{kid}"}}"#, signer.algorithm);
     signer.token(header, claims(&[("iss", &issuer), ("sub", &format!("\"{sub}\""))]))
 }
 
 /// The subject, or the code.
-fn said(answer: &Answer) -> String {
+pub(super) fn said(answer: &Answer) -> String {
     match answer {
         Answer::Principal(principal) => principal.subject.to_string(),
         Answer::Refused(refusal) => refusal.code.into(),
@@ -490,4 +490,46 @@ async fn an_authenticator_without_its_secret_answers_503() {
         said(&verifiers.answer(&[AuthenticatorId(0)], &token, noon()).await),
         "keys-unavailable"
     );
+}
+
+#[tokio::test]
+async fn authenticators_of_one_issuer_fetch_its_keys_once() {
+    let signer = Signer::ed();
+    let issuer = Issuer::with_keys(&[signer.jwk("")]).await;
+    let url = issuer.url("");
+    let client = Arc::new(Client::new());
+    let both = authenticators(&[("a", &url), ("b", &url)], "jwks: discover");
+    let verifiers = Verifiers::new(&both, None, &client, patient());
+    let token = token(&signer, "a", &url, "u1");
+    for id in [AuthenticatorId(0), AuthenticatorId(1)] {
+        let Answer::Principal(principal) = verifiers.answer(&[id], &token, noon()).await else {
+            panic!()
+        };
+        assert_eq!(&*principal.authenticator, ["a", "b"][usize::from(id.0)]);
+    }
+    assert_eq!(issuer.key_requests(), 1);
+    // A reload that changes how tokens are judged asks for no keys, so that it logs nobody out while the issuer is away.
+    issuer.hold();
+    let changed = authenticators(&[("a", &url)], "jwks: discover, leeway: 1s");
+    let changed = Verifiers::new(&changed, Some(&verifiers), &client, patient());
+    drop(verifiers);
+    let answer = changed.answer(&[AuthenticatorId(0)], &token, noon()).await;
+    assert_eq!((said(&answer).as_str(), issuer.key_requests()), ("u1", 1));
+}
+
+#[tokio::test]
+async fn forgets_those_it_is_told_to() {
+    let signer = Signer::ed();
+    let issuer = Issuer::with_keys(&[signer.jwk("")]).await;
+    let url = issuer.url("");
+    let authenticators = authenticators(&[("main", &url)], "jwks: discover");
+    let verifiers = Verifiers::new(&authenticators, None, &Arc::new(Client::new()), patient());
+    let (one, two) = (token(&signer, "a", &url, "u1"), token(&signer, "a", &url, "u2"));
+    for token in [&one, &two] {
+        verifiers.answer(&[AuthenticatorId(0)], token, noon()).await;
+    }
+    verifiers.forget(|principal| &*principal.subject == "u1");
+    let verifier = verifiers.iter().next().unwrap();
+    assert!(verifier.remembered(&one, noon()).is_none() && verifier.remembered(&two, noon()).is_some());
+    assert_eq!(verifier.status().remembered, 1);
 }
