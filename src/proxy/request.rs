@@ -221,7 +221,11 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
     let judged = judge(snapshot, view, address, exchange.at, &asking).await;
     recorded.client = judged.client.name.clone();
     let sources = judged.route.map_or(&[][..], |route| &route.token_sources);
-    let sources = if sources.is_empty() { &[Source::Authorization] } else { sources };
+    let sources = if sources.is_empty() {
+        &[Source::Authorization]
+    } else {
+        sources
+    };
     recorded.credential = Credential::of(&view, sources).word(sources);
     match judged.route {
         Some(route) => {

@@ -83,11 +83,7 @@ fn take_parameters(request: &mut RequestHeader, exchange: &mut Exchange, route: 
             _ => None,
         })
         .collect();
-    let Some(left) = request
-        .uri
-        .query()
-        .and_then(|query| without_parameters(query, &names))
-    else {
+    let Some(left) = request.uri.query().and_then(|query| without_parameters(query, &names)) else {
         return Ok(());
     };
     let with_query = |path: &str| match left.is_empty() {
@@ -100,7 +96,8 @@ fn take_parameters(request: &mut RequestHeader, exchange: &mut Exchange, route: 
     let broken = |_| Error::explain(ErrorType::InternalError, "a target that is no URI");
     let mut parts = request.uri.clone().into_parts();
     parts.path_and_query = Some(with_query(request.uri.path()).parse().map_err(broken)?);
-    let uri = Uri::from_parts(parts).map_err(|_| Error::explain(ErrorType::InternalError, "a target that is no URI"))?;
+    let uri =
+        Uri::from_parts(parts).map_err(|_| Error::explain(ErrorType::InternalError, "a target that is no URI"))?;
     request.set_uri(uri);
     Ok(())
 }

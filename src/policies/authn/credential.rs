@@ -60,10 +60,9 @@ impl<'a> Credential<'a> {
             let found = match source.find(request) {
                 Found::Nothing => continue,
                 Found::Many => Self::Repeated,
-                Found::One(value) => source.read(value).map_or(Self::Unreadable, |token| Self::Token {
-                    token,
-                    source: at,
-                }),
+                Found::One(value) => source
+                    .read(value)
+                    .map_or(Self::Unreadable, |token| Self::Token { token, source: at }),
             };
             let place = match source {
                 Source::Cookie(_) => &mut carried,

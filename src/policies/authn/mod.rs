@@ -158,7 +158,11 @@ impl Auth {
     fn add(&mut self, id: AuthenticatorId, sources: &[Source]) {
         for source in sources {
             match self.sources.iter().position(|known| known == source) {
-                Some(at) => self.readers.get_mut(at).into_iter().for_each(|readers| readers.push(id)),
+                Some(at) => self
+                    .readers
+                    .get_mut(at)
+                    .into_iter()
+                    .for_each(|readers| readers.push(id)),
                 None => {
                     self.sources.push(source.clone());
                     self.readers.push(vec![id]);
@@ -172,6 +176,11 @@ impl Auth {
         self.sources.is_empty() && self.anonymous
     }
 
+    /// Whether the token came along with what another site made a browser send.
+    fn is_another_sites(&self, source: usize, facts: &Facts<'_>) -> bool {
+        self.is_cookie(source) && is_from_another_site(&facts.request)
+    }
+
     fn is_cookie(&self, source: usize) -> bool {
         matches!(self.sources.get(source), Some(Source::Cookie(_)))
     }
@@ -183,6 +192,7 @@ impl Policy for Auth {
             return None;
         }
         match Credential::of(&facts.request, &self.sources) {
+            Credential::Token { source, .. } if self.is_another_sites(source, facts) => None,
             Credential::Token { token, source } => Some(Question::Token {
                 authenticators: self.readers.get(source)?,
                 token,
@@ -203,7 +213,7 @@ impl Policy for Auth {
                 "The credential cannot be read, or there is more than one.",
                 INVALID,
             ),
-            (Credential::Token { source, .. }, _) if self.is_cookie(source) && is_from_another_site(&facts.request) => {
+            (Credential::Token { source, .. }, _) if self.is_another_sites(source, facts) => {
                 let detail = "Another site may not do this in your name.";
                 let denial = Denial::new(DenialKind::Refuse, StatusCode::FORBIDDEN, "cross-site", detail);
                 Verdict::deny(denial, Why::Credential("cross-site"))

@@ -87,12 +87,14 @@ pub struct ClaimPath(pub Box<str>);
 
 impl Read for ClaimPath {
     fn read(node: &Node, load: &Load) -> Option<Self> {
-        node.parse("the path of a claim, such as `realm_access.roles`", load, |text| {
-            match text.split('.').all(|name| !name.is_empty()) {
+        node.parse(
+            "the path of a claim, such as `realm_access.roles`",
+            load,
+            |text| match text.split('.').all(|name| !name.is_empty()) {
                 true => Ok(Self(text.into())),
                 false => Err("is not the path of a claim, such as `realm_access.roles`".into()),
-            }
-        })
+            },
+        )
     }
 }
 
@@ -332,9 +334,7 @@ fn compile_sources(from: &TokenPlaces, load: &Load) -> Vec<(Source, Place)> {
     let cookie = cookie
         .iter()
         .filter_map(|written| named(written, Source::Cookie, "!#$%&'*+-.^_`|~"));
-    let query = query
-        .iter()
-        .filter_map(|written| named(written, Source::Query, "-._~"));
+    let query = query.iter().filter_map(|written| named(written, Source::Query, "-._~"));
     header.chain(cookie).chain(query).collect()
 }
 

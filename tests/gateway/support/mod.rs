@@ -11,7 +11,7 @@ mod upstream;
 
 pub use client::{Connection, Request, Response, decoded, request_to};
 pub use gateway::{Gateway, is_request, refused_start};
-pub use issuer::{Issuer, Key};
+pub use issuer::{Issuer, Key, rsa_public_key};
 pub use metrics::Metrics;
 pub use upstream::{Gate, RefusingPort, Reply, Seen, Upstream};
 

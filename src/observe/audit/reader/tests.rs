@@ -63,7 +63,15 @@ fn puts_path_and_query_together_again() {
 
 #[test]
 fn says_what_came_as_credential_and_shows_none() {
-    for word in ["absent", "bearer", "header", "cookie", "query", "repeated", "unreadable"] {
+    for word in [
+        "absent",
+        "bearer",
+        "header",
+        "cookie",
+        "query",
+        "repeated",
+        "unreadable",
+    ] {
         let mut record = transfer();
         record.request.credential = word;
         let recorded = read(&line(&record));

@@ -278,7 +278,9 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
         }
         let path = String::from_utf8_lossy(&read).split(' ').nth(1).unwrap().to_owned();
         read.clear();
-        shared.asked.send_modify(|asked| asked.push((path.clone(), Instant::now())));
+        shared
+            .asked
+            .send_modify(|asked| asked.push((path.clone(), Instant::now())));
         shared.gate.acquire().await.unwrap().forget();
         let missing = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned();
         let response = shared.answers.lock().get(&path).cloned().unwrap_or(missing);

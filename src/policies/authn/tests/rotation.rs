@@ -98,7 +98,12 @@ async fn a_flood_of_unknown_keys_hides_no_key_published_ten_seconds_before_its_u
             for said in answers(&verifier, &forged(&url, step)).await {
                 assert_eq!(said, "token-key-unknown");
             }
-            assert_all_good(&verifier, &load(&signers[at - 1], &format!("k{}", at - 1), &url, step), "still").await;
+            assert_all_good(
+                &verifier,
+                &load(&signers[at - 1], &format!("k{}", at - 1), &url, step),
+                "still",
+            )
+            .await;
             if step == steps(3) + at as u64 {
                 issuer.publish(&[jwk(at - 1), jwk(at)]);
             }
@@ -138,8 +143,14 @@ async fn an_issuer_away_for_longer_than_its_keys_are_fresh_logs_nobody_out() {
         assert_all_good(&verifier, &[held.clone(), fresh], "while it is away").await;
     }
     let status = verifier.status();
-    assert!(status.failures > 50 && status.age > Some(Duration::from_secs(590)), "{status:?}");
-    assert_eq!(answers(&verifier, &[token(&new, "b", &url, "u")]).await, ["keys-unavailable"]);
+    assert!(
+        status.failures > 50 && status.age > Some(Duration::from_secs(590)),
+        "{status:?}"
+    );
+    assert_eq!(
+        answers(&verifier, &[token(&new, "b", &url, "u")]).await,
+        ["keys-unavailable"]
+    );
     issuer.publish(&[new.jwk(r#""kid":"b","#)]);
     advance(Duration::from_secs(10)).await;
     assert_all_good(&verifier, &[token(&new, "b", &url, "u-new")], "once it is back").await;

@@ -337,8 +337,14 @@ fn says_where_tokens_may_stand() {
         ("{ header: cookie }", "`cookie` is no header that a caller"),
         ("{ header: host }", "`host` is no header that a caller"),
         ("{ header: x_token }", "`x_token` is no header that a caller"),
-        ("{ header: gwanmun-token }", "`gwanmun-token` is no header that a caller"),
-        ("{ header: sec-fetch-site }", "`sec-fetch-site` is no header that a caller"),
+        (
+            "{ header: gwanmun-token }",
+            "`gwanmun-token` is no header that a caller",
+        ),
+        (
+            "{ header: sec-fetch-site }",
+            "`sec-fetch-site` is no header that a caller",
+        ),
         ("{ header: 'x token' }", "`x token` is no header that a caller"),
         ("{ cookie: '' }", "`` is not a name that needs no encoding"),
         ("{ cookie: a=b }", "`a=b` is not a name"),
