@@ -10,7 +10,7 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
 use crate::live::Live;
-use crate::observe::metrics::Metrics;
+use crate::observe::metrics::{KeyFigures, Metrics};
 
 /// The pages of the admin listener.
 pub struct Admin {
@@ -44,7 +44,7 @@ impl Admin {
         match path {
             "/healthz" => (StatusCode::OK, TEXT, "ok\n".into()),
             "/readyz" => self.readiness(),
-            "/metrics" => match self.metrics.render(self.live.in_flight(), (self.connections)()) {
+            "/metrics" => match self.measured() {
                 Ok(text) => (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text),
                 Err(error) => {
                     log::error!("cannot render the metrics: {error}");
@@ -57,6 +57,22 @@ impl Admin {
             },
             _ => (StatusCode::NOT_FOUND, TEXT, "no such page\n".into()),
         }
+    }
+
+    fn measured(&self) -> prometheus::Result<String> {
+        let generation = self.live.current();
+        let statuses = generation.verifiers.iter().map(|verifier| verifier.status());
+        let keys: Vec<KeyFigures> = statuses
+            .map(|status| KeyFigures {
+                authenticator: status.authenticator,
+                keys: status.keys.unwrap_or(0),
+                age: status.age,
+                fetches: status.is_fetched.then_some((status.fetches, status.failures)),
+                remembered: status.remembered,
+            })
+            .collect();
+        self.metrics.show_keys(&keys);
+        self.metrics.render(self.live.in_flight(), (self.connections)())
     }
 
     /// Ready when every authenticator has had keys: until then callers with a token are told 503.

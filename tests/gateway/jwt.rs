@@ -314,3 +314,71 @@ fn lets_no_caller_spell_a_header_of_the_gate() {
         assert_eq!(seen.header(name), None, "{name}");
     }
 }
+
+#[test]
+fn shows_how_its_keys_are() {
+    let (upstream, issuer) = (echo(), Issuer::new());
+    issuer.go_away();
+    let yaml = yaml(&upstream, &issuer.authenticator());
+    let gateway = Gateway::start(&yaml);
+    let customer = [("authenticator", "customer")];
+    let shown = |name: &str| gateway.metrics().value(name, &customer);
+    eventually("the first fetch has failed", || {
+        shown("gwanmun_jwks_fetch_failures_total").filter(|failures| *failures >= 1.0)
+    });
+    assert_eq!(
+        (shown("gwanmun_jwks_keys"), shown("gwanmun_jwks_age_seconds")),
+        (Some(0.0), None)
+    );
+    let response = gateway.admin("GET", "/readyz").send();
+    assert_eq!(response.status, 503);
+    assert_eq!(
+        response.text(),
+        "authenticator customer: no keys: the issuer answered 503\n"
+    );
+    issuer.come_back();
+    eventually("the keys are there", || {
+        (gateway.admin("GET", "/readyz").send().status == 200).then_some(())
+    });
+    ask(&gateway, &issuer.token(&json!({}))).send().expect(200);
+    assert_eq!(
+        (shown("gwanmun_jwks_keys"), shown("gwanmun_tokens_remembered")),
+        (Some(1.0), Some(1.0))
+    );
+    assert!(shown("gwanmun_jwks_age_seconds").is_some_and(|age| (0.0..3600.0).contains(&age)));
+    assert!(shown("gwanmun_jwks_fetches_total") >= Some(2.0));
+    // What is gone from the file is gone from the metrics, and a file is not fetched.
+    let keys = json!({"keys": [issuer.key().jwk()]}).to_string();
+    let renamed = yaml.replace("customer", "client").replace("discover", "'$KEYS'");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("keys.json"), keys).unwrap();
+    let renamed = renamed.replace("$KEYS", folder.path().join("keys.json").to_str().unwrap());
+    assert!(gateway.reload(&renamed));
+    assert_eq!(shown("gwanmun_jwks_keys"), None);
+    let metrics = gateway.metrics();
+    let client = [("authenticator", "client")];
+    assert_eq!(metrics.value("gwanmun_jwks_keys", &client), Some(1.0));
+    assert_eq!(metrics.value("gwanmun_jwks_fetches_total", &client), None);
+}
+
+#[test]
+fn follows_a_key_file_without_a_restart() {
+    let (upstream, issuer) = (echo(), Issuer::new());
+    let new = Key::es256("key-2");
+    let file = |keys: &[&Key]| json!({"keys": keys.iter().map(|key| key.jwk()).collect::<Vec<_>>()}).to_string();
+    let yaml = yaml(&upstream, &issuer.authenticator().replace("discover", "keys.json"));
+    let gateway = Gateway::with(&yaml).file("keys.json", &file(&[issuer.key()])).start();
+    let (by_old, by_new) = (issuer.token(&json!({})), issuer.token_by(&new, &json!({}), &json!({})));
+    ask(&gateway, &by_old).send().expect(200);
+    ask(&gateway, &by_new).send().expect_problem(401, "token-key-unknown");
+    assert!(gateway.reload_beside("keys.json", &file(&[issuer.key(), &new])));
+    ask(&gateway, &by_old).send().expect(200);
+    ask(&gateway, &by_new).send().expect(200);
+    // Withdrawn, also for a token that was remembered.
+    assert!(gateway.reload_beside("keys.json", &file(&[&new])));
+    ask(&gateway, &by_old).send().expect_problem(401, "token-key-unknown");
+    // A file that holds no key, or is none, changes nothing.
+    assert!(!gateway.reload_beside("keys.json", "{\"keys\":[]}"));
+    assert!(!gateway.reload_beside("keys.json", "not JSON"));
+    ask(&gateway, &by_new).send().expect(200);
+}

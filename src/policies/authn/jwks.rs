@@ -131,10 +131,15 @@ impl KeySource {
 
     /// Begins fetching, where there is anything to fetch. Needs a tokio runtime, on which it stays.
     pub fn start(&self) {
-        if self.shared.is_remote() {
+        if self.is_remote() {
             self.task
                 .get_or_init(|| tokio::spawn(refresh(self.shared.clone())).abort_handle());
         }
+    }
+
+    /// Whether its keys are fetched.
+    pub fn is_remote(&self) -> bool {
+        self.shared.is_remote()
     }
 
     /// The keys there are.
@@ -147,7 +152,7 @@ impl KeySource {
         if let Some(keys) = self.shared.current.load_full() {
             return Some(keys);
         }
-        if self.shared.is_remote() {
+        if self.is_remote() {
             self.attempt().await;
         }
         self.shared.current.load_full()
@@ -155,7 +160,7 @@ impl KeySource {
 
     /// Asks for other keys than `seen`, which did not verify a token.
     pub async fn newer(&self, seen: &Arc<KeySet>) -> Newer {
-        if !self.shared.is_remote() {
+        if !self.is_remote() {
             return Newer::No;
         }
         let other = || {

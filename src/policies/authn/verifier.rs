@@ -98,6 +98,8 @@ pub struct KeyStatus {
     pub skipped: usize,
     /// How long ago they were fetched; `None` where they never were, or come from the configuration.
     pub age: Option<Duration>,
+    /// Whether they are fetched, and not part of the configuration.
+    pub is_fetched: bool,
     /// Fetches begun.
     pub fetches: u64,
     /// Fetches that failed.
@@ -171,6 +173,7 @@ impl Verifier {
             keys: keys.as_ref().map(|set| set.keys.len()),
             skipped: keys.as_ref().map_or(0, |set| set.skipped),
             age: progress.fetched.map(|fetched| fetched.elapsed()),
+            is_fetched: self.keys.is_remote(),
             fetches: progress.started,
             failures: progress.failures,
             failing: progress.failing,
