@@ -21,6 +21,7 @@ mod jwt;
 mod layout;
 mod limits;
 mod policies;
+mod provider;
 mod records;
 mod refusals;
 mod reload;
