@@ -14,6 +14,8 @@ pub(super) struct Head {
     /// How many bytes of the buffer belong to this request: the header, and of the body what may be there. All of a body
     /// whose length the header does not tell.
     pub buffered: usize,
+    /// How many bytes of the body are still to come; `None` where the header does not tell.
+    pub awaited: Option<usize>,
 }
 
 /// Why a header is refused.
@@ -116,7 +118,8 @@ pub(super) fn parse(buffer: &[u8], bounds: &Bounds) -> Result<Option<Head>, Head
         _ => return Err(HeadFault::Invalid),
     };
     let buffered = body.map_or(buffer.len(), |body| length.saturating_add(body).min(buffer.len()));
-    Ok(Some(Head { buffered }))
+    let awaited = body.map(|body| body.saturating_sub(buffered.saturating_sub(length)));
+    Ok(Some(Head { buffered, awaited }))
 }
 
 /// RFC 9112 §3.2: a host that is one, and the same in the target where that names one too.
@@ -170,20 +173,13 @@ mod tests {
     #[test]
     fn tells_one_request_from_the_next() {
         let one = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-        assert_eq!(read(&format!("{one}GET /2")), Ok(Some(Head { buffered: one.len() })));
+        let head = |buffered, awaited| Ok(Some(Head { buffered, awaited }));
+        assert_eq!(read(&format!("{one}GET /2")), head(one.len(), Some(0)));
         let two = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
-        assert_eq!(
-            read(&format!("{two}abcGET")),
-            Ok(Some(Head {
-                buffered: two.len() + 3
-            }))
-        );
-        assert_eq!(
-            read(&format!("{two}a")),
-            Ok(Some(Head {
-                buffered: two.len() + 1
-            }))
-        );
+        assert_eq!(read(&format!("{two}abcGET")), head(two.len() + 3, Some(0)));
+        assert_eq!(read(&format!("{two}a")), head(two.len() + 1, Some(2)));
+        let three = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(read(&format!("{three}1\r\n")), head(three.len() + 3, None));
         assert_eq!(read("GET / HTTP/1.1\r\nHost: a\r\n"), Ok(None));
     }
 

@@ -5,6 +5,7 @@
 //! `400 request-invalid`, `405 connect-not-allowed`, each answered as problem+json and the connection closed.
 
 mod head;
+mod stream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use http::{Method, StatusCode};
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::{GetSocketDigest, SocketDigest, Stream};
+use pingora::protocols::{GetSocketDigest, SocketDigest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -25,6 +26,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::engine::{Denial, DenialKind, problem};
 
 use head::{Head, HeadFault};
+use stream::Downstream;
 
 /// What one connection may cost.
 #[derive(Debug, Clone, Copy)]
@@ -124,9 +126,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
                 Ok(None) => return,
                 Err(fault) => return self.refuse(&mut stream, peer, &ahead, fault).await,
             };
-            // Bytes beyond this request are the next one's: Pingora would close the connection over them.
+            // Bytes beyond this request are the next one's: Pingora would end the connection over them.
             let rest = ahead.split_off(head.buffered.min(ahead.len()));
             let prefix = std::mem::replace(&mut ahead, rest);
+            stream.await_only(head.awaited);
             let mut session = ServerSession::new_http1(stream);
             if let Some(settings) = settings.take() {
                 pingora::apps::HttpPersistentSettings::apply_to_session(settings, &mut session);
@@ -136,7 +139,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
             let Some(reused) = self.app.process_new_http(session, &shutdown).await else {
                 return;
             };
-            (stream, settings) = reused.consume();
+            let (reused, kept) = reused.consume();
+            let Ok(downstream) = reused.into_any().downcast::<Downstream>() else {
+                return;
+            };
+            (stream, settings) = (downstream, kept);
+            ahead.unsplit(stream.take_early());
             if *shutdown.borrow() {
                 return;
             }
@@ -146,7 +154,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
     /// Reads until the header is whole. `None` where there is nobody to answer.
     async fn read_head(
         &self,
-        stream: &mut Stream,
+        stream: &mut Downstream,
         buffer: &mut BytesMut,
         shutdown: &mut watch::Receiver<bool>,
     ) -> Result<Option<Head>, HeadFault> {
@@ -180,7 +188,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         }
     }
 
-    async fn refuse(&self, stream: &mut Stream, peer: SocketAddr, buffer: &[u8], fault: HeadFault) {
+    async fn refuse(&self, stream: &mut Downstream, peer: SocketAddr, buffer: &[u8], fault: HeadFault) {
         let (status, code, detail) = fault.told();
         let denial = Denial::new(DenialKind::Refuse, status, code, detail);
         let (method, target) = head::request_line(buffer);
@@ -213,7 +221,7 @@ impl Drop for Open<'_> {
     }
 }
 
-fn prepare(tcp: TcpStream, peer: SocketAddr) -> Option<Stream> {
+fn prepare(tcp: TcpStream, peer: SocketAddr) -> Option<Box<Downstream>> {
     use std::os::fd::AsRawFd;
     tcp.set_nodelay(true).ok()?;
     let digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
@@ -222,7 +230,7 @@ fn prepare(tcp: TcpStream, peer: SocketAddr) -> Option<Stream> {
         .set(Some(pingora::protocols::l4::socket::SocketAddr::Inet(peer)));
     let mut stream = L4Stream::from(tcp);
     stream.set_socket_digest(digest);
-    Some(Box::new(stream))
+    Some(Box::new(Downstream::new(stream)))
 }
 
 /// A refusal as HTTP/1.1 that closes the connection.

@@ -133,6 +133,29 @@ fn answers_pipelined_requests_in_order() {
     }
 }
 
+/// RFC 9112 §9.3.2: what comes while an upstream is still being asked is answered afterwards.
+#[test]
+fn answers_requests_that_come_while_another_is_under_way() {
+    let door = Door::open();
+    let gate = Gate::closed();
+    let held = gate.clone();
+    door.upstream.answer_with(move |seen| match seen.path() {
+        "/read/slow" => Reply::text("slow").held_by(&held),
+        _ => Reply::json(&json!({"bytes": seen.body.len()})),
+    });
+    let mut connection = door.gateway.connect();
+    connection.send(b"GET /read/slow HTTP/1.1\r\nhost: a\r\n\r\n");
+    door.upstream.wait_for("/read/slow", 1);
+    connection.send(b"POST /write HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\nabc");
+    connection.send(b"defGET /status HTTP/1.1\r\nhost: a\r\n\r\n");
+    // Another connection's requests go through meanwhile, so that the early bytes have arrived.
+    door.is_unharmed();
+    gate.open();
+    assert_eq!(connection.response().expect(200).body, b"slow"[..]);
+    assert_eq!(connection.response().expect(200).json()["bytes"], 6);
+    assert_eq!(connection.response().expect(200).json()["open"], true);
+}
+
 #[test]
 fn lets_no_body_be_taken_for_a_request() {
     let door = Door::open();

@@ -1,0 +1,292 @@
+//! A client's connection: small writes are put together, and what comes early is kept for later.
+//!
+//! Pingora writes the header and the body of an answer one after the other and buffers only on its own listeners; on ours
+//! each would be a packet and a system call. What is held leaves when it is flushed, when more follows than it may hold
+//! (then both go in one call), or when the connection is read: whoever waits for the client has nothing left to say. The
+//! buffer exists only while something is held, so that an idle connection does not pay for it.
+//!
+//! A client may send its next request before it has the answer (RFC 9112 §9.3.2). Pingora listens to the client while it
+//! waits for the upstream, and takes early bytes for a fault that ends the connection without an answer. It is told of
+//! nothing but this request's own bytes, and of the client's leaving.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use futures::FutureExt;
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+/// A header and a small body; larger bodies are not copied.
+const HELD: usize = 4096;
+/// Early bytes kept; beyond these the client waits.
+const EARLY: usize = 64 << 10;
+
+#[derive(Debug)]
+pub(super) struct Downstream {
+    inner: L4Stream,
+    /// Written, and not yet sent.
+    held: BytesMut,
+    /// How many bytes of the request being answered are still to come; `None` for all that comes.
+    awaited: Option<usize>,
+    /// What came beyond them.
+    early: BytesMut,
+}
+
+impl Downstream {
+    pub fn new(inner: L4Stream) -> Self {
+        Self {
+            inner,
+            held: BytesMut::new(),
+            awaited: None,
+            early: BytesMut::new(),
+        }
+    }
+
+    /// From now on at most `awaited` bytes are read; what comes beyond is kept.
+    pub fn await_only(&mut self, awaited: Option<usize>) {
+        self.awaited = awaited;
+    }
+
+    /// From now on all that comes is read, once what was kept has been taken from here.
+    pub fn take_early(&mut self) -> BytesMut {
+        self.awaited = None;
+        std::mem::take(&mut self.early)
+    }
+
+    /// Never ready but for an end or a fault.
+    fn poll_early(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.early.len() < EARLY {
+            let mut piece = [MaybeUninit::uninit(); 4096];
+            let mut piece = ReadBuf::uninit(&mut piece);
+            ready!(Pin::new(&mut self.inner).poll_read(context, &mut piece))?;
+            if piece.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.early.extend_from_slice(piece.filled());
+        }
+        Poll::Pending
+    }
+
+    /// Ready once nothing is held.
+    fn poll_release(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.held.is_empty() {
+            let written = ready!(Pin::new(&mut self.inner).poll_write(context, &self.held))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.held.advance(written);
+        }
+        self.held = BytesMut::new();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Downstream {
+    fn drop(&mut self) {
+        // An answer that broke off: what there is of it goes out where that needs no waiting.
+        let _ = self.flush().now_or_never();
+    }
+}
+
+impl AsyncRead for Downstream {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.held.is_empty() {
+            // A client that does not take what it is sent may still be read from; what is wrong shows on the next write.
+            let _ = self.poll_release(context);
+        }
+        let this = &mut *self;
+        match &mut this.awaited {
+            None => Pin::new(&mut this.inner).poll_read(context, buf),
+            Some(0) => this.poll_early(context),
+            Some(awaited) => {
+                let room = buf.remaining().min(*awaited);
+                let mut own = ReadBuf::new(buf.initialize_unfilled_to(room));
+                ready!(Pin::new(&mut this.inner).poll_read(context, &mut own))?;
+                let read = own.filled().len();
+                *awaited = awaited.saturating_sub(read);
+                buf.advance(read);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Downstream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.held.len() + bytes.len() <= HELD {
+            this.held.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        while !this.held.is_empty() {
+            let both = [IoSlice::new(&this.held), IoSlice::new(bytes)];
+            let written = ready!(Pin::new(&mut this.inner).poll_write_vectored(context, &both))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let of_these = written.saturating_sub(this.held.len());
+            this.held.advance(written.min(this.held.len()));
+            if of_these > 0 {
+                this.held = BytesMut::new();
+                return Poll::Ready(Ok(of_these));
+            }
+        }
+        Pin::new(&mut this.inner).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_release(context))?;
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_release(context))?;
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Downstream {
+    async fn shutdown(&mut self) {
+        if let Err(error) = AsyncWriteExt::shutdown(self).await {
+            log::debug!("a connection did not end well: {error}");
+        }
+    }
+}
+
+impl UniqueID for Downstream {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl Ssl for Downstream {}
+
+#[async_trait]
+impl Peek for Downstream {
+    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
+        self.inner.try_peek(buf).await
+    }
+}
+
+impl GetTimingDigest for Downstream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+
+    fn get_read_pending_time(&self) -> Duration {
+        self.inner.get_read_pending_time()
+    }
+
+    fn get_write_pending_time(&self) -> Duration {
+        self.inner.get_write_pending_time()
+    }
+}
+
+impl GetProxyDigest for Downstream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.inner.get_proxy_digest()
+    }
+
+    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
+        self.inner.set_proxy_digest(digest);
+    }
+}
+
+impl GetSocketDigest for Downstream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        self.inner.set_socket_digest(digest);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn pair() -> (Downstream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        (Downstream::new(L4Stream::from(accepted)), client)
+    }
+
+    #[tokio::test]
+    async fn sends_header_and_body_together_and_holds_nothing_afterwards() {
+        let (mut stream, mut client) = pair().await;
+        stream.write_all(b"header ").await.unwrap();
+        stream.write_all(b"body").await.unwrap();
+        assert_eq!(stream.held.len(), 11);
+        stream.flush().await.unwrap();
+        assert_eq!(stream.held.capacity(), 0);
+        let mut buffer = [0; 64];
+        assert_eq!(client.read(&mut buffer).await.unwrap(), 11);
+    }
+
+    #[tokio::test]
+    async fn keeps_the_order_of_small_and_large_writes() {
+        let (mut stream, mut client) = pair().await;
+        let sizes = [1, HELD, 10, 3_000_000, 1, HELD + 1, 1095, HELD - 1, 2];
+        let sent: Vec<Vec<u8>> = sizes.iter().zip(b'a'..).map(|(size, byte)| vec![byte; *size]).collect();
+        let expected = sent.concat();
+        let reading = tokio::spawn(async move {
+            let mut read = Vec::new();
+            client.read_to_end(&mut read).await.unwrap();
+            read
+        });
+        for bytes in &sent {
+            stream.write_all(bytes).await.unwrap();
+        }
+        AsyncWriteExt::shutdown(&mut stream).await.unwrap();
+        assert!(reading.await.unwrap() == expected);
+    }
+
+    #[tokio::test]
+    async fn sends_what_it_holds_before_it_waits_for_the_client() {
+        let (mut stream, mut client) = pair().await;
+        stream.write_all(b"go on").await.unwrap();
+        let client = tokio::spawn(async move {
+            let mut asked = [0; 5];
+            client.read_exact(&mut asked).await.unwrap();
+            client.write_all(b"done").await.unwrap();
+        });
+        let mut answered = [0; 4];
+        stream.read_exact(&mut answered).await.unwrap();
+        assert_eq!(&answered, b"done");
+        client.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn keeps_what_comes_early_and_tells_of_the_end() {
+        let (mut stream, mut client) = pair().await;
+        client.write_all(b"bodynext").await.unwrap();
+        stream.await_only(Some(4));
+        let mut body = [0; 16];
+        let mut read = 0;
+        while read < 4 {
+            read += stream.read(&mut body[read..]).await.unwrap();
+        }
+        assert_eq!(&body[..read], b"body");
+        client.shutdown().await.unwrap();
+        assert_eq!(stream.read(&mut body).await.unwrap(), 0);
+        assert_eq!(&stream.take_early()[..], b"next");
+    }
+}
