@@ -37,6 +37,7 @@ mod jwks;
 mod jwt;
 mod keys;
 mod memory;
+mod places;
 mod settings;
 mod verifier;
 
@@ -51,9 +52,10 @@ use http::{HeaderName, HeaderValue, StatusCode};
 pub use credential::{Credential, Source, without_cookies, without_parameters};
 pub use jwks::Timing;
 pub use jwt::principal_from_claims;
+pub use places::{FromSettings, TokenPlaces};
 pub use settings::{
-    AuthenticatorSettings, Authenticators, ClaimPath, FromSettings, JwksFrom, JwtAuthenticator, JwtSettings, Leeway,
-    SignatureAlgorithm, TokenPlaces,
+    AuthenticatorSettings, Authenticators, ClaimPath, JwksFrom, JwtAuthenticator, JwtSettings, Leeway,
+    SignatureAlgorithm,
 };
 pub use verifier::{KeyStatus, Verifier, Verifiers};
 

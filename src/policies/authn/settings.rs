@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Uri, header};
+use http::Uri;
 use zeroize::Zeroizing;
 
-use super::super::forward::RESERVED;
 use super::credential::Source;
 use super::keys::KeySet;
+use super::places::TokenPlaces;
 use crate::conf::{Load, Named, Node, OneOrMany, Place, Read, Secret, Spanned};
 use crate::engine::AuthenticatorId;
 
@@ -49,35 +49,6 @@ crate::settings! {
         pub from: Option<TokenPlaces>,
         /// How far clocks may differ.
         pub leeway: Leeway = Leeway(Duration::from_secs(30)),
-    }
-}
-
-crate::settings! {
-    /// Where callers put their token; a request brings it in one of these places.
-    pub struct FromSettings {
-        /// A header: `authorization`, or another that holds nothing but the token.
-        pub header: Option<Spanned<String>>,
-        /// A cookie.
-        pub cookie: Option<Spanned<String>>,
-        /// A query parameter.
-        pub query: Option<Spanned<String>>,
-    }
-}
-
-/// [`FromSettings`], of which at least one is said.
-#[derive(Debug, Clone)]
-pub struct TokenPlaces(pub FromSettings);
-
-impl Read for TokenPlaces {
-    fn read(node: &Node, load: &Load) -> Option<Self> {
-        let from = FromSettings::read(node, load)?;
-        let is_silent = from.header.is_none() && from.cookie.is_none() && from.query.is_none();
-        // A misspelt key was reported already.
-        let is_known = |key: &str| ["header", "cookie", "query"].contains(&key);
-        if is_silent && node.entries(load)?.iter().all(|entry| is_known(&entry.key)) {
-            load.error(&node.place, "say where tokens stand: `header`, `cookie` or `query`");
-        }
-        Some(Self(from))
     }
 }
 
@@ -236,7 +207,7 @@ impl Authenticators {
         let mut compiled = Self::default();
         for (name, settings) in &settings.0 {
             let sources = match &settings.jwt.from {
-                Some(from) => compile_sources(from, load),
+                Some(from) => from.compile(load),
                 None => vec![(Source::Authorization, name.place.clone())],
             };
             let own = sources.iter().map(|(source, _)| source.clone()).collect();
@@ -310,47 +281,6 @@ fn compile_jwt(
         keys: compile_keys(settings, load, unfetched),
         sources,
     }
-}
-
-fn compile_sources(from: &TokenPlaces, load: &Load) -> Vec<(Source, Place)> {
-    let TokenPlaces(FromSettings { header, cookie, query }) = from;
-    let header = header.iter().filter_map(|written| {
-        let source = match written.value.parse::<HeaderName>() {
-            Ok(name) if name == header::AUTHORIZATION => Some(Source::Authorization),
-            Ok(name) if is_free(&name) => Some(Source::Header(name)),
-            _ => None,
-        };
-        let wrong = || format!("`{}` is no header that a caller could put a token in", written.value);
-        checked(source, wrong, &written.place, load)
-    });
-    let named = |written: &Spanned<String>, source: fn(Box<str>) -> Source, letters: &str| {
-        let is_letter = |letter: char| letter.is_ascii_alphanumeric() || letters.contains(letter);
-        let is_name = !written.value.is_empty() && written.value.chars().all(is_letter);
-        let source = is_name.then(|| source(written.value.as_str().into()));
-        let wrong = || format!("`{}` is not a name that needs no encoding", written.value);
-        checked(source, wrong, &written.place, load)
-    };
-    // RFC 6265 §4.1.1, and RFC 3986 §2.3.
-    let cookie = cookie
-        .iter()
-        .filter_map(|written| named(written, Source::Cookie, "!#$%&'*+-.^_`|~"));
-    let query = query.iter().filter_map(|written| named(written, Source::Query, "-._~"));
-    header.chain(cookie).chain(query).collect()
-}
-
-fn checked<T>(made: Option<T>, wrong: impl Fn() -> String, place: &Place, load: &Load) -> Option<(T, Place)> {
-    if made.is_none() {
-        load.error(place, wrong());
-    }
-    Some((made?, place.clone()))
-}
-
-/// Whether a header means nothing else and reaches the gate's rules.
-fn is_free(name: &HeaderName) -> bool {
-    let taken = [header::COOKIE, header::PROXY_AUTHORIZATION, header::ORIGIN];
-    let name_text = name.as_str();
-    let is_ours = RESERVED.contains(&name_text) || ["gwanmun-", "sec-"].iter().any(|own| name_text.starts_with(own));
-    !is_ours && !taken.contains(name) && !name_text.contains('_')
 }
 
 fn compile_keys(settings: &JwtSettings, load: &Load, unfetched: &mut Vec<(Place, String)>) -> KeysFrom {
