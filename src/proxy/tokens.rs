@@ -1,6 +1,8 @@
-//! Tokens that did not come in `Authorization`: they go on there, where the route keeps that, and nowhere else.
+//! Tokens that did not come in `Authorization`: they go on there, where the route keeps that, and nowhere else. The answer is
+//! `private`: caches between the caller and here know only `Authorization` for a credential (RFC 9111 §3.5, RFC 6750 §2.3).
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::{HeaderValue, Method, Uri, header};
 use pingora::http::RequestHeader;
@@ -8,7 +10,7 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::{Exchange, request};
-use crate::engine::RequestView;
+use crate::engine::{Act, HeaderEdits, RequestView};
 use crate::policies::authn::{Credential, Source, without_cookies, without_parameters};
 use crate::snapshot::{Route, Snapshot};
 
@@ -22,20 +24,25 @@ pub(super) fn take_away(session: &mut Session, exchange: &mut Exchange, route: &
         return Ok(());
     }
     let request = session.req_header_mut();
-    let token = match exchange.keeps_authorization() {
-        true => kept(request, route),
-        false => None,
-    };
+    let token = elsewhere(request, route);
     take_headers(request, snapshot)?;
     take_parameters(request, exchange, route)?;
-    if let Some(token) = token {
+    let Some(token) = token else { return Ok(()) };
+    if exchange.keeps_authorization() {
         request.insert_header(header::AUTHORIZATION, token)?;
+    }
+    if let Some(decision) = &mut exchange.decision {
+        let edits = HeaderEdits {
+            append: vec![(header::CACHE_CONTROL, HeaderValue::from_static("private"))],
+            ..HeaderEdits::default()
+        };
+        decision.acts.push(Act::ResponseHeaders(Arc::new(edits)));
     }
     Ok(())
 }
 
 /// The token as the upstream is to see it, where it stood anywhere but in `Authorization`.
-fn kept(request: &RequestHeader, route: &Route) -> Option<HeaderValue> {
+fn elsewhere(request: &RequestHeader, route: &Route) -> Option<HeaderValue> {
     let headers = request::View(&request.headers);
     let view = RequestView {
         method: &Method::GET,

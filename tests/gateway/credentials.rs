@@ -76,7 +76,9 @@ fn takes_the_token_from_where_it_is_told_to_and_passes_it_on_as_authorization() 
                 .header("cookie", "token=stale; a=1; b=2"),
         ];
         for request in sent {
-            request.send().expect(200);
+            // A cache on the way knows nothing of a credential that is not in Authorization.
+            let response = request.send();
+            assert_eq!(response.expect(200).list("cache-control"), ["private"]);
             let seen = upstream.last();
             assert_eq!(seen.target, format!("{path}?x=1"));
             assert_eq!(seen.header("x-user"), Some("u1"));

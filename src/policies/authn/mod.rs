@@ -27,8 +27,9 @@
 //! cookie, which comes along by itself, may stand beside a header, which then counts alone. Wherever it stood, the upstream
 //! sees the token as `Authorization: Bearer` where the route keeps that (`forward: { authorization: keep }`, the default),
 //! and nowhere else: the header and the cookie are taken from every request, the parameter where the route reads it, before
-//! anything is logged, stored or sent on. A cookie proves nothing about an unsafe request that another site makes a browser
-//! send: 403 `cross-site`.
+//! anything is logged, stored or sent on. The answer says `Cache-Control: private` besides, as caches on the way know no
+//! credential but `Authorization`. A cookie proves nothing about an unsafe request that another site makes a browser send:
+//! 403 `cross-site`.
 
 mod credential;
 pub mod crypto;
