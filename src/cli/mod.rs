@@ -8,6 +8,7 @@ mod demo;
 mod explain;
 pub mod replay;
 mod run;
+mod schema;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -34,6 +35,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Start sample services, an identity provider and the gateway before them, with requests to try
     Demo(demo::Arguments),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema(schema::Arguments),
     /// Serve; reloads when a file of the configuration changes, or on SIGHUP
     Run(run::Arguments),
 }
@@ -55,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
         Command::Run(arguments) => Ok(run::run(arguments)),
     };
     done.unwrap_or_else(|error| {

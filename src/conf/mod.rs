@@ -2,7 +2,8 @@
 //!
 //! A [`Load`] is the context of one reading: it collects every finding (not the first) and remembers which
 //! files were read, so that they can be hashed and watched. Settings types are declared with [`settings!`] and
-//! [`words!`]; both report unknown keys and words with the nearest valid spelling.
+//! [`words!`]; both report unknown keys and words with the nearest valid spelling. Whatever is read also
+//! [describes](Describe) itself, which makes the JSON Schema that editors use.
 //!
 //! [`settings!`]: crate::settings
 //! [`words!`]: crate::words
@@ -10,6 +11,7 @@
 mod load;
 mod place;
 mod read;
+mod schema;
 mod secret;
 mod settings;
 mod units;
@@ -17,6 +19,10 @@ mod yaml;
 
 pub use load::{Finding, Load, Severity};
 pub use place::{Place, Source};
+pub(crate) use read::TOKEN;
 pub use read::{Entry, Fields, Named, Node, OneOrMany, Read, Spanned, Value, nearest, parse_method, read_word};
+pub use schema::{Describe, Key, Schema, Schemas};
 pub use secret::Secret;
+/// JSON, as schemas are made of.
+pub use serde_json::Value as Json;
 pub use units::{ByteSize, Rate};

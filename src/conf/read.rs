@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
-use super::{Load, Place, units};
+use super::{Describe, Json, Load, Place, Schema, Schemas, units};
 
 /// A value of the configuration with its place.
 #[derive(Debug, Clone)]
@@ -161,7 +161,7 @@ impl Node {
 }
 
 /// A type that can be read from a node. `None` means that an error was reported.
-pub trait Read: Sized {
+pub trait Read: Describe + Sized {
     /// Reads the value; every problem goes to `load`.
     fn read(node: &Node, load: &Load) -> Option<Self>;
 
@@ -271,6 +271,16 @@ pub struct Spanned<T> {
     pub place: Place,
 }
 
+impl<T: Describe> Describe for Spanned<T> {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        T::schema(schemas)
+    }
+
+    fn written(&self) -> Option<Json> {
+        self.value.written()
+    }
+}
+
 impl<T: Read> Read for Spanned<T> {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         Some(Self {
@@ -302,6 +312,12 @@ impl<T> Named<T> {
     /// The names, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.value.as_str())
+    }
+}
+
+impl<T: Describe> Describe for Named<T> {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Schema::map_of("^[A-Za-z0-9_-]{1,64}$", T::schema(schemas), 0)
     }
 }
 
@@ -337,6 +353,12 @@ impl<T: Read> Read for Named<T> {
 #[derive(Debug, Clone)]
 pub struct OneOrMany<T>(pub Vec<T>);
 
+impl<T: Describe> Describe for OneOrMany<T> {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Schema::one_or_many(T::schema(schemas), 0)
+    }
+}
+
 impl<T: Read> Read for OneOrMany<T> {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         match &node.value {
@@ -346,11 +368,34 @@ impl<T: Read> Read for OneOrMany<T> {
     }
 }
 
+impl<T: Describe> Describe for Vec<T> {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Schema::list(T::schema(schemas), 0)
+    }
+
+    fn written(&self) -> Option<Json> {
+        self.iter()
+            .map(T::written)
+            .collect::<Option<Vec<Json>>>()
+            .map(Json::Array)
+    }
+}
+
 impl<T: Read> Read for Vec<T> {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         let items = node.items(load)?;
         let read: Vec<T> = items.iter().filter_map(|item| T::read(item, load)).collect();
         (read.len() == items.len()).then_some(read)
+    }
+}
+
+impl<T: Describe> Describe for Option<T> {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        T::schema(schemas)
+    }
+
+    fn written(&self) -> Option<Json> {
+        self.as_ref()?.written()
     }
 }
 
@@ -364,15 +409,43 @@ impl<T: Read> Read for Option<T> {
     }
 }
 
+impl Describe for Node {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::anything()
+    }
+}
+
 impl Read for Node {
     fn read(node: &Node, _: &Load) -> Option<Self> {
         Some(node.clone())
     }
 }
 
+impl Describe for String {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        schemas.named::<Self>("Text", |_| Schema::scalar())
+    }
+
+    fn written(&self) -> Option<Json> {
+        Some(self.as_str().into())
+    }
+}
+
 impl Read for String {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         node.text("a text", load).map(str::to_owned)
+    }
+}
+
+impl Describe for bool {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::anything()
+            .with("type", serde_json::json!(["boolean", "string"]))
+            .with("pattern", "^(true|false)$")
+    }
+
+    fn written(&self) -> Option<Json> {
+        Some((*self).into())
     }
 }
 
@@ -387,7 +460,18 @@ impl Read for bool {
 }
 
 macro_rules! read_by_parsing {
-    ($($type:ty, $wanted:literal;)*) => {$(
+    ($($type:ty, $wanted:literal, $schema:expr, $written:expr;)*) => {$(
+        impl Describe for $type {
+            fn schema(_: &mut Schemas) -> Schema {
+                $schema
+            }
+
+            fn written(&self) -> Option<Json> {
+                let written: fn(&Self) -> Option<Json> = $written;
+                written(self)
+            }
+        }
+
         impl Read for $type {
             fn read(node: &Node, load: &Load) -> Option<Self> {
                 node.parse($wanted, load, |text| {
@@ -398,16 +482,26 @@ macro_rules! read_by_parsing {
     )*};
 }
 
+/// RFC 9110 §5.6.2: `token`.
+pub(crate) const TOKEN: &str = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
+
 read_by_parsing! {
-    u16, "a whole number from 0 to 65535";
-    u32, "a whole number";
-    u64, "a whole number";
-    usize, "a whole number";
-    NonZeroU32, "a whole number above 0";
-    NonZeroUsize, "a whole number above 0";
-    SocketAddr, "an address with a port such as `127.0.0.1:8080`";
-    HeaderName, "a header name";
-    HeaderValue, "a header value";
+    u16, "a whole number from 0 to 65535", Schema::whole(0, u16::MAX.into()), |number| Some((*number).into());
+    u32, "a whole number", Schema::whole(0, u32::MAX.into()), |number| Some((*number).into());
+    u64, "a whole number", Schema::whole(0, u64::MAX), |number| Some((*number).into());
+    usize, "a whole number", Schema::whole(0, u64::MAX), |number| Some((*number).into());
+    NonZeroU32, "a whole number above 0", Schema::whole(1, u32::MAX.into()), |number| Some(number.get().into());
+    NonZeroUsize, "a whole number above 0", Schema::whole(1, u64::MAX), |number| Some(number.get().into());
+    SocketAddr, "an address with a port such as `127.0.0.1:8080`",
+        Schema::text(r"^([0-9.]+|\[[0-9A-Fa-f:.%]+\]):[0-9]+$"), |address| Some(address.to_string().into());
+    HeaderName, "a header name", Schema::scalar_like(&format!("^{TOKEN}$")), |name| Some(name.as_str().into());
+    HeaderValue, "a header value", Schema::scalar_like(r"^[^\x00-\x08\x0A-\x1F\x7F]*$"), |_| None;
+}
+
+impl Describe for IpNet {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::text("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$")
+    }
 }
 
 impl Read for IpNet {
@@ -423,6 +517,12 @@ impl Read for IpNet {
     }
 }
 
+impl Describe for StatusCode {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::whole_or(r"^\+?0*[2-5][0-9][0-9]$", 200, 599)
+    }
+}
+
 impl Read for StatusCode {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         node.parse("a status code", load, |text| {
@@ -431,6 +531,12 @@ impl Read for StatusCode {
                 _ => Err("is not a status code from 200 to 599".into()),
             }
         })
+    }
+}
+
+impl Describe for Method {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::text("^[A-Z]+$").examples(["GET", "POST", "PUT", "PATCH", "DELETE"])
     }
 }
 
@@ -446,6 +552,20 @@ pub fn parse_method(text: &str) -> Result<Method, String> {
         return Err("is not a method: capital letters such as `GET`".into());
     }
     Method::from_str(text).map_err(|_| "is not a method".into())
+}
+
+impl Describe for Duration {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        schemas.named::<Self>("Duration", |_| {
+            Schema::text("^[0-9]+(ms|s|m|h|d)$")
+                .about("A time with its unit: `ms`, `s`, `m`, `h` or `d`.")
+                .examples(["250ms", "5s", "1m"])
+        })
+    }
+
+    fn written(&self) -> Option<Json> {
+        Some(units::written(*self).into())
+    }
 }
 
 impl Read for Duration {

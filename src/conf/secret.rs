@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use super::{Load, Node, Place, Read};
+use super::{Describe, Load, Node, Place, Read, Schema, Schemas};
 
 /// A secret that the configuration names as `${env:NAME}` or `${file:PATH}`. Its value is fetched when a snapshot is made,
 /// is in no log and no hash, and is wiped when dropped.
@@ -67,6 +67,16 @@ impl fmt::Debug for Secret {
             Reference::Env(name) => write!(f, "${{env:{name}}}"),
             Reference::File(path) => write!(f, "${{file:{}}}", path.display()),
         }
+    }
+}
+
+impl Describe for Secret {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        schemas.named::<Self>("Secret", |_| {
+            Schema::text(r"^\$\{(env|file):[\s\S]+\}$")
+                .about("A secret, named and never written: `${env:NAME}` or `${file:PATH}`, in quotes.")
+                .examples(["${env:NAME}", "${file:PATH}"])
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Declaring settings once: the struct, its reader, and what `check` says about a wrong key.
 
 /// Declares a settings struct read from a YAML map. Fields without `= default` are required, unless their type has a
-/// value for absence (`Option`, `Named`). `r#match` is read from the key `match`.
+/// value for absence (`Option`, `Named`). `r#match` is read from the key `match`. The doc comments are what editors show.
 ///
 /// ```
 /// gwanmun::settings! {
@@ -14,18 +14,20 @@
 ///     }
 /// }
 /// ```
+///
+/// A field that is read later, with more at hand than its text, says what is to stand there: `deny: Node as Condition`.
 #[macro_export]
 macro_rules! settings {
     (
-        $(#[$meta:meta])*
+        $(#[$($meta:tt)*])*
         $vis:vis struct $name:ident {
-            $( $(#[$field_meta:meta])* $field_vis:vis $field:ident : $type:ty $(= $default:expr)? ),* $(,)?
+            $( $(#[$($field_meta:tt)*])* $field_vis:vis $field:ident : $type:ty $(as $described:ty)? $(= $default:expr)? ),* $(,)?
         }
     ) => {
-        $(#[$meta])*
+        $(#[$($meta)*])*
         #[derive(Debug, Clone)]
         $vis struct $name {
-            $( $(#[$field_meta])* $field_vis $field: $type, )*
+            $( $(#[$($field_meta)*])* $field_vis $field: $type, )*
         }
 
         impl $crate::conf::Read for $name {
@@ -37,6 +39,32 @@ macro_rules! settings {
                 )*
                 fields.finish();
                 Some(Self { $( $field: $field?, )* })
+            }
+        }
+
+        impl $crate::conf::Describe for $name {
+            fn schema(schemas: &mut $crate::conf::Schemas) -> $crate::conf::Schema {
+                schemas.named::<Self>(stringify!($name), |schemas| {
+                    let keys = [ $( {
+                        let default: Option<$type> = None$(.or(Some($default)))?;
+                        let may_be_absent = default.is_some() || <$type as $crate::conf::Read>::absent().is_some();
+                        let about = concat!($( $crate::doc_line!($($field_meta)*), "\n" ),*);
+                        let name = stringify!($field).trim_start_matches("r#");
+                        $crate::conf::Key::new::<$crate::described!($type $(, $described)?)>(schemas, name, about)
+                            .required(!may_be_absent)
+                            .default(default.and_then(|default| $crate::conf::Describe::written(&default)))
+                    } ),* ];
+                    $crate::conf::Schema::map(keys).about(concat!($( $crate::doc_line!($($meta)*), "\n" ),*))
+                })
+            }
+
+            fn written(&self) -> Option<$crate::conf::Json> {
+                let fields = [ $( (
+                    stringify!($field).trim_start_matches("r#").to_owned(),
+                    $crate::conf::Describe::written(&self.$field),
+                ) ),* ];
+                let written = fields.into_iter().filter_map(|(key, value)| Some((key, value?)));
+                Some($crate::conf::Json::Object(written.collect()))
             }
         }
     };
@@ -56,13 +84,13 @@ macro_rules! settings {
 #[macro_export]
 macro_rules! words {
     (
-        $(#[$meta:meta])*
-        $vis:vis enum $name:ident { $( $(#[$variant_meta:meta])* $variant:ident = $word:literal ),* $(,)? }
+        $(#[$($meta:tt)*])*
+        $vis:vis enum $name:ident { $( $(#[$($variant_meta:tt)*])* $variant:ident = $word:literal ),* $(,)? }
     ) => {
-        $(#[$meta])*
+        $(#[$($meta)*])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         $vis enum $name {
-            $( $(#[$variant_meta])* $variant, )*
+            $( $(#[$($variant_meta)*])* $variant, )*
         }
 
         impl $name {
@@ -77,6 +105,43 @@ macro_rules! words {
                 $crate::conf::read_word(node, load, &[$( ($word, Self::$variant), )*])
             }
         }
+
+        impl $crate::conf::Describe for $name {
+            fn schema(schemas: &mut $crate::conf::Schemas) -> $crate::conf::Schema {
+                schemas.named::<Self>(stringify!($name), |_| {
+                    let words = [ $( ($word, concat!($( $crate::doc_line!($($variant_meta)*), "\n" ),*)) ),* ];
+                    $crate::conf::Schema::words(&words).about(concat!($( $crate::doc_line!($($meta)*), "\n" ),*))
+                })
+            }
+
+            fn written(&self) -> Option<$crate::conf::Json> {
+                Some(self.word().into())
+            }
+        }
+    };
+}
+
+/// The text of a doc comment; nothing for any other attribute.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! doc_line {
+    (doc = $text:literal) => {
+        $text
+    };
+    ($($other:tt)*) => {
+        ""
+    };
+}
+
+/// The type that a field is described by.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! described {
+    ($type:ty) => {
+        $type
+    };
+    ($type:ty, $described:ty) => {
+        $described
     };
 }
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::{Load, Node, Read};
+use super::{Describe, Json, Load, Node, Read, Schema, Schemas};
 
 /// Splits `250ms` into its number and unit.
 fn number(text: &str) -> Result<(u64, &str), String> {
@@ -34,9 +34,45 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// In the largest unit that leaves no rest.
+pub(super) fn written(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let units = [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "m"),
+        (1_000, "s"),
+        (1, "ms"),
+    ];
+    let found = units
+        .into_iter()
+        .find(|(unit, _)| millis > 0 && millis.is_multiple_of(*unit));
+    let (unit, name) = found.unwrap_or((1_000, "s"));
+    format!("{}{name}", millis / unit)
+}
+
 /// A number of bytes: `1KiB`, `10MB`, `512B`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
+
+impl Describe for ByteSize {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        schemas.named::<Self>("ByteSize", |_| {
+            Schema::text("^[0-9]+([kKMG]?B|[KMG]iB)$")
+                .about("A size with its unit: `B`, `kB`, `MB`, `GB` (powers of 1000), `KiB`, `MiB` or `GiB` (powers of 1024).")
+                .examples(["1KiB", "10MiB"])
+        })
+    }
+
+    fn written(&self) -> Option<Json> {
+        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        let found = units
+            .into_iter()
+            .find(|(unit, _)| self.0 > 0 && self.0.is_multiple_of(*unit));
+        let (unit, name) = found.unwrap_or((1, "B"));
+        Some(format!("{}{name}", self.0 / unit).into())
+    }
+}
 
 impl Read for ByteSize {
     fn read(node: &Node, load: &Load) -> Option<Self> {
@@ -68,6 +104,16 @@ pub struct Rate {
     pub count: NonZeroU32,
     /// In which time.
     pub period: Duration,
+}
+
+impl Describe for Rate {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        schemas.named::<Self>("Rate", |_| {
+            Schema::text("^[0-9]*[1-9][0-9]*/[smh]$")
+                .about("So many per second, minute or hour.")
+                .examples(["20/s", "600/m", "1000/h"])
+        })
+    }
 }
 
 impl Read for Rate {
@@ -113,6 +159,16 @@ mod tests {
             "9999999999d",
         ] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn writes_what_it_reads() {
+        for text in ["250ms", "0s", "90s", "1m", "36h", "2d"] {
+            assert_eq!(written(duration(text).unwrap()), text);
+        }
+        for (size, text) in [(1024, "1KiB"), (1500, "1500B"), (10 << 20, "10MiB"), (0, "0B")] {
+            assert_eq!(ByteSize(size).written(), Some(text.into()));
         }
     }
 

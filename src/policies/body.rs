@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use super::{Draft, Inherit, Kind, Scope};
-use crate::conf::{ByteSize, Node, Read};
+use crate::conf::{ByteSize, Describe, Node, Read};
 use crate::engine::{Act, Answer, Facts, Policy, Stage, Verdict};
 
 /// The bound of routes that name none, in bytes.
@@ -20,11 +20,13 @@ pub const KIND: Kind = Kind {
     name: "body",
     inherit: Inherit::Single,
     compile,
+    schema: Body::schema,
 };
 
 crate::settings! {
-    /// What a request body may be.
+    /// What a request body may be; 10 MiB where nothing is said.
     struct Body {
+        /// The largest that is let through; larger ones are answered 413.
         max: ByteSize,
     }
 }

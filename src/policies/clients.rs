@@ -16,12 +16,15 @@ use std::sync::Arc;
 use http::HeaderName;
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 
-use crate::conf::{Load, Named, Node, OneOrMany, Read};
+use crate::conf::{Describe, Load, Named, Node, OneOrMany, Read, Schema, Schemas, TOKEN};
 use crate::engine::{Client, RequestView};
 
 crate::settings! {
+    /// A kind of application, told by its headers; the first that matches is taken.
     struct ClientSettings {
+        /// The headers that tell it, all of them, each with one of these values.
         header: Option<HeaderValues>,
+        /// Whether it is who calls where nothing else matches; the last alone may be.
         default: Option<bool>,
     }
 }
@@ -35,6 +38,14 @@ pub struct Clients {
     headers: Vec<HeaderName>,
     /// Clients with a mistake in them; a reference to one is no second mistake.
     broken: Vec<String>,
+}
+
+impl Describe for Clients {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        let named = Named::<ClientSettings>::schema(schemas);
+        schemas.refine::<ClientSettings>(|client| client.with_one_of(&["header", "default"]));
+        named
+    }
 }
 
 #[derive(Debug)]
@@ -154,6 +165,12 @@ impl Clients {
 #[derive(Debug, Clone)]
 pub struct Listed<T>(pub Vec<T>);
 
+impl<T: Describe> Describe for Listed<T> {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Schema::one_or_many(T::schema(schemas), 1)
+    }
+}
+
 impl<T: Read> Read for Listed<T> {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         let OneOrMany(listed) = OneOrMany::read(node, load)?;
@@ -168,6 +185,12 @@ impl<T: Read> Read for Listed<T> {
 /// Headers, each with the values that match: `{ x-client: [ios, ipados] }`.
 #[derive(Debug, Clone)]
 pub struct HeaderValues(pub Vec<(HeaderName, Vec<Box<str>>)>);
+
+impl Describe for HeaderValues {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Schema::map_of(&format!("^{TOKEN}$"), Listed::<Visible>::schema(schemas), 1)
+    }
+}
 
 impl Read for HeaderValues {
     fn read(node: &Node, load: &Load) -> Option<Self> {
@@ -203,6 +226,12 @@ impl Read for HeaderValues {
 
 /// A text that a header can carry.
 struct Visible(Box<str>);
+
+impl Describe for Visible {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::scalar_like("^([!-~]([ -~]*[!-~])?)?$")
+    }
+}
 
 impl Read for Visible {
     fn read(node: &Node, load: &Load) -> Option<Self> {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
-use crate::conf::{Load, Node, OneOrMany, Read, Spanned};
+use crate::conf::{Describe, Load, Node, OneOrMany, Read, Schema, Schemas, Spanned};
 use crate::engine::{Act, Answer, Facts, HeaderEdits, Outcome, Policy, Reply, Stage, Verdict, Why};
 use crate::policies::{Draft, Inherit, Kind, Scope};
 
@@ -29,17 +29,24 @@ pub const KIND: Kind = Kind {
     name: "cors",
     inherit: Inherit::Single,
     compile,
+    schema: Cors::schema,
 };
 
 /// A preflight that asks for more headers is not answered by echo.
 const MAX_ASKED: usize = 64;
 
 crate::settings! {
+    /// Which pages of other origins may read answers.
     struct Cors {
+        /// The origins, exactly (scheme, host, port), or `*` alone for a public API.
         origins: OneOrMany<Spanned<Origin>>,
+        /// Whether cookies and client certificates may be sent; never with `*`.
         credentials: bool = false,
+        /// The request headers a page may set; where it is left out, those a listed origin asks for.
         headers: Option<Vec<HeaderName>>,
+        /// The answer headers a page may read.
         expose: Vec<HeaderName> = Vec::new(),
+        /// For how long a browser remembers a preflight.
         max_age: Duration = Duration::from_secs(600),
     }
 }
@@ -49,6 +56,13 @@ crate::settings! {
 enum Origin {
     Any,
     Exact(HeaderValue),
+}
+
+impl Describe for Origin {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::text(r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/*]+)$")
+            .examples(["https://shop.example", "http://localhost:3000"])
+    }
 }
 
 impl Read for Origin {

@@ -11,10 +11,10 @@
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, header};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use super::{Draft, Inherit, Kind, Scope};
-use crate::conf::{Node, nearest};
+use crate::conf::{Node, Schema, Schemas, TOKEN, nearest};
 use crate::engine::{Act, Answer, Facts, HeaderEdits, Policy, Principal, Stage, Verdict};
 
 /// `forward` on a route or in `defaults`.
@@ -22,7 +22,11 @@ pub const KIND: Kind = Kind {
     name: "forward",
     inherit: Inherit::Single,
     compile,
+    schema,
 };
+
+/// `authorization`, as JSON Schema has no patterns without case.
+const ANY_CASE: &str = "^[Aa][Uu][Tt][Hh][Oo][Rr][Ii][Zz][Aa][Tt][Ii][Oo][Nn]$";
 
 /// Headers that frame or route the message, or that the gateway writes itself.
 pub(super) const RESERVED: [&str; 12] = [
@@ -112,6 +116,35 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
         drafts.push(draft(Arc::new(Forward(headers))));
     }
     drafts
+}
+
+fn schema(_: &mut Schemas) -> Schema {
+    let fact = Schema::text(r"^(principal\.(sub|issuer|scopes|roles|acr)|client|claims\.[\s\S]+)$").examples([
+        "principal.sub",
+        "principal.issuer",
+        "principal.scopes",
+        "principal.roles",
+        "principal.acr",
+        "client",
+        "claims.NAME",
+    ]);
+    let authorization = Schema::words(&[
+        (
+            "keep",
+            "The upstream sees the credential: the default of routes with `auth`.",
+        ),
+        ("drop", "It does not: the default of routes without."),
+    ])
+    .about("Whether the upstream sees the caller's credential.");
+    // Header names are read in any case; only the usual one is offered.
+    let any_case = Map::from_iter([(ANY_CASE.to_owned(), authorization.clone().into())]);
+    Schema::map_of(&format!("^{TOKEN}$"), fact, 0)
+        .with("properties", Map::from_iter([("authorization".to_owned(), authorization.into())]))
+        .with("patternProperties", any_case)
+        .about(
+            "What the upstream learns of the caller: headers of the gateway's own, each with a fact such as `principal.sub`. \
+             They are stripped from every request first.",
+        )
 }
 
 fn source(text: &str) -> Result<Source, String> {

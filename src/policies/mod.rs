@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use crate::conf::{Load, Node, Place, Value};
+use crate::conf::{Load, Node, Place, Schema, Schemas, Value};
 use crate::engine::{Policy, Stage};
 
 /// What a route's key compiles to.
@@ -26,6 +26,20 @@ pub struct Kind {
     pub inherit: Inherit,
     /// Reads the merged value and makes the rules; problems go to the scope's `load`.
     pub compile: fn(&Node, &Scope<'_>) -> Vec<Draft>,
+    /// Describes a route's own value; `off` is added where it is understood.
+    pub schema: fn(&mut Schemas) -> Schema,
+}
+
+impl Kind {
+    /// Describes what may be written on a route or in `defaults`.
+    pub fn described(&self, schemas: &mut Schemas) -> Schema {
+        let own = (self.schema)(schemas);
+        if self.inherit != Inherit::Single {
+            return own;
+        }
+        let about = schemas.description(&own);
+        Schema::any_of([own, Schema::just("off").about("Turned off.")]).about(&about)
+    }
 }
 
 /// How `defaults` and a route's own value come together.

@@ -14,7 +14,9 @@ use http::{HeaderName, Method};
 use smallvec::SmallVec;
 
 use super::{Template, normalise_host};
-use crate::conf::{Fields, Load, Node, OneOrMany, Place, Read, Value, parse_method};
+use crate::conf::{
+    Describe, Fields, Key, Load, Node, OneOrMany, Place, Read, Schema, Schemas, TOKEN, Value, parse_method,
+};
 use crate::engine::Headers;
 
 /// The match of one route.
@@ -128,6 +130,39 @@ impl HeaderCondition {
     }
 }
 
+impl Describe for Match {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        let map = schemas.named::<Self>("Match", |schemas| {
+            let keys = [
+                Key::new::<HostPattern>(
+                    schemas,
+                    "host",
+                    "The host, or `*.` and a host for all under it; any where it is left out.",
+                ),
+                Key::new::<Template>(
+                    schemas,
+                    "path",
+                    "The path: `{name}` stands for one segment, `{rest...}` for the last ones.",
+                )
+                .required(true),
+                Key::new::<Methods>(
+                    schemas,
+                    "methods",
+                    "The methods, HEAD following GET; any where they are left out.",
+                ),
+                Key::new::<Conditions>(
+                    schemas,
+                    "headers",
+                    "Headers that must be there once, each with one of these values.",
+                ),
+            ];
+            Schema::map(keys).about("A match in the long form.")
+        });
+        let line = Schema::text("^[A-Z]+(,[A-Z]+)* /.*$").examples(["GET /orders/{order}", "POST /orders"]);
+        Schema::any_of([line, map])
+    }
+}
+
 impl Read for Match {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         match &node.value {
@@ -179,9 +214,22 @@ fn read_map(node: &Node, load: &Load) -> Option<Match> {
     })
 }
 
+impl Describe for Template {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::text("^/").examples(["/orders/{order}"])
+    }
+}
+
 impl Read for Template {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         node.parse("a path such as `/orders/{order}`", load, Self::parse)
+    }
+}
+
+impl Describe for HostPattern {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::scalar_like(r"^(\*\.)?([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])$")
+            .examples(["shop.example", "*.shop.example"])
     }
 }
 
@@ -205,6 +253,12 @@ impl Read for HostPattern {
             let host = Box::from(bare);
             Ok(if wildcard { Self::Under(host) } else { Self::Exact(host) })
         })
+    }
+}
+
+impl Describe for Methods {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Schema::one_or_many(Method::schema(schemas), 1)
     }
 }
 
@@ -232,6 +286,16 @@ impl Read for Methods {
 
 #[derive(Default)]
 struct Conditions(Vec<HeaderCondition>);
+
+impl Describe for Conditions {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Schema::map_of(
+            &format!("^{TOKEN}$"),
+            Schema::one_or_many(HeaderText::schema(schemas), 1),
+            0,
+        )
+    }
+}
 
 impl Read for Conditions {
     fn read(node: &Node, load: &Load) -> Option<Self> {
@@ -261,6 +325,12 @@ impl Read for Conditions {
 
 /// A value that a header can have: visible ASCII and inner spaces.
 struct HeaderText(Box<str>);
+
+impl Describe for HeaderText {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::scalar_like("^([!-~]([ -~]*[!-~])?)?$")
+    }
+}
 
 impl Read for HeaderText {
     fn read(node: &Node, load: &Load) -> Option<Self> {

@@ -4,6 +4,7 @@
 
 mod judge;
 mod routes;
+mod schema;
 mod settings;
 
 use std::path::Path;
@@ -27,6 +28,7 @@ use crate::targets::Target;
 use crate::upstreams::{self, Upstream, UpstreamSettings};
 
 pub use judge::{Judged, judge};
+pub use schema::schema;
 pub use settings::{AdminSettings, ListenSettings, TrustedProxies};
 
 /// A compiled configuration.

@@ -25,7 +25,7 @@ const KEYS: [&str; 7] = [
     "without",
 ];
 /// The keys that say who answers.
-const TARGETS: [&str; 4] = ["upstream", "aggregate", "reply", "redirect"];
+pub(super) const TARGETS: [&str; 4] = ["upstream", "aggregate", "reply", "redirect"];
 /// An aggregate that names no deadline has this one.
 const DEADLINE: Duration = Duration::from_secs(10);
 

@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use http::HeaderName;
 use ipnet::IpNet;
 
-use crate::conf::{Load, Node, Read};
+use crate::conf::{Describe, Load, Node, Read, Schema, Schemas};
 
 crate::settings! {
     /// An address that requests are accepted on.
     #[derive(PartialEq, Eq)]
     pub struct ListenSettings {
-        /// The address; port 0 lets the system choose.
+        /// The address with its port; port 0 lets the system choose.
         pub address: SocketAddr,
     }
 }
@@ -24,8 +24,16 @@ pub struct AdminSettings {
 }
 
 crate::settings! {
+    /// The admin listener: metrics and health.
     struct AdminAsWritten {
+        /// Its address: loopback, as nothing on it asks for a credential.
         address: SocketAddr,
+    }
+}
+
+impl Describe for AdminSettings {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        AdminAsWritten::schema(schemas)
     }
 }
 
@@ -51,9 +59,18 @@ pub struct TrustedProxies {
 }
 
 crate::settings! {
+    /// Whose word on the caller's address is believed.
     struct TrustedAsWritten {
+        /// The networks of the proxies in front of the gateway.
         from: Vec<IpNet>,
+        /// The one header that is read, such as `x-forwarded-for`; its right-most address that is no proxy's counts.
         header: HeaderName,
+    }
+}
+
+impl Describe for TrustedProxies {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        TrustedAsWritten::schema(schemas)
     }
 }
 

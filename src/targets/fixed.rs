@@ -11,21 +11,29 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 
-use crate::conf::{Load, Named, Node, Read, Spanned};
+use crate::conf::{Describe, Load, Named, Node, Read, Schema, Schemas, Spanned};
 use crate::engine::Reply;
 
 crate::settings! {
+    /// An answer that stands in the configuration.
     struct ReplySettings {
+        /// The status; 200 where it is left out.
         status: Option<StatusCode>,
+        /// The body as JSON; digits stay as written.
         json: Option<Node>,
+        /// The body as plain text, instead of `json`.
         text: Option<Spanned<String>>,
+        /// Headers of the answer.
         headers: Named<HeaderValue>,
     }
 }
 
 crate::settings! {
+    /// A redirect to another address.
     struct RedirectSettings {
+        /// 301, 302, 303, 307 or 308, which keeps method and body; 308 where it is left out.
         status: Option<Spanned<StatusCode>>,
+        /// A path of this host, or an `https://` or `http://` URL.
         to: Spanned<String>,
     }
 }
@@ -42,6 +50,16 @@ const RESERVED: [HeaderName; 9] = [
     header::CONTENT_ENCODING,
     header::CONTENT_RANGE,
 ];
+
+/// The schema of `reply:`.
+pub fn reply_schema(schemas: &mut Schemas) -> Schema {
+    ReplySettings::schema(schemas)
+}
+
+/// The schema of `redirect:`.
+pub fn redirect_schema(schemas: &mut Schemas) -> Schema {
+    RedirectSettings::schema(schemas)
+}
 
 /// Reads `reply:`; the status is 200 unless said.
 pub fn reply(node: &Node, load: &Load) -> Option<Reply> {

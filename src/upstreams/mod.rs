@@ -24,22 +24,22 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::conf::{Load, Named, Node, Read, Spanned};
+use crate::conf::{Describe, Json, Load, Named, Node, Read, Schema, Schemas, Spanned};
 
 pub use call::{CallError, Called, Caller};
 pub use pool::{Endpoint, Pool};
 
 crate::settings! {
-    /// One upstream as written.
+    /// A named pool of endpoints.
     #[derive(PartialEq)]
     pub struct UpstreamSettings {
-        /// Where the service listens.
+        /// Where the service listens: addresses with ports, at least one.
         pub endpoints: Endpoints,
         /// Who gets the next request.
         pub balance: Balance = Balance::RoundRobin,
         /// What the endpoints speak.
         pub protocol: Protocol = Protocol::Http1,
-        /// How endpoints are checked; unchecked ones count as healthy.
+        /// How endpoints are checked; without it all count as healthy.
         pub health: Option<HealthSettings>,
         /// How long to wait.
         pub timeout: TimeoutSettings = TimeoutSettings::default(),
@@ -70,9 +70,9 @@ crate::settings! {
     /// How endpoints are checked.
     #[derive(PartialEq)]
     pub struct HealthSettings {
-        /// The path to ask; a 2xx answer is well.
+        /// The path to ask, such as `/healthz`; a 2xx answer is well.
         pub path: String,
-        /// How often.
+        /// How often. Two failures in a row take an endpoint out, one success brings it back.
         pub every: Duration = Duration::from_secs(5),
     }
 }
@@ -98,12 +98,12 @@ impl Default for TimeoutSettings {
 }
 
 crate::settings! {
-    /// When to try again.
+    /// When to try again, on another endpoint while there is one.
     #[derive(PartialEq)]
     pub struct RetrySettings {
         /// Extra tries, at most 5.
         pub attempts: u16 = 1,
-        /// After what.
+        /// After what: `connect`, or a status from 500 to 599, which repeats idempotent methods alone.
         pub after: Vec<RetryAfter> = vec![RetryAfter::Connect],
     }
 }
@@ -115,6 +115,20 @@ pub enum RetryAfter {
     Connect,
     /// The endpoint answered so.
     Status(StatusCode),
+}
+
+impl Describe for RetryAfter {
+    fn schema(_: &mut Schemas) -> Schema {
+        let examples = [Json::from("connect"), 502.into(), 503.into(), 504.into()];
+        Schema::whole_or("^(connect|5[0-9][0-9])$", 500, 599).examples(examples)
+    }
+
+    fn written(&self) -> Option<Json> {
+        Some(match self {
+            Self::Connect => "connect".into(),
+            Self::Status(status) => status.as_u16().into(),
+        })
+    }
 }
 
 impl Read for RetryAfter {
@@ -132,6 +146,12 @@ impl Read for RetryAfter {
 /// The endpoints of one upstream: at least one, none twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoints(pub Vec<SocketAddr>);
+
+impl Describe for Endpoints {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Schema::list(SocketAddr::schema(schemas), 1)
+    }
+}
 
 impl Read for Endpoints {
     fn read(node: &Node, load: &Load) -> Option<Self> {

@@ -26,6 +26,7 @@ mod records;
 mod refusals;
 mod reload;
 mod routing;
+mod schema;
 mod shapes;
 mod support;
 mod systemd;

@@ -25,7 +25,7 @@ use quick_cache::unsync::Cache;
 
 use super::audit::Audit;
 use super::metrics::Metrics;
-use crate::conf::{Load, Named, Node, Read, Spanned};
+use crate::conf::{Describe, Load, Named, Node, Read, Schema, Schemas, Spanned};
 use crate::engine::{Answer, Observer, Principal, Record};
 
 /// Keys watched by one detector, where each needs little memory.
@@ -59,7 +59,7 @@ crate::words! {
 crate::words! {
     /// What follows.
     pub enum Then {
-        /// An alert.
+        /// A line of the audit log, a count and a warning; no answer changes.
         Alert = "alert",
     }
 }
@@ -89,19 +89,34 @@ pub struct When {
 }
 
 crate::settings! {
+    /// A detector: too many different things from one address or caller in a while.
     struct Written {
+        /// Whom it watches.
         watch: Spanned<Watch>,
+        /// What it counts.
         when: When,
+        /// What follows.
         then: Then,
     }
 }
 
 crate::settings! {
-    struct WrittenWhen {
+    /// What a detector counts.
+    struct WhenWritten {
+        /// Answers of this status.
         status: http::StatusCode,
+        /// By what they differ.
         distinct: Spanned<Distinct>,
+        /// More than so many different ones, at most 1000, raise the alert.
         over: Spanned<u32>,
+        /// In this time, at most `1d`.
         within: Spanned<Duration>,
+    }
+}
+
+impl Describe for AnomalySettings {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Written::schema(schemas)
     }
 }
 
@@ -120,14 +135,20 @@ impl Read for AnomalySettings {
     }
 }
 
+impl Describe for When {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        WhenWritten::schema(schemas)
+    }
+}
+
 impl Read for When {
     fn read(node: &Node, load: &Load) -> Option<Self> {
-        let WrittenWhen {
+        let WhenWritten {
             status,
             distinct,
             over,
             within,
-        } = WrittenWhen::read(node, load)?;
+        } = WhenWritten::read(node, load)?;
         let checks = [
             (
                 distinct.value == Distinct::ClaimedSub && status.as_u16() != 401,

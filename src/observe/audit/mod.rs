@@ -26,13 +26,13 @@ pub use file::OpenFailure;
 pub use reader::{Line, ReadFailure, Recorded, RecordedDecision, read_line};
 pub use writer::{Audit, Counts};
 
-use crate::conf::{ByteSize, Load, Node, Read};
+use crate::conf::{ByteSize, Describe, Load, Node, Read, Schema, Schemas};
 
 crate::settings! {
-    /// `audit:`
+    /// The audit log: one JSON line per finished request.
     #[derive(PartialEq, Eq)]
     pub struct AuditSettings {
-        /// The file of the log.
+        /// The file of the log, relative to this one; made with mode 0600.
         pub file: LogPath,
         /// When a new file is begun; absent, never.
         pub rotate: Option<Rotation>,
@@ -40,10 +40,10 @@ crate::settings! {
 }
 
 crate::settings! {
-    /// `rotate:`
+    /// When a new file is begun.
     #[derive(PartialEq, Eq)]
     pub struct Rotation {
-        /// The size from which on the next line goes to a new file, in bytes.
+        /// The size from which on the next line goes to a new file, at least `4KiB`.
         pub size: RotationSize,
     }
 }
@@ -51,6 +51,12 @@ crate::settings! {
 /// The path of a log, joined to the directory of the configuration file that names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogPath(pub PathBuf);
+
+impl Describe for LogPath {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::scalar_like(r"^[\s\S]*[^/]$")
+    }
+}
 
 impl Read for LogPath {
     fn read(node: &Node, load: &Load) -> Option<Self> {
@@ -66,6 +72,12 @@ impl Read for LogPath {
 /// A size in bytes that holds some records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RotationSize(pub u64);
+
+impl Describe for RotationSize {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        ByteSize::schema(schemas)
+    }
+}
 
 impl Read for RotationSize {
     fn read(node: &Node, load: &Load) -> Option<Self> {

@@ -26,31 +26,51 @@ use super::civil::{self, Hours, Moment};
 use super::days::Days;
 use super::holidays::Holidays;
 use super::window::{Recurring, Schedule, Span, WindowRef};
-use crate::conf::{Load, Named, Node, Place, Read, Spanned, nearest};
+use crate::conf::{Describe, Load, Named, Node, Place, Read, Schema, Schemas, Spanned, nearest};
 
 /// Holidays that end sooner get a warning.
 const RENEW_WITHIN_DAYS: i64 = 60;
 
 crate::settings! {
+    /// A time zone, holidays, and named windows.
     struct CalendarSettings {
+        /// The zone whose wall clock counts, by its IANA name such as `Asia/Seoul`.
         timezone: Spanned<String>,
+        /// The file of the holidays, relative to this one.
         holidays: Option<Spanned<String>>,
-        windows: Named<Node>,
+        /// When each window is open; conditions name one as `calendar.window`.
+        windows: Named<Node> as Named<Vec<WindowEntry>>,
     }
 }
 
 crate::settings! {
+    /// Hours of certain days.
     struct RecurringSettings {
+        /// `daily`, `holidays`, a weekday, a range (`fri-mon`), `1st` to `5th` or `last` of a weekday, a date, or a list of these.
         days: Days,
+        /// From when until when, the end excluded; past midnight they belong to the day they begin on. Left out, the whole day.
         hours: Hours = Hours::WHOLE_DAY,
+        /// Days on which it stays closed.
         except: Option<Days>,
     }
 }
 
 crate::settings! {
+    /// One span of time.
     struct SpanSettings {
+        /// When it opens, by the clock of the calendar's zone: `2026-12-31T23:50`.
         from: Moment,
+        /// When it closes.
         to: Spanned<Moment>,
+    }
+}
+
+/// What stands in the list of a window.
+enum WindowEntry {}
+
+impl Describe for WindowEntry {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Schema::any_of([RecurringSettings::schema(schemas), SpanSettings::schema(schemas)])
     }
 }
 
@@ -59,6 +79,12 @@ crate::settings! {
 pub struct Calendars {
     now: Timestamp,
     calendars: Vec<Calendar>,
+}
+
+impl Describe for Calendars {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Named::<CalendarSettings>::schema(schemas)
+    }
 }
 
 #[derive(Debug)]

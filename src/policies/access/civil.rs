@@ -6,14 +6,24 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
-use crate::conf::{Load, Node, Read};
+use crate::conf::{Describe, Load, Node, Read, Schema, Schemas};
 
 /// Years a configuration may speak of. The bound keeps every search for the next change short.
 const YEARS: std::ops::RangeInclusive<i16> = 1970..=2199;
 
+/// What a date and what a time look like.
+pub(super) const DATE: &str = "(19[7-9]|2[01][0-9])[0-9]-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])";
+const TIME: &str = "([01][0-9]|2[0-3]):[0-5][0-9]";
+
 /// A date of the configuration: `2026-12-31`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Day(pub Date);
+
+impl Describe for Day {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::text(&format!("^{DATE}$"))
+    }
+}
 
 impl Read for Day {
     fn read(node: &Node, load: &Load) -> Option<Self> {
@@ -24,6 +34,12 @@ impl Read for Day {
 /// A wall-clock instant of a span: `2026-12-31T23:50`, without an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Moment(pub DateTime);
+
+impl Describe for Moment {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::text(&format!("^{DATE}T{TIME}$")).examples(["2026-12-31T23:50"])
+    }
+}
 
 impl Read for Moment {
     fn read(node: &Node, load: &Load) -> Option<Self> {
@@ -67,6 +83,12 @@ impl Hours {
             instant(zone, day.to_datetime(self.start), Edge::Start),
             instant(zone, last.to_datetime(self.end), Edge::End),
         )
+    }
+}
+
+impl Describe for Hours {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::text(&format!("^{TIME}-({TIME}|24:00)$")).examples(["09:00-15:30", "23:30-05:00"])
     }
 }
 

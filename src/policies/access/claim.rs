@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::{Number, Value as Json};
 
-use crate::conf::{Load, Node, Read, Value};
+use crate::conf::{Describe, Load, Node, Read, Schema, Schemas, Value};
 use crate::engine::Truth;
 use crate::policies::clients::Listed;
 
@@ -40,13 +40,21 @@ crate::words! {
 }
 
 crate::settings! {
+    /// What a claim must be: all that is said has to hold.
     struct TestSettings {
+        /// It is one of these, or a list that contains one of them.
         any_of: Option<Listed<Literal>>,
+        /// It is none of these, and no list that contains one of them.
         none_of: Option<Listed<Literal>>,
+        /// It is a number greater than this.
         over: Option<Amount>,
+        /// It is a number, this or greater.
         at_least: Option<Amount>,
+        /// It is a number less than this.
         under: Option<Amount>,
+        /// It is a number, this or less.
         at_most: Option<Amount>,
+        /// Whether it must be absent (or there); stands alone.
         absent: Option<bool>,
     }
 }
@@ -79,6 +87,14 @@ impl ClaimTest {
                 any.and(!none).and(bounded)
             }
         }
+    }
+}
+
+impl Describe for ClaimTest {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        let test = TestSettings::schema(schemas);
+        schemas.refine::<TestSettings>(|test| test.with("minProperties", 1));
+        Schema::any_of([Listed::<Literal>::schema(schemas), test])
     }
 }
 
@@ -196,6 +212,12 @@ impl Literal {
     }
 }
 
+impl Describe for Literal {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::scalar()
+    }
+}
+
 impl Read for Literal {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         let text = node.text("a text, a number, `true` or `false`", load)?;
@@ -207,6 +229,14 @@ impl Read for Literal {
 /// A number to compare with.
 #[derive(Debug, Clone)]
 struct Amount(Literal);
+
+impl Describe for Amount {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::anything()
+            .with("type", serde_json::json!(["number", "string"]))
+            .with("pattern", r"^\s*-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?\s*$")
+    }
+}
 
 impl Read for Amount {
     fn read(node: &Node, load: &Load) -> Option<Self> {

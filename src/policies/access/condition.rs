@@ -32,7 +32,7 @@ use super::calendar::{Calendars, did_you_mean};
 use super::claim::ClaimTest;
 use super::scopes::Scope;
 use super::window::WindowRef;
-use crate::conf::{Entry, Fields, Load, Node, Read, Spanned};
+use crate::conf::{Describe, Entry, Fields, Key, Load, Node, Read, Schema, Schemas, Spanned};
 use crate::engine::{Facts, Truth};
 use crate::policies::clients::{Clients, HeaderValues, Listed};
 
@@ -99,6 +99,40 @@ impl std::ops::Not for Bounds {
             least: !self.most,
             most: !self.least,
         }
+    }
+}
+
+impl Describe for Condition {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        schemas.named::<Self>("Condition", |schemas| {
+            let keys = [
+                Key::new::<Listed<String>>(schemas, "during", "One of these windows is open: `calendar.window`."),
+                Key::new::<Listed<String>>(schemas, "outside", "None of these windows is open: `calendar.window`."),
+                Key::new::<Listed<String>>(schemas, "roles", "The caller holds one of these roles."),
+                Key::new::<Listed<Scope>>(schemas, "scopes", "The caller holds one of these scopes."),
+                Key::new::<Named<ClaimTest>>(schemas, "claims", "What claims of the caller must be, by their paths."),
+                Key::new::<Listed<Network>>(schemas, "ip", "The caller's address lies in one of these networks."),
+                Key::new::<Listed<String>>(schemas, "clients", "One of these kinds of application calls."),
+                Key::new::<Listed<Method>>(
+                    schemas,
+                    "methods",
+                    "The request has one of these methods; GET stands for HEAD, too.",
+                ),
+                Key::new::<HeaderValues>(
+                    schemas,
+                    "headers",
+                    "The request has these headers, each with one of these values.",
+                ),
+                Key::new::<Named<Listed<String>>>(
+                    schemas,
+                    "query",
+                    "The request has these query parameters, each with one of these values.",
+                ),
+            ];
+            Schema::map(keys)
+                .with("minProperties", 1)
+                .about("Conditions, all of which must hold; of listed values one is enough.")
+        })
     }
 }
 
@@ -401,6 +435,12 @@ fn join<'a>(words: impl Iterator<Item = &'a str>) -> String {
 #[derive(Debug, Clone)]
 struct Named<T>(Vec<(String, T)>);
 
+impl<T: Describe> Describe for Named<T> {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Schema::map_of(r"^[\s\S]{1,256}$", T::schema(schemas), 1)
+    }
+}
+
 impl<T: Read> Read for Named<T> {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         let entries = node.entries(load)?;
@@ -422,6 +462,12 @@ impl<T: Read> Read for Named<T> {
 /// A network in the spelling that addresses are compared in.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Network(IpNet);
+
+impl Describe for Network {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        IpNet::schema(schemas)
+    }
+}
 
 impl Read for Network {
     fn read(node: &Node, load: &Load) -> Option<Self> {

@@ -5,7 +5,7 @@ use jiff::civil::Date;
 
 use super::civil;
 use super::holidays::Holidays;
-use crate::conf::{Load, Node, Place, Read, Value, nearest};
+use crate::conf::{Describe, Load, Node, Place, Read, Schema, Schemas, Value, nearest};
 use crate::engine::Truth;
 
 const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
@@ -97,6 +97,18 @@ impl Days {
             day = (day + 1) % 7;
         }
         Ok(())
+    }
+}
+
+impl Describe for Days {
+    fn schema(_: &mut Schemas) -> Schema {
+        let (weekday, ordinal) = (WEEKDAYS.join("|"), ORDINALS.join("|"));
+        let weekdays = format!("({weekday})(-({weekday}))?|({ordinal}) ({weekday})");
+        let day = Schema::text(&format!("^(daily|holidays|{weekdays}|{})$", civil::DATE));
+        Schema::one_or_many(
+            day.examples(["daily", "mon-fri", "sat-sun", "holidays", "3rd sun", "last fri"]),
+            1,
+        )
     }
 }
 

@@ -9,32 +9,50 @@
 use jiff::civil::Date;
 
 use super::civil::{self, Day};
-use crate::conf::{Load, Named, Place, Read, Spanned};
+use crate::conf::{Describe, Load, Named, Place, Read, Schema, Schemas, Spanned};
 use crate::engine::Truth;
 
 crate::settings! {
-    struct File {
+    /// The holidays of a country.
+    struct HolidaysSettings {
+        /// The last day about which anything is known, such as `2028-12-31`.
         through: Spanned<Day>,
-        dates: Named<String>,
+        /// What each holiday is called, by its date.
+        dates: Named<String> as Dates,
+    }
+}
+
+/// What stands under `dates`.
+enum Dates {}
+
+impl Describe for Dates {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::map_of(&format!("^{}$", civil::DATE), Schema::scalar(), 0)
     }
 }
 
 /// Known holidays, up to a day.
 #[derive(Debug)]
-pub(super) struct Holidays {
+pub struct Holidays {
     /// The last day about which anything is known.
-    pub through: Date,
+    pub(super) through: Date,
     /// Where that is written.
-    pub through_place: Place,
+    pub(super) through_place: Place,
     /// Sorted by date.
     dates: Vec<(Date, String)>,
+}
+
+impl Describe for Holidays {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        HolidaysSettings::schema(schemas)
+    }
 }
 
 impl Holidays {
     /// Reads the file named at `name`, relative to the file that names it.
     pub fn load(name: &Spanned<String>, load: &Load) -> Option<Self> {
         let document = load.named_document(&name.value, &name.place)?;
-        let File { through, dates } = File::read(&document, load)?;
+        let HolidaysSettings { through, dates } = HolidaysSettings::read(&document, load)?;
         let mut sorted = Vec::with_capacity(dates.0.len());
         let mut good = true;
         for (written, name) in dates.0 {

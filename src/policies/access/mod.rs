@@ -19,6 +19,7 @@ mod scopes;
 mod window;
 
 pub use calendar::Calendars;
+pub use holidays::Holidays;
 pub use policy::{KIND as POLICIES, Policies};
 pub use scopes::KIND as SCOPES;
 pub use window::{Opening, WindowRef};

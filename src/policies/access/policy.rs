@@ -26,7 +26,7 @@ use super::calendar::{Calendars, did_you_mean};
 use super::condition::{Bounds, Clause, Condition, Names};
 use super::reply;
 use super::window::WindowRef;
-use crate::conf::{Load, Named, Node, Place, Read, Spanned, read_word};
+use crate::conf::{Describe, Load, Named, Node, Place, Read, Schema, Schemas, Spanned};
 use crate::engine::{Answer, Denial, Facts, Policy, Stage, Truth, Verdict, Why};
 use crate::policies::clients::Clients;
 use crate::policies::{Draft, Inherit, Kind, Scope};
@@ -36,28 +36,34 @@ pub const KIND: Kind = Kind {
     name: "policies",
     inherit: Inherit::List,
     compile,
+    schema: |schemas| {
+        Vec::<String>::schema(schemas).about("The policies that apply, by name; those of `defaults` come first.")
+    },
 };
 
 crate::settings! {
+    /// A named check on who calls, how and when; routes name it in `policies`.
     struct PolicySettings {
-        deny: Option<Node>,
-        require: Option<Node>,
-        unless: Option<Node>,
-        mode: Option<Node>,
-        reply: Option<Node>,
+        /// Refuses where these conditions are true, or cannot be judged.
+        deny: Option<Node> as Condition,
+        /// Refuses where these conditions are not true.
+        require: Option<Node> as Condition,
+        /// Exempts where these conditions are true.
+        unless: Option<Node> as Condition,
+        /// Whether it is enforced; `enforce` where it is left out.
+        mode: Option<Node> as Mode,
+        /// What a refused caller is told.
+        reply: Option<Node> as reply::RefusalSettings,
     }
 }
 
-/// Whether a refusal is the answer, or only judged and counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Enforce,
-    Shadow,
-}
-
-impl Read for Mode {
-    fn read(node: &Node, load: &Load) -> Option<Self> {
-        read_word(node, load, &[("enforce", Self::Enforce), ("shadow", Self::Shadow)])
+crate::words! {
+    /// Whether a refusal is the answer.
+    enum Mode {
+        /// The refusal is the answer.
+        Enforce = "enforce",
+        /// It is judged and counted, and changes no answer.
+        Shadow = "shadow",
     }
 }
 
@@ -67,6 +73,14 @@ pub struct Policies {
     named: Vec<Compiled>,
     /// Policies with a mistake in them; a reference to one is no second mistake.
     broken: Vec<String>,
+}
+
+impl Describe for Policies {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        let named = Named::<PolicySettings>::schema(schemas);
+        schemas.refine::<PolicySettings>(|policy| policy.with_one_of(&["deny", "require"]));
+        named
+    }
 }
 
 #[derive(Debug)]

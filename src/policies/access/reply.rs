@@ -11,13 +11,17 @@ use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
 
-use crate::conf::{Load, Node, Read, Spanned, Value};
+use crate::conf::{Describe, Load, Node, Read, Schema, Schemas, Spanned, Value};
 use crate::engine::{Denial, DenialKind, Messages};
 
 crate::settings! {
-    struct ReplySettings {
+    /// What a refused caller is told.
+    pub(super) struct RefusalSettings {
+        /// The status, 400 to 599 but 401; 403 where it is left out.
         status: Option<Spanned<StatusCode>>,
+        /// The `code` of the problem, as clients get it; `denied` where it is left out.
         code: Option<Code>,
+        /// The `detail` of the problem: one text, or one for each language, the first of which is the fallback.
         message: Option<Message>,
     }
 }
@@ -33,7 +37,7 @@ pub(super) fn denial(reply: Option<&Node>, load: &Load) -> Option<Denial> {
     let Some(reply) = reply else {
         return Some(denial);
     };
-    let settings = ReplySettings::read(reply, load)?;
+    let settings = RefusalSettings::read(reply, load)?;
     if let Some(status) = settings.status {
         let place = &status.place;
         match status.value {
@@ -77,6 +81,12 @@ pub(super) fn token_missing() -> Denial {
 #[derive(Debug, Clone)]
 struct Code(String);
 
+impl Describe for Code {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::scalar_like("^[A-Za-z0-9_.-]{1,64}$").examples(["TRANSFER_CLOSED"])
+    }
+}
+
 impl Read for Code {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         node.parse("a code such as `TRANSFER_CLOSED`", load, |text| {
@@ -93,6 +103,13 @@ impl Read for Code {
 enum Message {
     One(String),
     ByLanguage(Messages),
+}
+
+impl Describe for Message {
+    fn schema(_: &mut Schemas) -> Schema {
+        let by_language = Schema::map_of("^[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8})*$", Schema::scalar(), 1);
+        Schema::any_of([Schema::scalar(), by_language])
+    }
 }
 
 impl Read for Message {

@@ -9,7 +9,7 @@
 use http::{HeaderValue, StatusCode};
 
 use super::reply;
-use crate::conf::{Load, Node, Read};
+use crate::conf::{Describe, Load, Node, Read, Schema, Schemas};
 use crate::engine::{Answer, Denial, DenialKind, Facts, Policy, Stage, Verdict, Why};
 use crate::policies::clients::Listed;
 use crate::policies::{self, Draft, Inherit};
@@ -19,6 +19,7 @@ pub const KIND: policies::Kind = policies::Kind {
     name: "scopes",
     inherit: Inherit::Never,
     compile,
+    schema: |schemas| Listed::<Scope>::schema(schemas).about("The scopes a caller must hold, all of them."),
 };
 
 fn compile(node: &Node, scope: &policies::Scope<'_>) -> Vec<Draft> {
@@ -41,6 +42,12 @@ fn compile(node: &Node, scope: &policies::Scope<'_>) -> Vec<Draft> {
 /// A scope as RFC 6749 §3.3 spells it, so that it can stand in a quoted challenge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Scope(pub Box<str>);
+
+impl Describe for Scope {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::scalar_like(r"^[!#-\[\]-~]+$")
+    }
+}
 
 impl Read for Scope {
     fn read(node: &Node, load: &Load) -> Option<Self> {

@@ -62,7 +62,7 @@ pub use verifier::{KeyStatus, Verifier, Verifiers};
 
 use self::credential::{SITE_HEADERS, is_from_another_site};
 use super::{Draft, Inherit, Kind, Scope};
-use crate::conf::{Load, Node, OneOrMany, Read, Spanned, nearest};
+use crate::conf::{Load, Node, OneOrMany, Read, Schema, Spanned, nearest};
 use crate::engine::{
     Answer, AuthenticatorId, Denial, DenialKind, Facts, Outcome, Policy, Question, Stage, Verdict, Why,
 };
@@ -72,6 +72,11 @@ pub const KIND: Kind = Kind {
     name: "auth",
     inherit: Inherit::Never,
     compile,
+    schema: |_| {
+        Schema::one_or_many(Schema::scalar().examples(["none"]), 1).about(
+            "Who may call: the name of an authenticator, `none` for everybody, or a list of them with `none` last, if at all.",
+        )
+    },
 };
 
 fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {

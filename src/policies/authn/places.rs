@@ -4,7 +4,7 @@ use http::{HeaderName, header};
 
 use super::super::forward::RESERVED;
 use super::credential::Source;
-use crate::conf::{Load, Node, Place, Read, Spanned};
+use crate::conf::{Describe, Load, Node, Place, Read, Schema, Schemas, Spanned};
 
 crate::settings! {
     /// Where callers put their token; a request brings it in one of these places.
@@ -21,6 +21,14 @@ crate::settings! {
 /// [`FromSettings`], of which at least one is said.
 #[derive(Debug, Clone)]
 pub struct TokenPlaces(pub FromSettings);
+
+impl Describe for TokenPlaces {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        let places = FromSettings::schema(schemas);
+        schemas.refine::<FromSettings>(|from| from.with("minProperties", 1));
+        places
+    }
+}
 
 impl Read for TokenPlaces {
     fn read(node: &Node, load: &Load) -> Option<Self> {

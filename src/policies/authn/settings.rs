@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::credential::Source;
 use super::keys::KeySet;
 use super::places::TokenPlaces;
-use crate::conf::{Load, Named, Node, OneOrMany, Place, Read, Secret, Spanned};
+use crate::conf::{Describe, Json, Load, Named, Node, OneOrMany, Place, Read, Schema, Schemas, Secret, Spanned};
 use crate::engine::AuthenticatorId;
 
 /// RFC 7518 §3.2 asks for as many bytes as the hash has; 32 is the least of them.
@@ -21,7 +21,7 @@ const MAX_LEEWAY: Duration = Duration::from_secs(300);
 crate::settings! {
     /// One named way to learn who calls.
     pub struct AuthenticatorSettings {
-        /// Bearer tokens that are JWTs.
+        /// By bearer tokens that are JWTs.
         pub jwt: JwtSettings,
     }
 }
@@ -35,9 +35,9 @@ crate::settings! {
         pub audience: Spanned<OneOrMany<String>>,
         /// The signature algorithms that are accepted.
         pub algorithms: Spanned<OneOrMany<SignatureAlgorithm>>,
-        /// Where the public keys come from.
+        /// Where the public keys come from: `discover` (the issuer's discovery document), a URL or a file.
         pub jwks: Option<Spanned<JwksFrom>>,
-        /// The shared secret of the HS algorithms.
+        /// The shared secret of the HS algorithms, instead of `jwks`.
         pub secret: Option<Secret>,
         /// What the token's header must say in `typ`, such as `at+jwt` (RFC 9068).
         pub typ: Option<Spanned<String>>,
@@ -45,9 +45,9 @@ crate::settings! {
         pub roles: ClaimPath = ClaimPath("roles".into()),
         /// The claim that holds the scopes, by its path.
         pub scopes: ClaimPath = ClaimPath("scope".into()),
-        /// Where callers put their token.
+        /// Where callers put their token; in the header `authorization` unless said otherwise.
         pub from: Option<TokenPlaces>,
-        /// How far clocks may differ.
+        /// How far clocks may differ, at most `5m`.
         pub leeway: Leeway = Leeway(Duration::from_secs(30)),
     }
 }
@@ -55,6 +55,16 @@ crate::settings! {
 /// Where a claim stands: its name, or the names on the way to it with dots between them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimPath(pub Box<str>);
+
+impl Describe for ClaimPath {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::scalar_like(r"^[^.]+(\.[^.]+)*$").examples(["realm_access.roles"])
+    }
+
+    fn written(&self) -> Option<Json> {
+        Some((&*self.0).into())
+    }
+}
 
 impl Read for ClaimPath {
     fn read(node: &Node, load: &Load) -> Option<Self> {
@@ -114,6 +124,16 @@ crate::words! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leeway(pub Duration);
 
+impl Describe for Leeway {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Duration::schema(schemas)
+    }
+
+    fn written(&self) -> Option<Json> {
+        self.0.written()
+    }
+}
+
 impl Read for Leeway {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         let leeway = Duration::read(node, load)?;
@@ -122,6 +142,12 @@ impl Read for Leeway {
             return None;
         }
         Some(Self(leeway))
+    }
+}
+
+impl Describe for JwksFrom {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::scalar().examples(["discover"])
     }
 }
 
@@ -199,6 +225,14 @@ pub struct Authenticators {
     all: Vec<Arc<JwtAuthenticator>>,
     unfetched: Vec<(Place, String)>,
     sources: Vec<(Source, Place)>,
+}
+
+impl Describe for Authenticators {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        let named = Named::<AuthenticatorSettings>::schema(schemas);
+        schemas.refine::<JwtSettings>(|jwt| jwt.with_one_of(&["jwks", "secret"]));
+        named
+    }
 }
 
 impl Authenticators {

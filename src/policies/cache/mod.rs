@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::conf::{Node, Read, Spanned};
+use crate::conf::{Describe, Node, Read, Spanned};
 use crate::engine::{Act, Answer, CacheRule, Facts, Policy, Share, Stage, Verdict, Why};
 use crate::policies::{Draft, Inherit, Kind, Scope};
 
@@ -27,12 +27,13 @@ pub const KIND: Kind = Kind {
     name: "cache",
     inherit: Inherit::Never,
     compile,
+    schema: Cache::schema,
 };
 
 crate::words! {
     /// Who may be served a stored answer, as written.
     pub enum ShareWord {
-        /// Everybody.
+        /// Everybody; the request that fills the cache carries no credential.
         Public = "public",
         /// The same identity only.
         Principal = "principal",
@@ -40,8 +41,11 @@ crate::words! {
 }
 
 crate::settings! {
+    /// Answers from memory what the origin lets a shared cache keep; `{}` follows the origin alone.
     struct Cache {
+        /// For how long, where the origin is silent.
         ttl: Option<Duration>,
+        /// Who is served a stored answer. Has to be written on a route with `auth`.
         share: Option<Spanned<ShareWord>>,
     }
 }

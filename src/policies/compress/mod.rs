@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode, header};
 
-use crate::conf::{ByteSize, Node, Read};
+use crate::conf::{ByteSize, Describe, Node, Read};
 use crate::engine::{Act, Answer, CompressRule, Facts, Policy, Stage, Verdict};
 use crate::policies::{Draft, Inherit, Kind, Scope};
 
@@ -22,10 +22,13 @@ pub const KIND: Kind = Kind {
     name: "compress",
     inherit: Inherit::Single,
     compile,
+    schema: Compress::schema,
 };
 
 crate::settings! {
+    /// Sends bodies as zstd, brotli or gzip to clients that accept it.
     struct Compress {
+        /// Smaller bodies go as they are.
         min_size: ByteSize = ByteSize(1 << 10),
     }
 }

@@ -31,7 +31,7 @@ use http::{HeaderName, StatusCode};
 use serde_json::Value;
 
 use super::{Draft, Inherit, Kind, Scope};
-use crate::conf::{Node, nearest};
+use crate::conf::{Describe, Node, nearest};
 use crate::engine::{Answer, Denial, DenialKind, Facts, LimitId, LimitKey, Policy, Question, Stage, Verdict, Why};
 
 pub use counter::{LimitTable, LimitTables, check};
@@ -43,6 +43,9 @@ pub const KIND: Kind = Kind {
     name: "limits",
     inherit: Inherit::List,
     compile,
+    schema: |schemas| {
+        Vec::<String>::schema(schemas).about("The limits that apply, by name; those of `defaults` come first.")
+    },
 };
 
 fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {

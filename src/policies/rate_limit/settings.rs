@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::LimitFields;
-use crate::conf::{Load, Named, Node, Place, Rate, Read};
+use crate::conf::{Describe, Load, Named, Node, Place, Rate, Read, Schema, Schemas, TOKEN};
 use crate::engine::LimitId;
 use crate::settings;
 
@@ -15,15 +15,15 @@ use crate::settings;
 const MAX_WINDOW: Duration = Duration::from_secs(366 * 86_400);
 
 settings! {
-    /// One limit as written.
+    /// How many requests a key may make; routes name it in `limits`.
     pub struct LimitSettings {
-        /// Whom it counts.
+        /// Whom it counts: `ip` (IPv6 by its /64), `principal.sub` (the whole identity), `header.NAME` or `claims.PATH`.
         pub key: KeySource,
-        /// How many in which time.
+        /// How many in which time, such as `20/s`.
         pub rate: Rate,
         /// How many at once after idleness; one second's worth, at least 1, where it is not said.
         pub burst: Option<NonZeroU32>,
-        /// Counted in a sketch of constant size, which may count too much and never too little.
+        /// Whether it is counted in a sketch of constant size, which may count too much and never too little.
         pub approximate: bool = false,
     }
 }
@@ -39,6 +39,13 @@ pub enum KeySource {
     Header(HeaderName),
     /// A claim of the caller, apart for every issuer: `claims.PATH`.
     Claim(Box<str>),
+}
+
+impl Describe for KeySource {
+    fn schema(_: &mut Schemas) -> Schema {
+        let pattern = format!(r"^(ip|principal\.sub|header\.{TOKEN}|claims\.[^.]+(\.[^.]+)*)$");
+        Schema::text(&pattern).examples(["ip", "principal.sub", "header.x-partner", "claims.tenant"])
+    }
 }
 
 impl Read for KeySource {
@@ -135,6 +142,12 @@ pub struct Limits {
     rules: Vec<LimitRule>,
     /// Names whose definition is wrong: a route that uses one is not told a second time.
     broken: Vec<Box<str>>,
+}
+
+impl Describe for Limits {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Named::<LimitSettings>::schema(schemas)
+    }
 }
 
 impl Limits {

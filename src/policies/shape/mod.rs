@@ -20,7 +20,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::conf::{Load, Named, Node, OneOrMany, Place, Read, Spanned, Value, nearest};
+use crate::conf::{Describe, Load, Named, Node, OneOrMany, Place, Read, Schema, Schemas, Spanned, Value, nearest};
 use crate::engine::{Act, Answer, Facts, HeaderEdits, Policy, Reshape, Stage, Verdict, Why};
 use crate::policies::{Draft, Inherit, Kind, Scope};
 use cut::{Cut, Keep, NewName, Step};
@@ -33,6 +33,13 @@ pub const KIND: Kind = Kind {
     name: "shape",
     inherit: Inherit::Never,
     compile,
+    schema: |_| {
+        let by_client = Schema::anything()
+            .with("type", "object")
+            .with("additionalProperties", Schema::scalar());
+        Schema::any_of([Schema::scalar(), by_client])
+            .about("How JSON answers are cut: the name of a shape for all clients, or for each client the name of one.")
+    },
 };
 
 const MAX_STEPS: usize = 32;
@@ -41,6 +48,12 @@ const MAX_NAME: usize = 128;
 /// Every shape of the configuration, by name.
 #[derive(Debug, Default)]
 pub struct Shapes(Vec<(Arc<str>, Arc<Step>)>);
+
+impl Describe for Shapes {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Named::<ShapeSettings>::schema(schemas)
+    }
+}
 
 impl Shapes {
     /// Reads and compiles what stands under `shapes:`.
@@ -69,13 +82,14 @@ impl Shapes {
 }
 
 crate::settings! {
-    /// One shape as written.
+    /// How a JSON answer is cut: `drop` first, then `keep`, then `rename`. Paths such as `price.amount` name members of the
+    /// source; arrays are walked without being named.
     pub struct ShapeSettings {
-        /// Only these stay.
+        /// The paths of what alone stays.
         pub keep: Option<OneOrMany<Spanned<Path>>>,
-        /// These go.
+        /// The paths of what goes.
         pub drop: Option<OneOrMany<Spanned<Path>>>,
-        /// New names of members, by the path they had.
+        /// New names of members, by the path they have in the source.
         pub rename: Option<Renames>,
     }
 }
@@ -83,6 +97,15 @@ crate::settings! {
 /// A path of member names: `price.amount`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path(Vec<Box<str>>);
+
+/// What a path looks like.
+const PATH: &str = r"^[^.\[\]*]+(\.[^.\[\]*]+)*$";
+
+impl Describe for Path {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::scalar_like(PATH)
+    }
+}
 
 impl Read for Path {
     fn read(node: &Node, load: &Load) -> Option<Self> {
@@ -93,6 +116,12 @@ impl Read for Path {
 /// `{ path: name }`, in the order of the file.
 #[derive(Debug, Clone)]
 pub struct Renames(Vec<(Spanned<Path>, Box<str>)>);
+
+impl Describe for Renames {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::map_of(PATH, Schema::scalar_like("^[^.]+$"), 0)
+    }
+}
 
 impl Read for Renames {
     fn read(node: &Node, load: &Load) -> Option<Self> {

@@ -26,7 +26,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::UpstreamIndex;
-use crate::conf::{Load, Named, Node, Read, Spanned, nearest};
+use crate::conf::{Describe, Load, Named, Node, Read, Schema, Schemas, Spanned, nearest};
 use template::{Piece, Source, Template};
 
 pub use run::{Aggregated, Failure, Inputs, PARTIAL, Reason};
@@ -74,16 +74,39 @@ pub struct AggregateScope<'a> {
 }
 
 crate::settings! {
+    /// One upstream call, whose answer becomes a member of the whole.
     struct PartSettings {
-        get: Spanned<String>,
+        /// `upstream:/path?query` with references: `{principal.sub}`, `{path.x}`, `{query.x}`, `{header.x}`, or a member of
+        /// another part such as `{balance.account_id}`.
+        get: Spanned<String> as Get,
+        /// Whether the whole fails with it.
         required: bool = false,
+        /// What stands in its place where it fails: any JSON; `null` where nothing is said.
         default: Option<Node>,
+        /// For its whole answer.
         timeout: Option<Spanned<Duration>>,
     }
 }
 
 /// Names that stand for something else in references.
 const RESERVED: [&str; 4] = ["principal", "path", "query", "header"];
+
+/// What a `get` looks like.
+enum Get {}
+
+impl Describe for Get {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::text(r"^[^:]+:/[\s\S]*$").examples(["accounts:/customers/{principal.sub}/balance"])
+    }
+}
+
+impl Describe for Aggregate {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Named::<PartSettings>::schema(schemas)
+            .with("minProperties", 1)
+            .with("maxProperties", MAX_PARTS)
+    }
+}
 
 impl Aggregate {
     /// Reads and checks what stands under a route's `aggregate:`.

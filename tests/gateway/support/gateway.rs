@@ -215,6 +215,7 @@ impl Gateway {
                     std::fs::copy(entry.path(), copy.join(entry.file_name())).expect("a copy");
                 }
             }
+            accept(&self.folder.path().join(FILE));
             copy
         });
     }
@@ -336,6 +337,19 @@ fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
     std::fs::write(&new, text).expect("the file can be written");
     std::fs::rename(&new, path).expect("the file can be put in place");
+}
+
+/// What a gateway serves by, its JSON Schema has to accept.
+fn accept(file: &Path) {
+    let load = gwanmun::conf::Load::new();
+    let document = load.document(file).expect("what is served by is YAML");
+    let json: Value = serde_json::from_str(&document.to_json()).expect("a document is JSON, too");
+    let schema = jsonschema::draft7::new(&gwanmun::snapshot::schema()).expect("a schema");
+    let faults: Vec<String> = schema
+        .iter_errors(&json)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(faults.is_empty(), "{faults:#?}");
 }
 
 fn hash(metrics: &Metrics) -> String {

@@ -1,0 +1,145 @@
+//! The JSON Schema of a configuration, and of the files of holidays that it names.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use crate::conf::{Describe, Json, Key, Named, Schema, Schemas};
+use crate::observe::anomaly::AnomalySettings;
+use crate::observe::audit::AuditSettings;
+use crate::policies::access::{Calendars, Holidays, Policies};
+use crate::policies::authn::Authenticators;
+use crate::policies::clients::Clients;
+use crate::policies::rate_limit::Limits;
+use crate::policies::shape::Shapes;
+use crate::policies::{Inherit, KINDS};
+use crate::routing::Match;
+use crate::targets::aggregate::Aggregate;
+use crate::targets::fixed;
+use crate::upstreams::UpstreamSettings;
+
+use super::routes::TARGETS;
+use super::{AdminSettings, ListenSettings, TrustedProxies};
+
+/// The schema as one document.
+pub fn schema() -> Json {
+    let mut schemas = Schemas::default();
+    let configuration = Configuration::schema(&mut schemas);
+    let holidays = Holidays::schema(&mut schemas);
+    // One schema serves both files, so that either may name it.
+    let is_holidays = Schema::anything()
+        .with("type", "object")
+        .with("required", vec![Json::from("through")]);
+    let root = Schema::anything()
+        .with("if", is_holidays)
+        .with("then", holidays)
+        .with("else", configuration);
+    schemas.into_document(root)
+}
+
+/// A whole configuration; read by [`compile`](super::compile).
+enum Configuration {}
+
+impl Describe for Configuration {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        schemas.named::<Self>("Configuration", |schemas| {
+            let keys = [
+                Key::new::<Vec<ListenSettings>>(
+                    schemas,
+                    "listen",
+                    "The addresses that requests are accepted on, at least one.",
+                )
+                .required(true),
+                Key::new::<AdminSettings>(schemas, "admin", "The admin listener: metrics and health."),
+                Key::new::<NonZeroUsize>(
+                    schemas,
+                    "threads",
+                    "Worker threads; the number of cores where nothing is said.",
+                ),
+                Key::new::<TrustedProxies>(
+                    schemas,
+                    "trusted_proxies",
+                    "Whose word on the caller's address is believed.",
+                ),
+                Key::new::<Named<UpstreamSettings>>(schemas, "upstreams", "The services behind the gate, by name."),
+                Key::new::<Authenticators>(schemas, "authenticators", "The ways to learn who calls, by name."),
+                Key::new::<Clients>(
+                    schemas,
+                    "clients",
+                    "The kinds of application that call, by name. The first match wins.",
+                ),
+                Key::new::<Calendars>(schemas, "calendars", "Time zones with holidays and windows, by name."),
+                Key::new::<Policies>(schemas, "policies", "Checks that routes apply, by name."),
+                Key::new::<Limits>(schemas, "limits", "How many requests a key may make, by name."),
+                Key::new::<Shapes>(schemas, "shapes", "How JSON answers are cut, by name."),
+                Key::new::<Defaults>(
+                    schemas,
+                    "defaults",
+                    "What holds for every route that does not say otherwise.",
+                ),
+                Key::new::<Named<Route>>(
+                    schemas,
+                    "routes",
+                    "What is let through, to whom, and who answers, by name.",
+                ),
+                Key::new::<AuditSettings>(schemas, "audit", "The audit log: one JSON line per finished request."),
+                Key::new::<Named<AnomalySettings>>(schemas, "anomalies", "Detectors of attacks, by name."),
+            ];
+            Schema::map(keys).about("A configuration of Gwanmun.")
+        })
+    }
+}
+
+/// What `defaults` may hold.
+enum Defaults {}
+
+impl Describe for Defaults {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        schemas.named::<Self>("Defaults", |schemas| {
+            let inherited = KINDS.iter().filter(|kind| kind.inherit != Inherit::Never);
+            Schema::map(inherited.map(|kind| Key::made(kind.name, kind.described(schemas))))
+        })
+    }
+}
+
+/// One route; read by [`Compiler`](super::routes::Compiler).
+enum Route {}
+
+impl Describe for Route {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        schemas.named::<Self>("Route", |schemas| {
+            let own = [
+                Key::new::<Match>(
+                    schemas,
+                    "match",
+                    "Which requests it is for: `GET,POST /path`, or `host`, `path`, `methods` and `headers`.",
+                )
+                .required(true),
+                Key::new::<String>(schemas, "upstream", "The upstream that answers, by name."),
+                Key::new::<Aggregate>(
+                    schemas,
+                    "aggregate",
+                    "One JSON answer made from several upstream calls, its parts, by name.",
+                ),
+                Key::made("reply", fixed::reply_schema(schemas)),
+                Key::made("redirect", fixed::redirect_schema(schemas)),
+                Key::new::<Duration>(
+                    schemas,
+                    "deadline",
+                    "When an aggregate must be done; `10s` where nothing is said.",
+                ),
+                Key::new::<Vec<String>>(schemas, "without", "Names of `defaults` that do not hold here."),
+            ];
+            let kinds = KINDS
+                .iter()
+                .map(|kind| Key::made(kind.name, kind.described(schemas)).required(kind.name == "auth"));
+            Schema::map(own.into_iter().chain(kinds))
+                .with_one_of(&TARGETS)
+                .with("dependencies", serde_json::json!({ "deadline": ["aggregate"] }))
+                .about("A route: what it matches, who may call, what is checked, and who answers.")
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests;
