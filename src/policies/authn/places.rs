@@ -11,9 +11,9 @@ crate::settings! {
     pub struct FromSettings {
         /// A header: `authorization`, or another that holds nothing but the token.
         pub header: Option<Spanned<String>>,
-        /// A cookie.
+        /// The name of a cookie.
         pub cookie: Option<Spanned<String>>,
-        /// A query parameter.
+        /// The name of a query parameter.
         pub query: Option<Spanned<String>>,
     }
 }
