@@ -17,6 +17,8 @@ use crate::engine::{Answer, Answers, LimitKey, Lookup, Observer, Question};
 use crate::io::{Client, Clock};
 use crate::policies::authn::{Timing, Verifiers};
 use crate::policies::cache::store::{DEFAULT_CAPACITY, Store};
+pub use crate::policies::freeze::FreezeFailure;
+use crate::policies::freeze::Freezes;
 use crate::policies::rate_limit::{LimitTable, LimitTables, check};
 use crate::snapshot::Snapshot;
 use crate::targets::{Call, UpstreamIndex};
@@ -35,6 +37,8 @@ pub struct Live {
     pub cache: &'static Store,
     /// One fill per key.
     pub cache_lock: &'static CacheKeyLockImpl,
+    /// What operators have frozen.
+    pub freezes: Freezes,
     client: Arc<Client>,
     began: Instant,
     current: ArcSwap<Generation>,
@@ -60,13 +64,15 @@ pub struct Doors {
     clock: Clock,
     caller: Arc<Caller>,
     client: Arc<Client>,
+    freezes: Freezes,
 }
 
 impl Doors {
     /// Opens them; inside a runtime.
-    pub fn open(clock: Clock) -> Self {
+    pub fn open(clock: Clock, freezes: Freezes) -> Self {
         Self {
             clock,
+            freezes,
             caller: Arc::new(Caller::default()),
             client: Arc::new(Client::new()),
         }
@@ -76,7 +82,12 @@ impl Doors {
 impl Live {
     /// The live state of a first snapshot; inside a runtime. Once per process: the store of answers is never given back.
     pub fn new(doors: Doors, snapshot: Arc<Snapshot>, observer: Arc<dyn Observer>) -> Self {
-        let Doors { clock, caller, client } = doors;
+        let Doors {
+            clock,
+            caller,
+            client,
+            freezes,
+        } = doors;
         let generation = Generation::new(snapshot, observer, None, &client);
         let lock: Box<CacheKeyLockImpl> = CacheLock::new_boxed(FILL);
         Self {
@@ -84,6 +95,7 @@ impl Live {
             caller,
             cache: Store::leak(DEFAULT_CAPACITY),
             cache_lock: Box::leak(lock),
+            freezes,
             client,
             began: Instant::now(),
             current: ArcSwap::from_pointee(generation),
@@ -102,6 +114,11 @@ impl Live {
         let generation = Arc::new(Generation::new(snapshot, observer, Some(&before), &self.client));
         self.current.store(generation.clone());
         generation
+    }
+
+    /// How long the process has been serving.
+    pub fn uptime(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Nanoseconds on the monotonic clock of limits.
@@ -169,6 +186,8 @@ impl Generation {
 pub struct Asking<'a> {
     /// The generation the request pinned.
     pub generation: &'a Generation,
+    /// What is frozen.
+    pub freezes: &'a Freezes,
     /// The instant of the request.
     pub now: Timestamp,
     /// The instant limits are counted at, in nanoseconds ([`Live::monotonic`]).
@@ -192,6 +211,9 @@ impl Lookup for Asking<'_> {
                 Question::Token { authenticators, token } => {
                     self.generation.verifiers.answer(authenticators, token, self.now).await
                 }
+                Question::Freezes { route, upstreams } => {
+                    Answer::Freezes(self.freezes.held().concerning(route, upstreams, self.now))
+                }
                 Question::Limit { limit, .. } => {
                     match self.generation.limits.get(*limit).and_then(|_| counted.next()) {
                         Some(answer) => Answer::Limit(answer),
@@ -214,11 +236,16 @@ pub struct Calling<'a> {
     pub caller: &'a Caller,
     /// What goes along.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The upstreams that the decision forbids, by name.
+    pub without: &'a [Arc<str>],
 }
 
 impl Call for Calling<'_> {
     async fn get(&self, upstream: UpstreamIndex, path_and_query: String, max_body: usize) -> Result<Called, CallError> {
         let pool = self.generation.pool(upstream).ok_or(CallError::NoEndpoint)?;
+        if self.without.contains(&pool.name) {
+            return Err(CallError::Frozen);
+        }
         self.caller.get(pool, &path_and_query, &self.headers, max_body).await
     }
 }

@@ -1,68 +1,193 @@
-//! The admin listener: `/metrics` for Prometheus, `/healthz`, `/readyz`. Loopback only, as it asks for no credential.
+//! The admin listener: `/metrics` for Prometheus, `/healthz`, `/readyz`, and the admin API for those who hold its token.
 //!
+//! ```yaml
+//! admin:
+//!   address: 127.0.0.1:9900
+//!   token: ${env:GWANMUN_ADMIN_TOKEN}     # at least 32 characters; without it the API is closed
+//! ```
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /status` | what runs: version, configuration, reloads, freezes |
+//! | `GET /freezes` | `{freezes: [{kind, name, until, reason, since, by}]}` |
+//! | `PUT /freezes/{name}`, or `POST` | `{until, for, reason}`, all optional → `{frozen: [...]}` |
+//! | `DELETE /freezes/{name}` | `{thawed: [...]}` |
+//!
+//! `until` is RFC 3339, or `HH:MM` in the zone of the calendars; `for` is a duration. A name that is a route's and an
+//! upstream's means both, unless `?kind=route` or `?kind=upstream` says which. Bodies are at most 16 KiB.
+//!
+//! Errors are problem+json: 401 `token-missing`, `token-invalid`; 404 `name-unknown`, `not-frozen`; 409 `state-missing`;
+//! 400 `body-unreadable`; 413 `body-too-large`; 422 `until-invalid`, `reason-invalid`, `kind-invalid`; 500 `state-failed`.
 //! `Host` must be the address or `localhost`: a web page that rebinds its name to this machine is told 421.
 
+mod freezes;
+mod status;
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
+use serde_json::Value;
 
+use crate::engine::{Denial, DenialKind, Reply, problem};
 use crate::live::Live;
+use crate::observe::Reloads;
 use crate::observe::metrics::{KeyFigures, Metrics};
+use crate::snapshot::AdminToken;
+
+/// Bytes of a request's body.
+const MAX_BODY: usize = 16 << 10;
+/// For a whole body to arrive, or to be thrown away.
+const BODY: Duration = Duration::from_secs(5);
+/// An operator's client that stops reading for so long is given up.
+const WRITE: Duration = Duration::from_secs(10);
 
 /// The pages of the admin listener.
 pub struct Admin {
     live: Arc<Live>,
     metrics: Arc<Metrics>,
+    reloads: Arc<Reloads>,
+    /// Accepted besides the token of the configuration.
+    token: Option<AdminToken>,
     connections: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
+/// A request to the admin API.
+struct Asked {
+    method: Method,
+    /// What stands after `/freezes/`; nothing in `/freezes`.
+    name: Option<String>,
+    query: String,
+    body: Vec<u8>,
+    /// From where.
+    address: IpAddr,
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
 impl Admin {
-    /// The pages of one gateway; `connections` tells how many are open.
-    pub fn new(live: Arc<Live>, metrics: Arc<Metrics>, connections: Box<dyn Fn() -> usize + Send + Sync>) -> Self {
+    /// The pages of one gateway. `token` opens the API besides the configuration's own; `connections` tells how many are
+    /// open.
+    pub fn new(
+        live: Arc<Live>,
+        metrics: Arc<Metrics>,
+        reloads: Arc<Reloads>,
+        token: Option<AdminToken>,
+        connections: Box<dyn Fn() -> usize + Send + Sync>,
+    ) -> Self {
         Self {
             live,
             metrics,
+            reloads,
+            token,
             connections,
         }
     }
 
-    fn page(&self, method: &Method, host: &str, path: &str) -> (StatusCode, &'static str, String) {
-        const TEXT: &str = "text/plain; charset=utf-8";
-        if !is_local(host) {
-            return (
-                StatusCode::MISDIRECTED_REQUEST,
-                TEXT,
-                "this is not the host you are looking for\n".into(),
-            );
+    async fn answer(&self, session: &mut ServerSession) -> Result<Reply, Problem> {
+        let request = session.req_header();
+        let host = request.headers.get(header::HOST);
+        if !is_local(host.and_then(|host| host.to_str().ok()).unwrap_or_default()) {
+            let detail = "this is not the host you are looking for";
+            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "host-unknown", detail));
         }
-        if !matches!(*method, Method::GET | Method::HEAD) {
-            return (StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET and HEAD only\n".into());
+        let path = request.uri.path().to_owned();
+        let name = path.strip_prefix("/freezes/").filter(|name| !name.is_empty());
+        let allowed: &[Method] = match path.as_str() {
+            "/healthz" | "/readyz" | "/metrics" | "/status" | "/freezes" => &[Method::GET, Method::HEAD],
+            _ if name.is_some() => &[Method::PUT, Method::POST, Method::DELETE],
+            _ => return Err(Problem::new(StatusCode::NOT_FOUND, "page-unknown", "no such page")),
+        };
+        let is_open = matches!(path.as_str(), "/healthz" | "/readyz" | "/metrics");
+        if !is_open {
+            self.check_token(&request.headers)?;
         }
-        match path {
-            "/healthz" => (StatusCode::OK, TEXT, "ok\n".into()),
-            "/readyz" => self.readiness(),
-            "/metrics" => match self.measured() {
-                Ok(text) => (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text),
-                Err(error) => {
-                    log::error!("cannot render the metrics: {error}");
-                    (
-                        StatusCode::INTERNAL_SERVER_ERROR,
-                        TEXT,
-                        "the metrics cannot be rendered\n".into(),
-                    )
-                }
-            },
-            _ => (StatusCode::NOT_FOUND, TEXT, "no such page\n".into()),
+        if !allowed.contains(&request.method) {
+            let listed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+            let detail = format!("{} only", listed.join(", "));
+            let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail);
+            return Err(problem.with(header::ALLOW, &listed.join(", ")));
+        }
+        match path.as_str() {
+            "/healthz" => Ok(page(StatusCode::OK, TEXT, "ok\n".into())),
+            "/readyz" => Ok(self.readiness()),
+            "/metrics" => self.metrics(),
+            "/status" => Ok(json(&self.status())),
+            _ => {
+                let asked = Asked {
+                    method: request.method.clone(),
+                    name: name.map(str::to_owned),
+                    query: request.uri.query().unwrap_or_default().to_owned(),
+                    address: peer(session),
+                    body: read_body(session).await?,
+                };
+                self.freezes(asked).await.map(|told| json(&told))
+            }
         }
     }
 
-    fn measured(&self) -> prometheus::Result<String> {
+    /// RFC 6750: the whole value is compared, in a time that tells nothing of it.
+    fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let refused = |code, detail: &str| {
+            let problem = Problem::new(StatusCode::UNAUTHORIZED, code, detail);
+            problem.with(header::WWW_AUTHENTICATE, "Bearer realm=\"gwanmun admin\"")
+        };
+        let generation = self.live.current();
+        let configured = generation
+            .snapshot
+            .admin
+            .as_ref()
+            .and_then(|admin| admin.token.as_ref());
+        if configured.is_none() && self.token.is_none() {
+            let detail = "the admin API is closed: the configuration names no `admin.token`";
+            return Err(refused("token-missing", detail));
+        }
+        let mut sent = headers.get_all(header::AUTHORIZATION).iter();
+        let (Some(value), None) = (sent.next(), sent.next()) else {
+            return Err(refused(
+                "token-missing",
+                "this needs the token of the admin API, as a bearer token",
+            ));
+        };
+        let (scheme, token) = value.as_bytes().split_at_checked(7).unwrap_or_default();
+        let is_good = |known: &AdminToken| known.is(token);
+        if scheme.eq_ignore_ascii_case(b"Bearer ") && configured.into_iter().chain(&self.token).any(is_good) {
+            return Ok(());
+        }
+        Err(refused("token-invalid", "this is not the token of the admin API"))
+    }
+
+    fn metrics(&self) -> Result<Reply, Problem> {
+        let (snapshot, held) = (self.live.current().snapshot.clone(), self.live.freezes.held());
+        let frozen = held.in_force(self.live.clock.now());
+        let shown = frozen.iter().map(|held| &held.freeze).map(|freeze| {
+            let is_known = snapshot.has(freeze.kind, &freeze.name);
+            (freeze.kind.word(), &*freeze.name, is_known)
+        });
+        self.metrics.show_freezes(shown);
+        self.metrics.show_keys(&self.keys());
+        match self.metrics.render(self.live.in_flight(), (self.connections)()) {
+            Ok(text) => Ok(page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)),
+            Err(error) => {
+                log::error!("cannot render the metrics: {error}");
+                let detail = "the metrics cannot be rendered";
+                Err(Problem::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "metrics-failed",
+                    detail,
+                ))
+            }
+        }
+    }
+
+    fn keys(&self) -> Vec<KeyFigures> {
         let generation = self.live.current();
         let statuses = generation.verifiers.iter().map(|verifier| verifier.status());
-        let keys: Vec<KeyFigures> = statuses
+        statuses
             .map(|status| KeyFigures {
                 authenticator: status.authenticator,
                 keys: status.keys.unwrap_or(0),
@@ -70,14 +195,11 @@ impl Admin {
                 fetches: status.is_fetched.then_some((status.fetches, status.failures)),
                 remembered: status.remembered,
             })
-            .collect();
-        self.metrics.show_keys(&keys);
-        self.metrics.render(self.live.in_flight(), (self.connections)())
+            .collect()
     }
 
     /// Ready when every authenticator has had keys: until then callers with a token are told 503.
-    fn readiness(&self) -> (StatusCode, &'static str, String) {
-        const TEXT: &str = "text/plain; charset=utf-8";
+    fn readiness(&self) -> Reply {
         let mut missing = String::new();
         for verifier in self.live.current().verifiers.iter() {
             let status = verifier.status();
@@ -87,8 +209,8 @@ impl Admin {
             }
         }
         match missing.is_empty() {
-            true => (StatusCode::OK, TEXT, "ready\n".into()),
-            false => (StatusCode::SERVICE_UNAVAILABLE, TEXT, missing),
+            true => page(StatusCode::OK, TEXT, "ready\n".into()),
+            false => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, missing),
         }
     }
 }
@@ -98,30 +220,100 @@ fn is_local(host: &str) -> bool {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    let address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
     name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn peer(session: &ServerSession) -> IpAddr {
+    let address = session.client_addr().and_then(|address| address.as_inet());
+    address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip().to_canonical())
+}
+
+/// The whole body, within the bounds on its size and its time.
+async fn read_body(session: &mut ServerSession) -> Result<Vec<u8>, Problem> {
+    let unreadable = || Problem::new(StatusCode::BAD_REQUEST, "body-unreadable", "the body broke off");
+    let read = async {
+        let mut body = Vec::new();
+        while let Some(chunk) = session.read_request_body().await.map_err(|_| unreadable())? {
+            if body.len() + chunk.len() > MAX_BODY {
+                let detail = "a body has at most 16 KiB here";
+                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    };
+    tokio::time::timeout(BODY, read)
+        .await
+        .unwrap_or_else(|_| Err(unreadable()))
+}
+
+/// A refusal of the admin API.
+#[derive(Debug)]
+struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            header: None,
+        }
+    }
+
+    fn with(mut self, name: HeaderName, value: &str) -> Self {
+        self.header = HeaderValue::from_str(value).ok().map(|value| (name, value));
+        self
+    }
+
+    fn reply(self) -> Reply {
+        let denial = Denial::new(DenialKind::Refuse, self.status, self.code, &self.detail);
+        let mut reply = problem(&denial, "", jiff::Timestamp::UNIX_EPOCH, 0);
+        reply.headers.extend(self.header);
+        reply
+    }
+}
+
+fn page(status: StatusCode, content_type: &'static str, body: String) -> Reply {
+    Reply {
+        status,
+        headers: vec![
+            (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        ],
+        body: body.into(),
+    }
+}
+
+fn json(value: &Value) -> Reply {
+    page(StatusCode::OK, "application/json", format!("{value:#}\n"))
 }
 
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let request = session.req_header();
-        let host = request
-            .headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok())
-            .unwrap_or_default();
-        let (status, content_type, body) = self.page(&request.method, host, request.uri.path());
-        let body = if request.method == Method::HEAD {
-            Vec::new()
-        } else {
-            body.into_bytes()
+        session.set_write_timeout(Some(WRITE));
+        session.set_total_drain_timeout(Some(BODY));
+        let reply = self.answer(session).await.unwrap_or_else(Problem::reply);
+        // A connection closed over an unread body may be reset before the answer is read.
+        let _ = read_body(session).await;
+        let mut response = Response::builder()
+            .status(reply.status)
+            .header(header::CONTENT_LENGTH, reply.body.len())
+            .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+        for (name, value) in &reply.headers {
+            response = response.header(name, value);
+        }
+        let body = match session.req_header().method == Method::HEAD {
+            true => Vec::new(),
+            false => reply.body.to_vec(),
         };
-        let response = Response::builder()
-            .status(status)
-            .header(header::CONTENT_TYPE, content_type)
-            .header(header::CONTENT_LENGTH, body.len())
-            .header(header::CACHE_CONTROL, "no-store");
         response.body(body).unwrap_or_else(|_| Response::new(Vec::new()))
     }
 }

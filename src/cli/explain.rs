@@ -1,19 +1,22 @@
 //! `gwanmun explain`: what would happen to a request, which rule decides, and when that changes.
 //!
 //! The gateway's own code decides; only the questions are answered from assumptions: the caller is who `--as` says, and
-//! no limit is reached.
+//! no limit is reached. Frozen is what the gateway's state folder and `--frozen` say.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, bail};
 use jiff::Timestamp;
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::{Offset, TimeZone};
 
 use super::{NO, complain, tell};
-use crate::engine::rfc3339;
+use crate::conf::nearest;
+use crate::engine::{Freezable, Freeze, rfc3339};
+use crate::policies::freeze::{Held, HeldFreeze, read_held};
 use crate::rehearse::{Asked, Paint, explain, read_claims};
 use crate::snapshot::{self, Occasion, Snapshot};
 
@@ -42,6 +45,12 @@ pub(super) struct Arguments {
     /// A header of the request; may be repeated
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
     headers: Vec<String>,
+    /// Assume that a route or upstream is frozen, until then where that is said (RFC 3339, or HH:MM); may be repeated
+    #[arg(long, value_name = "NAME[=UNTIL]")]
+    frozen: Vec<String>,
+    /// Leave aside what is frozen on the running gateway, which is read from the folder of `state:`
+    #[arg(long)]
+    no_state: bool,
     /// Print `{route, decision: {effect, status, policy, code, reopens_at}, rules: [...]}`
     #[arg(long)]
     json: bool,
@@ -84,6 +93,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let claims = read_claims(&text).with_context(|| format!("no claims in `{shown}`"))?;
         asked.hold(claims).with_context(|| format!("no caller in `{shown}`"))?;
     }
+    asked.frozen = frozen(arguments, &snapshot, at.at)?;
     asked.strip(&snapshot);
     let explanation = explain(&snapshot, &asked)?;
     if arguments.json {
@@ -94,6 +104,58 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         tell(&format!("{head}{}", explanation.text(Paint::for_stdout())))?;
     }
     Ok(if explanation.is_refusal() { NO } else { 0 }.into())
+}
+
+/// What the flags say, and what the running gateway keeps. Whoever may not read that still gets an explanation.
+fn frozen(arguments: &Arguments, snapshot: &Snapshot, at: Timestamp) -> anyhow::Result<Held> {
+    let mut frozen = match arguments.no_state {
+        true => Held::default(),
+        false => kept_frozen(snapshot),
+    };
+    for written in &arguments.frozen {
+        let (name, until) = match written.split_once('=') {
+            Some((name, until)) => (name, Some(until)),
+            None => (written.as_str(), None),
+        };
+        let until = until.map(|until| {
+            let instant = snapshot.calendars.instant_after(until, at);
+            instant.map_err(|error| anyhow!("`{until}` {error}"))
+        });
+        let until = until.transpose()?;
+        let kinds = Freezable::ALL.into_iter().filter(|kind| snapshot.has(*kind, name));
+        let mut found = false;
+        for kind in kinds {
+            found = true;
+            frozen.insert(HeldFreeze {
+                freeze: Arc::new(Freeze {
+                    kind,
+                    name: name.into(),
+                    until,
+                    reason: Arc::from("assumed"),
+                }),
+                since: at,
+                by: arguments.ip,
+            });
+        }
+        if !found {
+            let routes = snapshot.router.iter().map(|(_, route)| &*route.name);
+            let names = routes.chain(snapshot.upstreams.iter().map(|upstream| &*upstream.name));
+            let hint = nearest(name, names).map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
+            bail!("there is no route or upstream `{name}`{hint}");
+        }
+    }
+    Ok(frozen)
+}
+
+/// What the running gateway keeps frozen, as far as it can be read.
+pub(super) fn kept_frozen(snapshot: &Snapshot) -> Held {
+    let kept = snapshot.state_folder().map(|folder| read_held(&folder));
+    kept.unwrap_or_else(|| Ok(Held::default())).unwrap_or_else(|error| {
+        complain(&format!(
+            "gwanmun: what is frozen is not known, and taken for nothing: {error}"
+        ));
+        Held::default()
+    })
 }
 
 /// Loads a configuration as a gateway that starts at `at` would; warnings go to stderr.

@@ -4,6 +4,7 @@
 //! to stderr, results to stdout, colour only to a terminal.
 
 mod check;
+mod ctl;
 mod demo;
 mod explain;
 pub mod replay;
@@ -31,6 +32,8 @@ struct Arguments {
 enum Command {
     /// Find everything that is wrong with a configuration, in one run
     Check(check::Arguments),
+    /// Freeze and thaw routes and upstreams of a running gateway, and see how it is
+    Ctl(ctl::Arguments),
     /// Say what would happen to a request, which rule decides, and when that changes
     Explain(explain::Arguments),
     /// Start sample services, an identity provider and the gateway before them, with requests to try
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
     };
     let done = match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
+        Command::Ctl(arguments) => ctl::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),

@@ -26,6 +26,7 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
         config,
         rehearse_at,
         announce: true,
+        admin_token: None,
     })
 }
 

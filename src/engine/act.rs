@@ -28,6 +28,8 @@ pub enum Act {
     Reshape(Arc<dyn Reshape>),
     /// Refuse bodies with more bytes (413).
     BodyLimit(u64),
+    /// Call none of these upstreams, by name: parts that would are denied.
+    Without(Arc<[Arc<str>]>),
 }
 
 /// Header changes, carried out in order: removals, then replacements, then additions.

@@ -112,7 +112,8 @@ fn judge_stage(
             decision.limits.push(*limit);
         }
     }
-    decision.answers.extend(answers);
+    let kept = answers.into_iter().filter(|(_, answer)| !answer.is_silent());
+    decision.answers.extend(kept);
     match (refusal, reply) {
         (Some(denial), _) => Some(Effect::Deny(denial)),
         (None, Some(reply)) => Some(Effect::Reply(*reply)),
@@ -124,10 +125,11 @@ fn index(at: usize) -> u16 {
     u16::try_from(at).unwrap_or(u16::MAX)
 }
 
-/// When windows alone will let a refused request pass, and the zone of the calendar whose rule opens last.
+/// When windows and the ends of freezes alone will let a refused request pass, and the zone of the calendar whose rule opens
+/// last.
 ///
 /// Credentials, authentication age, limits and answers are held as they were. `None` where a refusing rule does not
-/// follow windows, or where none of the next 64 instants at which a rule may change its mind lets the request pass: the
+/// follow windows, where a freeze has no end, or where none of the next 64 instants at which a rule may change its mind lets the request pass: the
 /// instant is left out rather than guessed.
 pub fn reopens_at(rules: &[Rule], facts: &mut Facts<'_>, decision: &Decision) -> Option<(Timestamp, TimeZone)> {
     let held = facts.window_at;
@@ -151,10 +153,12 @@ fn search(rules: &[Rule], facts: &mut Facts<'_>, decision: &Decision) -> Option<
                 .find(|(asked, _)| asked == number)
                 .map(|(_, answer)| answer);
             if let Outcome::Deny(denial) = rule.policy.judge(facts, answer).outcome {
-                if !rule.policy.follows_windows() {
+                let never_ends = denial.kind == DenialKind::Freeze && denial.ends_at.is_none();
+                if !rule.policy.follows_windows() || never_ends {
                     return None;
                 }
                 refused = true;
+                next = [next, denial.ends_at].into_iter().flatten().min();
                 zone = zone.or(denial.zone);
             }
             let change = rule.policy.next_change(facts);

@@ -56,6 +56,8 @@ pub struct Denial {
     pub retry_after: Option<Duration>,
     /// When windows will let the same request pass, in the zone to show it in; filled in by [`super::reopens_at`].
     pub reopens_at: Option<(Timestamp, TimeZone)>,
+    /// When the refusal ends by itself, whatever windows do: the end of a freeze.
+    pub ends_at: Option<Timestamp>,
     /// The zone of the refusing rule's calendar, if it has one.
     pub zone: Option<TimeZone>,
     /// The refusing rule, by its index among the route's.
@@ -71,13 +73,15 @@ pub enum DenialKind {
     Challenge,
     /// Too many.
     Throttle,
+    /// Frozen by an operator.
+    Freeze,
 }
 
 impl DenialKind {
     /// The word in records and in `explain --json`.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Refuse => "deny",
+            Self::Refuse | Self::Freeze => "deny",
             Self::Challenge => "challenge",
             Self::Throttle => "throttle",
         }
@@ -96,6 +100,7 @@ impl Denial {
             challenge: None,
             retry_after: None,
             reopens_at: None,
+            ends_at: None,
             zone: None,
             rule: None,
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use smallvec::SmallVec;
 
-use super::Principal;
+use super::{Freeze, Principal};
 
 /// An authenticator of the snapshot, by its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +35,13 @@ pub enum Question<'a> {
         /// Whom it counts.
         key: LimitKey<'a>,
     },
+    /// Is the route frozen, or an upstream that it calls?
+    Freezes {
+        /// The route.
+        route: &'a str,
+        /// The upstreams.
+        upstreams: &'a [Arc<str>],
+    },
 }
 
 /// A token must not reach a log by way of a question.
@@ -43,6 +50,7 @@ impl fmt::Debug for Question<'_> {
         match self {
             Self::Token { authenticators, .. } => write!(f, "Token({authenticators:?})"),
             Self::Limit { limit, .. } => write!(f, "Limit({limit:?})"),
+            Self::Freezes { route, .. } => write!(f, "Freezes({route})"),
         }
     }
 }
@@ -78,11 +86,20 @@ pub enum Answer {
     Refused(CredentialRefusal),
     /// What a limit says.
     Limit(LimitAnswer),
+    /// The freezes in force, mostly none.
+    Freezes(Vec<Arc<Freeze>>),
     /// Nobody could say; `code` is stable kebab-case, for clients and records.
     Unavailable {
         /// Why.
         code: &'static str,
     },
+}
+
+impl Answer {
+    /// Whether there is nothing in it that a decision would have to remember.
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Self::Freezes(freezes) if freezes.is_empty())
+    }
 }
 
 /// Why a credential was refused, without a word on which part of a signature failed.

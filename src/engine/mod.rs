@@ -7,6 +7,7 @@ mod act;
 mod decide;
 mod decision;
 mod facts;
+mod freeze;
 pub mod json;
 mod lookup;
 mod policy;
@@ -19,6 +20,7 @@ pub use act::{Act, Acts, CacheRule, CompressRule, HeaderEdits, Reshape, ReshapeF
 pub use decide::{decide, reopens_at};
 pub use decision::{Decision, Denial, DenialKind, Effect, Mark, Messages, Reply, Trail};
 pub use facts::{Client, Facts, Headers, NoHeaders, Params, RequestView};
+pub use freeze::{Freezable, Freeze, FreezeChange};
 pub use lookup::{
     Answer, Answers, Asked, AuthenticatorId, CredentialRefusal, LimitAnswer, LimitId, LimitKey, Lookup, Question,
 };

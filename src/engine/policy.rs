@@ -119,6 +119,8 @@ pub enum Why {
     Unavailable(&'static str),
     /// An act was added.
     Applied,
+    /// An operator has closed it.
+    Frozen,
 }
 
 impl Why {
@@ -136,6 +138,7 @@ impl Why {
             Self::Admitted => "within the limit".into(),
             Self::Exhausted => "over the limit".into(),
             Self::Applied => "applied".into(),
+            Self::Frozen => "frozen".into(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 use jiff::Timestamp;
 
-use super::{Answer, Principal, Trail};
+use super::{Answer, FreezeChange, Principal, Trail};
 
 /// One finished request. Suffices, with the configuration of its hash, to decide again.
 #[derive(Debug, Clone)]
@@ -149,8 +149,11 @@ pub struct PartSummary {
     pub duration: Duration,
 }
 
-/// Told about finished requests. Returns at once; slow work goes on a queue.
+/// Told about finished requests, and about what operators freeze. Returns at once; slow work goes on a queue.
 pub trait Observer: Send + Sync {
     /// Takes note.
     fn record(&self, record: &Arc<Record>);
+
+    /// Takes note that something was frozen or thawed.
+    fn froze(&self, _: &Arc<FreezeChange>) {}
 }

@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client for side calls: key sets, discovery documents.
+//! A small HTTP/1.1 client for side calls: key sets, discovery documents, the admin API of a gateway.
 //!
 //! Runs on Pingora's connector (the same TLS and pooling as for upstreams), and adds what a side call needs: one deadline for
 //! everything, a bound on the body while it is read, names resolved without blocking, no redirects, and a word on which
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::v1::Connector;
 use pingora::http::RequestHeader;
@@ -129,7 +129,24 @@ impl Client {
 
     /// Fetches `url`. Redirects are not followed.
     pub async fn get(&self, url: &str, bounds: Bounds) -> Result<Response, ClientError> {
-        let call = Call::parse(url, bounds)?;
+        self.send(Method::GET, url, &[], Bytes::new(), bounds).await
+    }
+
+    /// Sends a request with further headers and a body, which may be empty. Redirects are not followed.
+    pub async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(HeaderName, HeaderValue)],
+        body: Bytes,
+        bounds: Bounds,
+    ) -> Result<Response, ClientError> {
+        let call = Call {
+            method,
+            headers: headers.to_vec(),
+            body,
+            ..Call::parse(url, bounds)?
+        };
         tokio::time::timeout(bounds.deadline, self.run(&call))
             .await
             .unwrap_or(Err(ClientError::Deadline(bounds.deadline)))
@@ -153,7 +170,9 @@ impl Client {
                         return Ok(response);
                     }
                     // Not one byte of an answer: the server had closed the connection.
-                    Err(error) if reused && session.resp_header().is_none() => failed = error,
+                    Err(error) if reused && call.method == Method::GET && session.resp_header().is_none() => {
+                        failed = error;
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -174,6 +193,9 @@ async fn exchange(session: &mut HttpSession, call: &Call) -> Result<Response, Cl
         .write_request_header(call.request().map_err(broken)?)
         .await
         .map_err(broken)?;
+    if !call.body.is_empty() {
+        session.write_body(&call.body).await.map_err(broken)?;
+    }
     session.finish_body().await.map_err(broken)?;
     let (status, headers) = loop {
         session.read_response().await.map_err(broken)?;
@@ -203,6 +225,9 @@ async fn exchange(session: &mut HttpSession, call: &Call) -> Result<Response, Cl
 
 /// One call, its URL taken apart.
 struct Call {
+    method: Method,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
     tls: bool,
     /// Without brackets and trailing dot.
     host: String,
@@ -236,6 +261,9 @@ impl Call {
             return Err(ClientError::PlainHttp(host.to_owned()));
         }
         Ok(Self {
+            method: Method::GET,
+            headers: Vec::new(),
+            body: Bytes::new(),
             tls,
             host: host.to_owned(),
             port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
@@ -282,10 +310,16 @@ impl Call {
     }
 
     fn request(&self) -> Result<Box<RequestHeader>, Box<pingora::Error>> {
-        let mut request = RequestHeader::build("GET", self.target.as_bytes(), Some(3))?;
+        let mut request = RequestHeader::build(self.method.as_str(), self.target.as_bytes(), Some(4))?;
         request.insert_header("host", &self.authority)?;
         request.insert_header("accept", "*/*")?;
         request.insert_header("user-agent", concat!("gwanmun/", env!("CARGO_PKG_VERSION")))?;
+        if self.method != Method::GET {
+            request.insert_header("content-length", self.body.len())?;
+        }
+        for (name, value) in &self.headers {
+            request.insert_header(name.clone(), value.clone())?;
+        }
         Ok(Box::new(request))
     }
 }

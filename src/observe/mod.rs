@@ -3,15 +3,19 @@
 //! - [`audit`]: one JSON line per request, chained by hashes; its writer and its reader.
 //! - [`metrics`]: counters and histograms for Prometheus.
 //! - [`anomaly`]: detectors that watch an address or a caller over a while, and raise an alert.
+//! - [`Reloads`]: how changes of the configuration went.
 
 pub mod anomaly;
 pub mod audit;
 pub mod metrics;
+mod reloads;
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::engine::{Observer, Record};
+pub use reloads::{Reloaded, Reloads};
+
+use crate::engine::{FreezeChange, Observer, Record};
 
 /// All observers of one gateway, in the order they are told.
 #[derive(Clone, Default)]
@@ -34,6 +38,12 @@ impl Observer for Observers {
     fn record(&self, record: &Arc<Record>) {
         for observer in &self.0 {
             observer.record(record);
+        }
+    }
+
+    fn froze(&self, change: &Arc<FreezeChange>) {
+        for observer in &self.0 {
+            observer.froze(change);
         }
     }
 }

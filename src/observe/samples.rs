@@ -12,8 +12,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use crate::engine::{
-    Answer, CredentialRefusal, Effected, LimitAnswer, Mark, PartSummary, Principal, Record, RecordedRequest,
-    UpstreamSummary, Why,
+    Answer, CredentialRefusal, Effected, Freezable, Freeze, LimitAnswer, Mark, PartSummary, Principal, Record,
+    RecordedRequest, UpstreamSummary, Why,
 };
 
 pub(crate) fn instant(text: &str) -> Timestamp {
@@ -264,9 +264,19 @@ fn answers(principal: Option<Arc<Principal>>, claimed: Option<Box<str>>) -> Boxe
         })
     });
     let unavailable = code().prop_map(|code| Answer::Unavailable { code });
+    let freeze = (any::<bool>(), hostile(), option::of(any::<u32>()), hostile());
+    let freeze = freeze.prop_map(|(is_route, name, until, reason)| {
+        Arc::new(Freeze {
+            kind: Freezable::ALL[usize::from(!is_route)],
+            name: name.into(),
+            until: until.map(|second| Timestamp::from_second(second.into()).unwrap()),
+            reason: reason.into(),
+        })
+    });
+    let frozen = vec(freeze, 1..3).prop_map(Answer::Freezes);
     match principal {
-        Some(who) => prop_oneof![limit, refused, unavailable, Just(Answer::Principal(who))].boxed(),
-        None => prop_oneof![limit, refused, unavailable].boxed(),
+        Some(who) => prop_oneof![limit, refused, unavailable, frozen, Just(Answer::Principal(who))].boxed(),
+        None => prop_oneof![limit, refused, unavailable, frozen].boxed(),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod clients;
 pub mod compress;
 pub mod cors;
 pub mod forward;
+pub mod freeze;
 pub mod rate_limit;
 pub mod shape;
 

@@ -48,10 +48,12 @@ pub(super) async fn answer(
         aggregate.inputs(principal.as_deref(), &view, &params)
     };
     let generation = exchange.generation.clone();
+    let without = exchange.without();
     let calling = Calling {
         generation: &generation,
         caller: &live.caller,
         headers: told(session, exchange),
+        without: &without,
     };
     let done = aggregate.run(inputs, &calling, deadline).await;
     let partial = done.partial_header();

@@ -130,6 +130,15 @@ impl Exchange {
         named.unwrap_or(crate::policies::body::DEFAULT_MAX)
     }
 
+    /// The upstreams that parts must not call.
+    pub(super) fn without(&self) -> Arc<[Arc<str>]> {
+        let named = self.acts().iter().find_map(|act| match act {
+            Act::Without(names) => Some(names.clone()),
+            _ => None,
+        });
+        named.unwrap_or_default()
+    }
+
     /// Whether the upstream sees the caller's `Authorization`.
     pub(super) fn keeps_authorization(&self) -> bool {
         let said = self.acts().iter().find_map(|act| match act {

@@ -215,6 +215,7 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
     }
     let asking = Asking {
         generation: &generation,
+        freezes: &live.freezes,
         now: exchange.at,
         monotonic: live.monotonic(),
     };

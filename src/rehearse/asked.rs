@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use crate::conf::{Load, Read};
 use crate::engine::{Headers, RequestView};
+use crate::policies::freeze::Held;
 use crate::routing::{normalise_host, normalise_path};
 use crate::snapshot::Snapshot;
 
@@ -33,6 +34,8 @@ pub struct Asked {
     pub at: Timestamp,
     /// What the caller can prove; nothing for an anonymous one.
     pub claims: Option<Map<String, Value>>,
+    /// What operators have frozen; nothing unless said.
+    pub frozen: Held,
 }
 
 /// Headers that somebody wrote, and whether a credential is assumed beside them.
@@ -88,6 +91,7 @@ impl Asked {
             address,
             at,
             claims: None,
+            frozen: Held::default(),
         };
         asked.set_host(authority)?;
         Ok(asked)

@@ -1,12 +1,36 @@
-//! Answers from assumptions: the caller is who the flags say, and no limit is reached.
+//! Answers from assumptions: the caller is who the flags say, and no limit is reached and nothing is frozen.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::engine::{Answer, Answers, LimitAnswer, Lookup, Question};
 use crate::policies::authn::{Authenticators, principal_from_claims};
+use crate::policies::freeze::Held;
+
+/// Assumes that operators have frozen something; the other questions are somebody else's.
+pub(super) struct Freezing<'a, L> {
+    /// What is frozen.
+    pub frozen: &'a Held,
+    /// When.
+    pub at: Timestamp,
+    /// Answers the others.
+    pub others: L,
+}
+
+impl<L: Lookup> Lookup for Freezing<'_, L> {
+    async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
+        let mut answers = self.others.answer(asked).await;
+        for ((_, question), answer) in asked.iter().zip(&mut answers) {
+            if let Question::Freezes { route, upstreams } = question {
+                *answer = Answer::Freezes(self.frozen.concerning(route, upstreams, self.at));
+            }
+        }
+        answers
+    }
+}
 
 /// Assumes.
 pub(super) struct Assumed<'a> {
@@ -34,6 +58,7 @@ impl Assumed<'_> {
                     Answer::Principal(Arc::new(principal))
                 })
             }
+            Question::Freezes { .. } => Answer::Freezes(Vec::new()),
             Question::Limit { .. } => Answer::Limit(LimitAnswer {
                 admitted: true,
                 remaining: u32::MAX,

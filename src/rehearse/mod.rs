@@ -10,7 +10,7 @@ use anyhow::Context;
 use futures::FutureExt;
 use serde_json::Map;
 
-use self::assumed::Assumed;
+use self::assumed::{Assumed, Freezing};
 use crate::engine::{Answer, Effect, Facts, Mark, Params, rfc3339};
 use crate::snapshot::{Judged, Snapshot, judge};
 use crate::targets::Target;
@@ -25,6 +25,11 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked) -> anyhow::Result<Explanation
     let lookup = Assumed {
         authenticators: &snapshot.defined.authenticators,
         claims: asked.claims.as_ref().unwrap_or(&nothing),
+    };
+    let lookup = Freezing {
+        frozen: &asked.frozen,
+        at: asked.at,
+        others: lookup,
     };
     let judged = judge(snapshot, asked.view(), asked.address, asked.at, &lookup);
     // An assumption is at hand: there is nothing to wait for.

@@ -21,10 +21,11 @@ use crate::admin::Admin;
 use crate::conf::Severity;
 use crate::engine::{Denial, DenialKind, Effected, Record, RecordedRequest, Trail};
 use crate::front::{Bounds, Front, Refusals};
-use crate::io::Clock;
+use crate::io::{Clock, StateFolder};
 use crate::live::{Doors, Live};
+use crate::policies::freeze::Freezes;
 use crate::proxy::{Gate, RequestIds};
-use crate::snapshot::{self, Occasion, Snapshot};
+use crate::snapshot::{self, AdminToken, Occasion, Snapshot};
 
 use watchers::Watchers;
 
@@ -42,6 +43,8 @@ pub struct Options {
     pub rehearse_at: Option<Timestamp>,
     /// Whether listeners and readiness are told on standard output.
     pub announce: bool,
+    /// A token of the admin API besides the one that the configuration names.
+    pub admin_token: Option<AdminToken>,
 }
 
 /// Why a gateway cannot start.
@@ -121,11 +124,12 @@ pub fn prepare(options: &Options) -> Result<Arc<Snapshot>, StartFailure> {
         eprintln!("{finding}");
     }
     let snapshot = snapshot.ok_or(StartFailure::Configuration)?;
-    let unfetched = snapshot.defined.authenticators.unfetched_secrets();
+    let mut unfetched = snapshot.unfetched_secrets().peekable();
+    let is_missing = unfetched.peek().is_some();
     for (place, message) in unfetched {
         eprintln!("{place}: {message}");
     }
-    if !unfetched.is_empty() {
+    if is_missing {
         return Err(StartFailure::Configuration);
     }
     if options.rehearse_at.is_some() {
@@ -183,7 +187,7 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
     let watchers = Watchers::open(&snapshot, clock.now()).map_err(StartFailure::Other)?;
     let watchers = Arc::new(watchers);
     let live = Arc::new(Live::new(
-        Doors::open(clock),
+        Doors::open(clock, freezes(&snapshot, clock.now())?),
         snapshot.clone(),
         watchers.observer(&snapshot),
     ));
@@ -211,11 +215,18 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
     }
     let admin = admin.map(|(address, listener)| {
         let connections = Box::new(move || front.connections());
-        let app = HttpServer::new_app(Admin::new(live.clone(), watchers.metrics().clone(), connections));
+        let app = HttpServer::new_app(Admin::new(
+            live.clone(),
+            watchers.metrics().clone(),
+            watchers.reloads().clone(),
+            options.admin_token.clone(),
+            connections,
+        ));
         let front = Front::new(
             Arc::new(app),
             Bounds {
                 max_connections: 256,
+                max_header: 16 << 10,
                 ..Bounds::default()
             },
             refusals,
@@ -244,6 +255,24 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
         listeners,
         signals,
     })
+}
+
+/// What earlier gateways kept frozen. State that cannot be read must not open what is closed: it is an error.
+fn freezes(snapshot: &Snapshot, now: Timestamp) -> Result<Freezes, StartFailure> {
+    let folder = snapshot.state_folder().map(|path| StateFolder::open(&path)).transpose();
+    let folder = folder.map_err(|error| StartFailure::Other(format!("state: {error}")))?;
+    let freezes = Freezes::open(folder).map_err(|error| StartFailure::Other(format!("state: {error}")))?;
+    for held in freezes.held().in_force(now) {
+        let (kind, name) = (held.freeze.kind, &held.freeze.name);
+        match snapshot.has(kind, name) {
+            true => log::warn!("{} `{name}` is still frozen", kind.word()),
+            false => log::warn!(
+                "{} `{name}` is frozen, but the configuration has none of that name",
+                kind.word()
+            ),
+        }
+    }
+    Ok(freezes)
 }
 
 fn bind(address: SocketAddr) -> Result<(SocketAddr, tokio::net::TcpListener), StartFailure> {

@@ -77,6 +77,8 @@ impl Reloads {
     /// Reads the configuration again. `asked`: somebody wants to know how it went, even where nothing changed.
     pub fn reload(&mut self, live: &Arc<Live>, watchers: &Watchers, asked: bool) {
         let before = live.current().snapshot.clone();
+        // Nothing is frozen between the look at what is and the swap.
+        let _turn = live.freezes.turn();
         match next(&self.config, live, &before) {
             Ok(snapshot) if snapshot.id == before.id && !asked => {}
             Ok(snapshot) => match watchers.follow(&snapshot, live.clock.now()) {
@@ -85,12 +87,12 @@ impl Reloads {
                     self.follow(&snapshot);
                     live.swap(snapshot.clone(), watchers.observer(&snapshot));
                     watchers.watch_health(live);
-                    watchers.count_reload(true);
+                    watchers.count_reload(live.clock.now(), &[]);
                     log::info!("configuration {} is in force", short(&snapshot.id));
                 }
-                Err(error) => refuse(watchers, &before, &[error]),
+                Err(error) => refuse(live, watchers, &before, &[error]),
             },
-            Err(errors) => refuse(watchers, &before, &errors),
+            Err(errors) => refuse(live, watchers, &before, &errors),
         }
     }
 }
@@ -109,23 +111,38 @@ fn next(config: &Path, live: &Live, before: &Snapshot) -> Result<Snapshot, Vec<S
         return Err(errors);
     };
     errors.clear();
-    for (place, message) in snapshot.defined.authenticators.unfetched_secrets() {
+    for (place, message) in snapshot.unfetched_secrets() {
         errors.push(format!("{place}: {message}"));
     }
+    let admin = |snapshot: &Snapshot| snapshot.admin.as_ref().map(|admin| admin.address);
     for (what, changed) in [
         ("listen", snapshot.listen != before.listen),
-        ("admin", snapshot.admin != before.admin),
+        ("admin", admin(&snapshot) != admin(before)),
         ("threads", snapshot.threads != before.threads),
+        ("state", snapshot.state != before.state),
     ] {
         if changed {
             errors.push(format!("`{what}` changes only with a restart"));
         }
     }
+    errors.extend(dropped(live, before, &snapshot));
     if errors.is_empty() { Ok(snapshot) } else { Err(errors) }
 }
 
-fn refuse(watchers: &Watchers, before: &Snapshot, errors: &[String]) {
-    watchers.count_reload(false);
+/// What is frozen, and would be there no more. What a restart has dropped already is no news.
+fn dropped(live: &Live, before: &Snapshot, next: &Snapshot) -> Vec<String> {
+    let held = live.freezes.held();
+    let frozen = held.in_force(live.clock.now()).into_iter().map(|held| &held.freeze);
+    let lost = frozen.filter(|freeze| before.has(freeze.kind, &freeze.name) && !next.has(freeze.kind, &freeze.name));
+    lost.map(|freeze| {
+        let (kind, name) = (freeze.kind.word(), &freeze.name);
+        format!("{kind} `{name}` is frozen, and the new configuration has none of that name: `gwanmun ctl thaw {name}` first")
+    })
+    .collect()
+}
+
+fn refuse(live: &Live, watchers: &Watchers, before: &Snapshot, errors: &[String]) {
+    watchers.count_reload(live.clock.now(), errors);
     log::error!("the new configuration is refused; {} stays in force", short(&before.id));
     for error in errors {
         log::error!("{error}");

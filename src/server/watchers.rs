@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 
 use crate::engine::Observer;
 use crate::live::Live;
-use crate::observe::Observers;
 use crate::observe::anomaly::Detectors;
 use crate::observe::audit::{Audit, AuditSettings, Counts};
 use crate::observe::metrics::{Metrics, Names, RouteNames, UpstreamNames};
+use crate::observe::{Observers, Reloads};
 use crate::snapshot::Snapshot;
 use crate::upstreams::Pool;
 
@@ -19,6 +19,7 @@ use crate::upstreams::Pool;
 pub(super) struct Watchers {
     metrics: Arc<Metrics>,
     counts: Arc<Counts>,
+    reloads: Arc<Reloads>,
     audit: Mutex<Option<Arc<Audit>>>,
     detectors: Mutex<Arc<Detectors>>,
     /// Pools that a task looks after.
@@ -38,6 +39,7 @@ impl Watchers {
         Ok(Self {
             metrics,
             counts,
+            reloads: Arc::default(),
             audit: Mutex::new(audit),
             detectors: Mutex::new(detectors),
             checked: Mutex::default(),
@@ -85,8 +87,14 @@ impl Watchers {
         audit.is_none_or(|audit| audit.close(patience))
     }
 
-    pub fn count_reload(&self, succeeded: bool) {
-        self.metrics.count_reload(succeeded);
+    /// Takes note of a reload; one without errors was taken.
+    pub fn count_reload(&self, at: Timestamp, errors: &[String]) {
+        self.metrics.count_reload(errors.is_empty());
+        self.reloads.note(at, errors);
+    }
+
+    pub fn reloads(&self) -> &Arc<Reloads> {
+        &self.reloads
     }
 
     /// Has a task look after every pool that no task looks after yet; it ends with its pool.

@@ -199,7 +199,7 @@ fn fill_in_reopening(rules: &[Rule], facts: &mut Facts<'_>, decision: &mut Decis
 mod tests {
     use super::*;
     use crate::conf::Load;
-    use crate::engine::{Answers, Headers, Question};
+    use crate::engine::{Answer, Answers, Headers, Question};
     use crate::snapshot::{Occasion, compile};
     use http::HeaderName;
 
@@ -216,11 +216,11 @@ mod tests {
         }
     }
 
-    struct Silent;
+    struct NothingFrozen;
 
-    impl Lookup for Silent {
-        async fn answer(&self, _: &[(u16, Question<'_>)]) -> Answers {
-            Answers::new()
+    impl Lookup for NothingFrozen {
+        async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
+            asked.iter().map(|_| Answer::Freezes(Vec::new())).collect()
         }
     }
 
@@ -247,7 +247,7 @@ routes:
             headers: &Lines(headers),
         };
         let address = "192.0.2.1".parse().unwrap();
-        let judged = futures::executor::block_on(judge(&snapshot, request, address, now, &Silent));
+        let judged = futures::executor::block_on(judge(&snapshot, request, address, now, &NothingFrozen));
         let mut names: Vec<String> = Vec::new();
         let (status, code) = match &judged.decision.effect {
             Effect::Forward => (0, judged.route.unwrap().name.to_string()),

@@ -7,14 +7,14 @@ mod routes;
 mod schema;
 mod settings;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, header};
 use jiff::Timestamp;
 
 use crate::conf::{Fields, Finding, Load, Named, Node, Place};
-use crate::engine::Rule;
+use crate::engine::{Freezable, Rule};
 use crate::observe::anomaly::Anomalies;
 use crate::observe::audit::AuditSettings;
 use crate::policies::Defined;
@@ -29,7 +29,8 @@ use crate::upstreams::{self, Upstream, UpstreamSettings};
 
 pub use judge::{Judged, judge};
 pub use schema::schema;
-pub use settings::{AdminSettings, ListenSettings, TrustedProxies};
+use settings::StatePath;
+pub use settings::{AdminSettings, AdminToken, ListenSettings, TrustedProxies};
 
 /// A compiled configuration.
 pub struct Snapshot {
@@ -65,12 +66,14 @@ pub struct Snapshot {
     pub token_cookies: Vec<Box<str>>,
     /// What records keep of a request.
     pub kept: Kept,
+    /// The folder of what outlives the process; `$STATE_DIRECTORY` where nothing is said.
+    pub state: Option<PathBuf>,
     /// The audit log.
     pub audit: Option<AuditSettings>,
     /// The detectors.
     pub anomalies: Anomalies,
     /// Every file the configuration consists of, to be watched.
-    pub files: Vec<std::path::PathBuf>,
+    pub files: Vec<PathBuf>,
 }
 
 /// A match, its rules and its target.
@@ -153,6 +156,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
     let routes = fields
         .take::<Named<Node>>("routes", Some(Named::default))
         .unwrap_or_default();
+    let state = fields.take::<Option<StatePath>>("state", None).flatten();
     let audit = fields.take::<Option<AuditSettings>>("audit", None).flatten();
     let anomalies = fields.take::<Anomalies>("anomalies", None).unwrap_or_default();
     fields.finish();
@@ -175,7 +179,14 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
         client_headers: clients.headers().to_vec(),
     };
     let upstream_names: Vec<Arc<str>> = upstreams.iter().map(|upstream| upstream.name.clone()).collect();
-    let compiler = routes::Compiler::new(load, &defined, &upstream_names, &broken_upstreams, defaults);
+    let compiler = routes::Compiler::new(
+        load,
+        &defined,
+        &upstream_names,
+        &broken_upstreams,
+        defaults,
+        calendars.zone().cloned(),
+    );
     let unrouted = compiler.unrouted();
     let compiled: Vec<_> = routes
         .0
@@ -224,6 +235,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
         token_headers,
         token_cookies,
         kept,
+        state: state.map(|state| state.0),
         audit,
         anomalies,
         files: files.iter().map(|source| source.path.clone()).collect(),
@@ -296,6 +308,26 @@ impl Snapshot {
             *name == header::UPGRADE || name.as_str().contains('_') || self.stripped.contains(name)
         };
         headers.keys().filter(is_forbidden).cloned().collect()
+    }
+
+    /// The folder of what outlives the process, if there is one: that of `state:`, else `$STATE_DIRECTORY`, which systemd sets.
+    pub fn state_folder(&self) -> Option<PathBuf> {
+        let listed = || std::env::var_os("STATE_DIRECTORY").filter(|listed| !listed.is_empty());
+        self.state.clone().or_else(|| std::env::split_paths(&listed()?).next())
+    }
+
+    /// Secrets that could not be fetched, each with its place and the reason. A gateway must not start with any.
+    pub fn unfetched_secrets(&self) -> impl Iterator<Item = &(Place, String)> {
+        let admin = self.admin.as_ref().and_then(|admin| admin.unfetched.as_ref());
+        self.defined.authenticators.unfetched_secrets().iter().chain(admin)
+    }
+
+    /// Whether a freeze of that kind and name closes anything.
+    pub fn has(&self, kind: Freezable, name: &str) -> bool {
+        match kind {
+            Freezable::Route => self.route(name).is_some(),
+            Freezable::Upstream => self.upstreams.iter().any(|upstream| *upstream.name == *name),
+        }
     }
 
     /// The route of that name.

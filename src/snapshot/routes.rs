@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use jiff::tz::TimeZone;
 
 use crate::conf::{Entry, Load, Named, Node, Read, Spanned, Value, nearest};
 use crate::engine::{Rule, Stage};
+use crate::policies::freeze::{self, FreezeRule};
 use crate::policies::{Defined, Draft, Inherit, KINDS, Kind, Scope, authn, forward};
 use crate::routing::Match;
 use crate::targets::aggregate::{Aggregate, AggregateScope};
@@ -37,6 +39,8 @@ pub(super) struct Compiler<'a> {
     /// Every name under `upstreams:`, also of those that could not be read: a route that names one is not to blame.
     written_upstreams: &'a [String],
     defaults: &'a [Entry],
+    /// The zone of all calendars, where it is one.
+    zone: Option<TimeZone>,
 }
 
 impl<'a> Compiler<'a> {
@@ -46,6 +50,7 @@ impl<'a> Compiler<'a> {
         upstreams: &'a [Arc<str>],
         written_upstreams: &'a [String],
         defaults: Option<&'a Node>,
+        zone: Option<TimeZone>,
     ) -> Self {
         let defaults = defaults.and_then(|node| node.entries(load)).unwrap_or_default();
         let known = KINDS
@@ -63,6 +68,7 @@ impl<'a> Compiler<'a> {
             upstreams,
             written_upstreams,
             defaults,
+            zone,
         }
     }
 
@@ -117,6 +123,8 @@ impl<'a> Compiler<'a> {
         // Every part was read before the route is given up, so that every mistake is reported.
         let auth = auth?;
         let (matches, (target, deadline)) = matches.zip(target)?;
+        let first = rules.partition_point(|rule| rule.stage < Stage::Authorize);
+        rules.insert(first, self.freeze_rule(&route_name, name, &target));
         let route = Route {
             name: route_name,
             template: matches.path.text().clone(),
@@ -129,6 +137,31 @@ impl<'a> Compiler<'a> {
             deadline,
         };
         Some((matches, Arc::new(route)))
+    }
+
+    /// The rule that no configuration asks for: operators freeze what is there.
+    fn freeze_rule(&self, route: &Arc<str>, name: &Spanned<String>, target: &Target) -> Rule {
+        let (needed, all) = match target {
+            Target::Upstream(index) => (vec![*index], vec![*index]),
+            Target::Aggregate(aggregate) => (aggregate.needed_upstreams(), aggregate.upstreams()),
+            Target::Fixed(_) => (Vec::new(), Vec::new()),
+        };
+        let others = all.iter().filter(|index| !needed.contains(index));
+        let name_of = |index: &UpstreamIndex| self.upstreams.get(usize::from(index.0)).cloned();
+        let policy = FreezeRule::new(
+            route.clone(),
+            needed.iter().filter_map(name_of).collect(),
+            others.filter_map(name_of).collect(),
+            self.zone.clone(),
+        );
+        Rule {
+            name: Arc::from(freeze::NAME),
+            kind: freeze::NAME,
+            stage: Stage::Authorize,
+            shadow: false,
+            origin: Arc::from(name.place.to_string()),
+            policy: Arc::new(policy),
+        }
     }
 
     /// The headers that some `forward:` writes.

@@ -1,11 +1,15 @@
 //! The settings of the gateway itself.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use http::HeaderName;
 use ipnet::IpNet;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
-use crate::conf::{Describe, Load, Node, Read, Schema, Schemas};
+use crate::conf::{Describe, Load, Node, Place, Read, Schema, Schemas, Secret};
 
 crate::settings! {
     /// An address that requests are accepted on.
@@ -16,18 +20,74 @@ crate::settings! {
     }
 }
 
-/// The admin listener: metrics and health.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The admin listener: metrics, health, and for those who hold its token the admin API.
+#[derive(Debug, Clone)]
 pub struct AdminSettings {
-    /// Its address: loopback, as nothing on it asks for a credential.
+    /// Its address: loopback, as it speaks no TLS.
     pub address: SocketAddr,
+    /// What the admin API asks for; without one it is closed.
+    pub token: Option<AdminToken>,
+    /// Where the token is named, and why it could not be fetched.
+    pub unfetched: Option<(Place, String)>,
 }
 
 crate::settings! {
-    /// The admin listener: metrics and health.
+    /// The admin listener: metrics, health, and for those who hold its token the admin API.
     struct AdminAsWritten {
-        /// Its address: loopback, as nothing on it asks for a credential.
+        /// Its address: loopback, as it speaks no TLS.
         address: SocketAddr,
+        /// What the admin API asks for, at least 32 characters; without a token it is closed.
+        token: Option<Secret>,
+    }
+}
+
+/// The token of the admin API. It is in no log, and wiped when dropped.
+#[derive(Clone)]
+pub struct AdminToken(Arc<Zeroizing<Vec<u8>>>);
+
+impl AdminToken {
+    /// A token of at least 32 visible ASCII characters. The error is the rest of a sentence, without the token.
+    pub fn new(token: Zeroizing<Vec<u8>>) -> Result<Self, String> {
+        const LEAST: usize = 32;
+        if !token.iter().all(u8::is_ascii_graphic) {
+            return Err("cannot be sent in a header: it is to be visible ASCII without spaces".into());
+        }
+        if token.len() < LEAST {
+            return Err(format!("is shorter than {LEAST} characters and can be guessed"));
+        }
+        Ok(Self(Arc::new(token)))
+    }
+
+    /// Whether `presented` is this token. How long that takes tells nothing of where they differ.
+    pub fn is(&self, presented: &[u8]) -> bool {
+        let digest = |bytes: &[u8]| ring::digest::digest(&ring::digest::SHA256, bytes);
+        let (held, presented) = (digest(&self.0), digest(presented));
+        held.as_ref().ct_eq(presented.as_ref()).into()
+    }
+}
+
+impl std::fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AdminToken")
+    }
+}
+
+/// The path of the state folder, joined to the directory of the configuration file that names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StatePath(pub PathBuf);
+
+impl Describe for StatePath {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::scalar_like(r"^[\s\S]+$")
+    }
+}
+
+impl Read for StatePath {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        node.parse("the path of a folder", load, |text| match text {
+            "" => Err("is not the path of a folder".into()),
+            _ => Ok(Self(node.place.directory().join(text))),
+        })
     }
 }
 
@@ -39,7 +99,20 @@ impl Describe for AdminSettings {
 
 impl Read for AdminSettings {
     fn read(node: &Node, load: &Load) -> Option<Self> {
-        let AdminAsWritten { address } = AdminAsWritten::read(node, load)?;
+        let AdminAsWritten { address, token: secret } = AdminAsWritten::read(node, load)?;
+        let (mut token, mut unfetched) = (None, None);
+        if let Some(secret) = &secret {
+            match secret.fetch() {
+                Ok(bytes) => match AdminToken::new(bytes) {
+                    Ok(fetched) => token = Some(fetched),
+                    Err(error) => load.error(secret.place(), format!("the token {error}")),
+                },
+                Err(reason) => {
+                    load.warn(secret.place(), reason.clone());
+                    unfetched = Some((secret.place().clone(), reason));
+                }
+            }
+        }
         if !address.ip().is_loopback() {
             load.error(
                 &node.place,
@@ -47,7 +120,11 @@ impl Read for AdminSettings {
             );
             return None;
         }
-        Some(Self { address })
+        Some(Self {
+            address,
+            token,
+            unfetched,
+        })
     }
 }
 

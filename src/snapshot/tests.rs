@@ -87,7 +87,7 @@ routes:
     let names = |route: &str| snapshot.route(route).unwrap().rule_names.join(" ");
     assert_eq!(
         (names("with").as_str(), names("without").as_str()),
-        ("flood auth own", "auth")
+        ("flood auth freeze own", "auth freeze")
     );
     assert_eq!(snapshot.unrouted_names.join(" "), "flood");
 }
@@ -187,7 +187,7 @@ shapes: { compact: { drop: [x] } }
     /// The document that an example belongs into.
     fn document(file: &str, example: Mapping) -> Mapping {
         let mut document: Mapping = serde_yaml::from_str(BASE).unwrap();
-        let section = |key: &str| ["routes", "policies", "limits", "anomalies", "audit"].contains(&key);
+        let section = |key: &str| ["routes", "policies", "limits", "anomalies", "audit", "admin"].contains(&key);
         let whole = example
             .keys()
             .all(|key| document.contains_key(key) || section(key.as_str().unwrap()));

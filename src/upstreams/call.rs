@@ -43,6 +43,9 @@ pub enum CallError {
     /// More bytes than allowed.
     #[error("the answer is too large")]
     TooLarge,
+    /// An operator has closed the upstream.
+    #[error("the upstream is frozen")]
+    Frozen,
     /// Not within its time.
     #[error("the endpoint is too slow")]
     Timeout,

@@ -16,6 +16,7 @@ mod compress;
 mod cors;
 mod credentials;
 mod examples;
+mod freezes;
 mod hostile;
 mod jwt;
 mod layout;

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::demo::{User, Which};
 use crate::engine::rfc3339;
+use crate::policies::freeze::Held;
 use crate::rehearse::{Asked, explain};
 use crate::snapshot::Snapshot;
 
@@ -125,13 +126,14 @@ const SHOP: [Try; 6] = [
     },
 ];
 
-/// The lines for a gateway at `address` that starts at `now`: each request with what it answers then, and where the hour
+/// The lines for a gateway at `address` that starts at `now`, with what an earlier one left `frozen`: each request with what it answers then, and where the hour
 /// matters at noon and late at night too. On a rehearsal clock these are requests of their own.
 pub(super) fn lines(
     which: Which,
     snapshot: &Snapshot,
     users: &[User],
     address: SocketAddr,
+    frozen: &Held,
     now: Timestamp,
     is_rehearsal: bool,
 ) -> anyhow::Result<String> {
@@ -142,7 +144,7 @@ pub(super) fn lines(
     let (zone, night) = hours(which)?;
     let mut text = String::new();
     for tried in tries {
-        let answers = |at| answers(tried, snapshot, users, at);
+        let answers = |at| answers(tried, snapshot, users, frozen, at);
         text.push_str(&format!("# {}\n# now: {}\n", tried.about, answers(now)?));
         let curl = tried.curl(address);
         let mut variants = String::new();
@@ -172,7 +174,7 @@ fn hours(which: Which) -> anyhow::Result<(TimeZone, Time)> {
     Ok((TimeZone::get("Asia/Seoul")?, night))
 }
 
-fn answers(tried: &Try, snapshot: &Snapshot, users: &[User], at: Timestamp) -> anyhow::Result<String> {
+fn answers(tried: &Try, snapshot: &Snapshot, users: &[User], frozen: &Held, at: Timestamp) -> anyhow::Result<String> {
     let request = format!("{} {}", tried.method, tried.path);
     let mut asked = Asked::new(&request, IpAddr::V4(Ipv4Addr::LOCALHOST), at)?;
     if let Some(client) = tried.client {
@@ -183,6 +185,7 @@ fn answers(tried: &Try, snapshot: &Snapshot, users: &[User], at: Timestamp) -> a
         let claims = user.map(|user| &user.claims).and_then(Value::as_object);
         asked.hold(claims.cloned().context("a sample user is missing")?)?;
     }
+    asked.frozen = frozen.clone();
     let told = explain(snapshot, &asked)?;
     Ok(match (&told.route, told.decision.effect, told.decision.status) {
         (Some(route), "allow", None) => format!("{} from {}", tried.success(), route.target),
@@ -232,7 +235,16 @@ mod tests {
         runtime.block_on(async {
             let services = start(which, &Ports::free(which), now).await.unwrap();
             let address = "127.0.0.1:8080".parse().unwrap();
-            let text = lines(which, &snapshot, services.users(), address, now, is_rehearsal).unwrap();
+            let text = lines(
+                which,
+                &snapshot,
+                services.users(),
+                address,
+                &Held::default(),
+                now,
+                is_rehearsal,
+            )
+            .unwrap();
             services.stop().await;
             text
         })

@@ -9,15 +9,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
 use jiff::Timestamp;
+use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroizing;
 
 use self::lines::{lines, variable};
-use super::explain::{Instant, instant};
+use super::explain::{Instant, instant, kept_frozen};
 use super::run::log_to_stderr;
 use super::{complain, tell};
 use crate::demo::{self, Ports, User, Which};
 use crate::server::{self, Options};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{AdminToken, Snapshot};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  gwanmun demo bank --at 2026-11-24T23:45+09:00")]
@@ -44,10 +48,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Sample::Bank => (Which::Bank, "bank.yaml"),
         Sample::Shop => (Which::Shop, "shop.yaml"),
     };
+    let token = Zeroizing::new(token()?.into_bytes());
     let options = Options {
         config: find(name)?,
         rehearse_at: arguments.at.map(|instant| instant.at),
         announce: false,
+        admin_token: Some(AdminToken::new(token.clone()).map_err(anyhow::Error::msg)?),
     };
     let snapshot = match server::prepare(&options) {
         Ok(snapshot) => snapshot,
@@ -57,11 +63,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     let runtime = server::runtime(snapshot.threads).context("cannot start the runtime")?;
-    runtime.block_on(serve(which, &options, snapshot))?;
+    runtime.block_on(serve(which, &options, &token, snapshot))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(which: Which, options: &Options, snapshot: Arc<Snapshot>) -> anyhow::Result<()> {
+async fn serve(which: Which, options: &Options, token: &[u8], snapshot: Arc<Snapshot>) -> anyhow::Result<()> {
     let now = options.rehearse_at.unwrap_or_else(Timestamp::now);
     let services = demo::start(which, &Ports::configured(which), now).await?;
     let gateway = server::start(options, snapshot.clone()).await?;
@@ -71,11 +77,13 @@ async fn serve(which: Which, options: &Options, snapshot: Arc<Snapshot>) -> anyh
         &snapshot,
         services.users(),
         address,
+        &kept_frozen(&snapshot),
         now,
         options.rehearse_at.is_some(),
     )?;
+    let freezing = freezing(which, token, &snapshot);
     tell(&format!(
-        "{}{requests}",
+        "{}{requests}{freezing}",
         greeting(options, address, services.users(), &snapshot)
     ))?;
     gateway.wait().await;
@@ -97,6 +105,33 @@ fn greeting(options: &Options, address: SocketAddr, users: &[User], snapshot: &S
     }
     text.push('\n');
     text
+}
+
+/// What an operator would do in an emergency, with a token made for this demo.
+fn freezing(which: Which, token: &[u8], snapshot: &Snapshot) -> String {
+    let Some(admin) = &snapshot.admin else {
+        return String::new();
+    };
+    let route = match which {
+        Which::Bank => "transfer",
+        Which::Shop => "pay",
+    };
+    let program = std::env::current_exe().map_or_else(|_| "gwanmun".into(), |path| path.display().to_string());
+    let token = String::from_utf8_lossy(token);
+    format!(
+        "# close a route at once, whatever the rules say; `thaw {route}` opens it\n\
+         export GWANMUN_ADMIN=http://{} GWANMUN_ADMIN_TOKEN={token}\n\
+         {program} ctl freeze {route} --for 5m --reason 'trying it out'\n",
+        admin.address
+    )
+}
+
+/// 32 random bytes, as text.
+fn token() -> anyhow::Result<String> {
+    let mut bytes = [0; 32];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| anyhow::anyhow!("there is no randomness"))?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
 /// The sample's configuration: in `conf/` here, or of the checkout that the program was built in.

@@ -1,7 +1,8 @@
 //! A record as one JSON line, schema `v: 1`.
 //!
 //! Written by hand into a buffer that is used again: this is paid for by every request. Absent things are left out, except
-//! that `route` is `null` where no route matched. The record of a request has no `kind`; `dropped`, `torn` and `alert` do.
+//! that `route` is `null` where no route matched. The record of a request has no `kind`; `dropped`, `torn`, `alert`, `freeze`
+//! and `thaw` do.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 
 use super::chain::LineHash;
-use crate::engine::{Answer, Effected, Principal, Record, RecordedRequest, UpstreamSummary};
+use crate::engine::{Answer, Effected, Freeze, FreezeChange, Principal, Record, RecordedRequest, UpstreamSummary};
 use crate::observe::anomaly::{Alert, Suspect};
 
 /// What a line says.
@@ -19,6 +20,8 @@ pub enum Entry<'a> {
     Request(&'a Record),
     /// A detector fired.
     Alert(&'a Alert),
+    /// An operator froze or thawed something.
+    Freeze(&'a FreezeChange),
     /// Entries were lost.
     Dropped {
         /// How many.
@@ -49,6 +52,12 @@ pub fn write_line(out: &mut Vec<u8>, n: u64, prev: Option<&LineHash>, entry: &En
     match entry {
         Entry::Request(record) => request(out, record),
         Entry::Alert(found) => alert(out, found),
+        Entry::Freeze(change) => {
+            plain(out, "kind", if change.is_thaw { "thaw" } else { "freeze" });
+            instant(out, "at", change.at);
+            freeze(out, &change.freeze);
+            display(out, "address", change.address);
+        }
         Entry::Dropped { count, from, to } => {
             plain(out, "kind", "dropped");
             number(out, "count", *count);
@@ -232,11 +241,29 @@ fn answers(out: &mut Vec<u8>, record: &Record) {
                 nanos(out, "retry_after_ns", limit.retry_after);
                 end(out, b'}');
             }
+            Answer::Freezes(freezes) => {
+                open(out, "freezes", b'[');
+                for one in freezes {
+                    out.push(b'{');
+                    freeze(out, one);
+                    end(out, b'}');
+                }
+                end(out, b']');
+            }
             Answer::Unavailable { code } => plain(out, "unavailable", code),
         }
         end(out, b'}');
     }
     end(out, b']');
+}
+
+/// The members that tell a freeze: the kind and its name, until when, why.
+fn freeze(out: &mut Vec<u8>, freeze: &Freeze) {
+    text(out, freeze.kind.word(), &freeze.name);
+    if let Some(until) = freeze.until {
+        instant(out, "until", until);
+    }
+    optional(out, "reason", Some(&*freeze.reason).filter(|reason| !reason.is_empty()));
 }
 
 fn upstream(out: &mut Vec<u8>, summary: &UpstreamSummary) {

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use super::AuditSettings;
 use super::file::{LogFile, OpenFailure};
 use super::format::Entry;
-use crate::engine::{Observer, Record};
+use crate::engine::{FreezeChange, Observer, Record};
 use crate::observe::anomaly::Alert;
 
 /// Entries that may wait. At a kilobyte each that is 8 MiB, and at 100 000 requests a second it bridges 80 ms.
@@ -144,6 +144,10 @@ impl Observer for Audit {
     fn record(&self, record: &Arc<Record>) {
         self.queue(Message::Record(record.clone()), record.at);
     }
+
+    fn froze(&self, change: &Arc<FreezeChange>) {
+        self.queue(Message::Freeze(change.clone()), change.at);
+    }
 }
 
 impl Drop for Audit {
@@ -160,6 +164,7 @@ fn limit(settings: &AuditSettings) -> u64 {
 enum Message {
     Record(Arc<Record>),
     Alert(Arc<Alert>),
+    Freeze(Arc<FreezeChange>),
     /// Something changed in [`Shared`].
     Wake,
     /// Write everything, wait for the disk, say whether that went well, end.
@@ -259,6 +264,7 @@ impl Writer {
             match message {
                 Message::Record(record) => self.append(record.at, &Entry::Request(&record)),
                 Message::Alert(alert) => self.append(alert.at, &Entry::Alert(&alert)),
+                Message::Freeze(change) => self.append(change.at, &Entry::Freeze(&change)),
                 Message::Wake => {}
                 Message::Close(done) => {
                     outcome = Batch::Closed(done);

@@ -144,6 +144,16 @@ impl Metrics {
         self.families.show_keys(all);
     }
 
+    /// Shows what is frozen: each with its kind, its name, and whether the configuration has such a name.
+    pub fn show_freezes<'a>(&self, freezes: impl Iterator<Item = (&'static str, &'a str, bool)>) {
+        let _turn = self.turn.lock();
+        self.families.freezes.reset();
+        for (kind, name, is_known) in freezes {
+            let gauge = self.families.freezes.with_label_values(&[kind, name]);
+            gauge.set(i64::from(is_known));
+        }
+    }
+
     /// Counts an alert.
     pub fn count_anomaly(&self, detector: &str) {
         self.families.anomalies.with_label_values(&[detector]).inc();
@@ -205,6 +215,7 @@ struct Families {
     config_reloads: IntCounterVec,
     config_reload_failed: IntGauge,
     config_info: IntGaugeVec,
+    freezes: IntGaugeVec,
     audit_records: IntCounter,
     audit_dropped: IntCounter,
     audit_write_failures: IntCounter,
@@ -307,6 +318,11 @@ impl Families {
                 "gwanmun_config_info",
                 "The hash of the configuration that serves; always 1.",
                 &["hash"],
+            )?,
+            freezes: gauges(
+                "gwanmun_freezes",
+                "What operators have frozen: 1, or 0 for a route or upstream that the configuration no longer has.",
+                &["kind", "name"],
             )?,
             audit_records: counter("gwanmun_audit_records_total", "Lines written to the audit log.")?,
             audit_dropped: counter(

@@ -90,6 +90,8 @@ impl Describe for Calendars {
 #[derive(Debug)]
 struct Calendar {
     name: String,
+    /// UTC where it could not be read.
+    zone: TimeZone,
     windows: Vec<WindowRef>,
     holidays: Option<Arc<Holidays>>,
     /// Windows that could not be compiled; a reference to one is no second mistake.
@@ -154,6 +156,20 @@ impl Calendars {
         self.calendars.iter().flat_map(|calendar| &calendar.windows)
     }
 
+    /// The zone that all calendars have; `None` where there is no calendar, or there are several zones.
+    pub fn zone(&self) -> Option<&TimeZone> {
+        let zone = &self.calendars.first()?.zone;
+        self.calendars
+            .iter()
+            .all(|calendar| calendar.zone == *zone)
+            .then_some(zone)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.calendars.is_empty()
+    }
+
     /// The calendars that have holidays, each with the last day they are known for.
     pub fn holidays_through(&self) -> impl Iterator<Item = (&str, Date)> {
         let through = |calendar: &Calendar| calendar.holidays.as_ref().map(|holidays| holidays.through);
@@ -180,6 +196,7 @@ impl Compiler<'_> {
     fn calendar(&mut self, name: &str, node: &Node) -> Calendar {
         let mut calendar = Calendar {
             name: name.to_owned(),
+            zone: TimeZone::UTC,
             windows: Vec::new(),
             holidays: None,
             broken: Vec::new(),
@@ -195,6 +212,7 @@ impl Compiler<'_> {
         // Without a zone the windows are read nevertheless, for the mistakes in them.
         calendar.is_broken = zone.is_none();
         let zone = zone.unwrap_or(TimeZone::UTC);
+        calendar.zone = zone.clone();
         for (window, node) in &settings.windows.0 {
             let schedule = Schedule {
                 zone: zone.clone(),

@@ -214,7 +214,7 @@ fn hours(text: &str) -> Result<Hours, String> {
 }
 
 /// Reads `23:30`; `Some(None)` is `24:00`, `None` no time.
-fn time(text: &str) -> Option<Option<Time>> {
+pub(super) fn time(text: &str) -> Option<Option<Time>> {
     let (hour, minute) = text.split_once(':')?;
     let (hour, minute) = (digits(hour, 2)?, digits(minute, 2)?);
     if (hour, minute) == (24, 0) {

@@ -16,6 +16,7 @@ mod intervals;
 mod policy;
 mod reply;
 mod scopes;
+mod until;
 mod window;
 
 pub use calendar::Calendars;

@@ -18,7 +18,7 @@ use crate::targets::fixed;
 use crate::upstreams::UpstreamSettings;
 
 use super::routes::TARGETS;
-use super::{AdminSettings, ListenSettings, TrustedProxies};
+use super::{AdminSettings, ListenSettings, StatePath, TrustedProxies};
 
 /// The schema as one document.
 pub fn schema() -> Json {
@@ -49,7 +49,7 @@ impl Describe for Configuration {
                     "The addresses that requests are accepted on, at least one.",
                 )
                 .required(true),
-                Key::new::<AdminSettings>(schemas, "admin", "The admin listener: metrics and health."),
+                Key::new::<AdminSettings>(schemas, "admin", "The admin listener: metrics, health, and for those who hold its token the admin API."),
                 Key::new::<NonZeroUsize>(
                     schemas,
                     "threads",
@@ -80,6 +80,11 @@ impl Describe for Configuration {
                     schemas,
                     "routes",
                     "What is let through, to whom, and who answers, by name.",
+                ),
+                Key::new::<StatePath>(
+                    schemas,
+                    "state",
+                    "The folder of what outlives the process, such as freezes; `$STATE_DIRECTORY` where nothing is said.",
                 ),
                 Key::new::<AuditSettings>(schemas, "audit", "The audit log: one JSON line per finished request."),
                 Key::new::<Named<AnomalySettings>>(schemas, "anomalies", "Detectors of attacks, by name."),

@@ -13,7 +13,8 @@
 //!
 //! A part fails without a whole answer in its time (504), or with a status other than 2xx, with 206, or without a JSON body
 //! within the bounds (502); 204 is `null`. A `required` part that fails fails the whole (`part-failed`); the others give
-//! their `default`, or `null`, and are named in `Gwanmun-Partial`. Partial answers are not for caches.
+//! their `default`, or `null`, and are named in `Gwanmun-Partial`. A part whose upstream is frozen is `denied`. Partial
+//! answers are not for caches.
 
 mod run;
 mod template;
@@ -148,6 +149,27 @@ impl Aggregate {
     /// The upstreams that may be called, each once.
     pub fn upstreams(&self) -> Vec<UpstreamIndex> {
         let mut upstreams: Vec<UpstreamIndex> = self.parts.iter().map(|part| part.upstream).collect();
+        upstreams.sort();
+        upstreams.dedup();
+        upstreams
+    }
+
+    /// Of [`upstreams`](Self::upstreams), those that the answer cannot do without: of required parts, and of what these refer
+    /// to.
+    pub fn needed_upstreams(&self) -> Vec<UpstreamIndex> {
+        let mut needed: Vec<bool> = self.parts.iter().map(|part| part.required).collect();
+        // Each pass goes at least one reference further, and there is no circle.
+        for _ in 0..self.parts.len() {
+            for (at, part) in self.parts.iter().enumerate() {
+                if needed.get(at).copied().unwrap_or_default() {
+                    for need in &part.needs {
+                        needed.iter_mut().skip(*need).take(1).for_each(|needed| *needed = true);
+                    }
+                }
+            }
+        }
+        let parts = self.parts.iter().zip(needed).filter(|(_, needed)| *needed);
+        let mut upstreams: Vec<UpstreamIndex> = parts.map(|(part, _)| part.upstream).collect();
         upstreams.sort();
         upstreams.dedup();
         upstreams

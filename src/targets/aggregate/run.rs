@@ -62,6 +62,8 @@ pub enum Reason {
     Unreachable,
     /// Something it refers to is not there.
     Skipped,
+    /// Its upstream is frozen.
+    Denied,
 }
 
 impl Reason {
@@ -73,6 +75,7 @@ impl Reason {
             Self::Unreadable => "unreadable",
             Self::Unreachable => "unreachable",
             Self::Skipped => "skipped",
+            Self::Denied => "denied",
         }
     }
 }
@@ -450,6 +453,7 @@ fn judge(answer: Result<Called, CallError>) -> Result<Bytes, Reason> {
         CallError::Timeout => Reason::Timeout,
         CallError::NoEndpoint | CallError::Connect => Reason::Unreachable,
         CallError::Broken | CallError::TooLarge => Reason::Unreadable,
+        CallError::Frozen => Reason::Denied,
     })?;
     if called.status == StatusCode::NO_CONTENT {
         return Ok(Bytes::from_static(b"null"));

@@ -548,3 +548,31 @@ fn names_mistakes_with_their_places() {
     let anonymous = compile_with("a: { get: 'invest:/{principal.sub}' }", false).unwrap_err();
     assert!(anonymous[0].contains("needs `auth`"));
 }
+
+#[test]
+fn needs_what_its_required_parts_need() {
+    let needed = |text: &str| {
+        let needed = compile(text).unwrap().needed_upstreams();
+        needed
+            .iter()
+            .map(|index| UPSTREAMS[usize::from(index.0)])
+            .collect::<Vec<_>>()
+    };
+    let none = "{ a: { get: 'accounts:/a' }, b: { get: 'transfers:/b' } }";
+    assert!(needed(none).is_empty());
+    let chain =
+        "{ c: { get: 'invest:/{b.x}', required: true }, b: { get: 'transfers:/{a.x}' }, a: { get: 'accounts:/a' } }";
+    assert_eq!(needed(chain), ["accounts", "transfers", "invest"]);
+    let back = "{ a: { get: 'accounts:/a', required: true }, b: { get: 'transfers:/{a.x}' } }";
+    assert_eq!(needed(back), ["accounts"]);
+}
+
+#[test]
+fn names_what_is_frozen_as_denied() {
+    let text = "{ a: { get: 'accounts:/a' }, b: { get: 'transfers:/b', default: [] } }";
+    let frozen = Does::Fail(CallError::Frozen);
+    let services = services(vec![("accounts:/a", json("1")), ("transfers:/b", frozen)]);
+    let done = run(text, &ASKED, &services);
+    assert_eq!(body(&done), r#"{"a":1,"b":[]}"#);
+    assert_eq!(header(&done).as_deref(), Some("b;reason=denied"));
+}

@@ -170,6 +170,11 @@ impl Gateway {
         self.process.as_ref().expect("it runs").log()
     }
 
+    /// The folder of its configuration.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The folder its records are in.
     pub fn records_folder(&self) -> PathBuf {
         self.folder.path().join(RECORDS)

@@ -14,7 +14,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::{ReadFailure, Recorded, RecordedDecision};
-use crate::engine::{Answer, CredentialRefusal, LimitAnswer, Principal};
+use crate::engine::{Answer, CredentialRefusal, Freezable, Freeze, FreezeChange, LimitAnswer, Principal};
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,6 +89,7 @@ struct AnswerMember {
     principal: Option<bool>,
     refused: Option<String>,
     limit: Option<LimitMember>,
+    freezes: Option<Vec<FreezeMember>>,
     unavailable: Option<String>,
 }
 
@@ -99,6 +100,36 @@ struct LimitMember {
     remaining: u32,
     reset_ns: u64,
     retry_after_ns: u64,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FreezeMember {
+    route: Option<String>,
+    upstream: Option<String>,
+    until: Option<Timestamp>,
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FreezeLine {
+    #[serde(rename = "v")]
+    _v: u32,
+    #[serde(rename = "n")]
+    _n: u64,
+    #[serde(rename = "prev")]
+    _prev: Option<String>,
+    #[serde(rename = "kind")]
+    _kind: String,
+    at: Timestamp,
+    route: Option<String>,
+    upstream: Option<String>,
+    until: Option<Timestamp>,
+    #[serde(default)]
+    reason: String,
+    address: IpAddr,
 }
 
 #[derive(serde::Deserialize)]
@@ -200,6 +231,14 @@ fn answered(
     principal: Option<&Arc<Principal>>,
     claimed_sub: Option<&str>,
 ) -> Result<(String, Answer), ReadFailure> {
+    if let Some(freezes) = member.freezes {
+        let others = member.principal.is_some() || member.refused.is_some() || member.limit.is_some();
+        if others || member.unavailable.is_some() || freezes.is_empty() {
+            return Err(ReadFailure::Value("an answer that says nothing, or two things"));
+        }
+        let freezes = freezes.into_iter().map(|member| member.freeze().map(Arc::new));
+        return Ok((member.rule, Answer::Freezes(freezes.collect::<Result<_, _>>()?)));
+    }
     let answer = match (member.principal, member.refused, member.limit, member.unavailable) {
         (Some(true), None, None, None) => {
             let principal = principal.ok_or(ReadFailure::Value("an answer without the principal it speaks of"))?;
@@ -220,6 +259,43 @@ fn answered(
         _ => return Err(ReadFailure::Value("an answer that says nothing, or two things")),
     };
     Ok((member.rule, answer))
+}
+
+impl FreezeMember {
+    fn freeze(self) -> Result<Freeze, ReadFailure> {
+        let (kind, name) = match (self.route, self.upstream) {
+            (Some(name), None) => (Freezable::Route, name),
+            (None, Some(name)) => (Freezable::Upstream, name),
+            _ => {
+                return Err(ReadFailure::Value(
+                    "a freeze of neither a route nor an upstream, or of both",
+                ));
+            }
+        };
+        Ok(Freeze {
+            kind,
+            name: name.into(),
+            until: self.until,
+            reason: self.reason.into(),
+        })
+    }
+}
+
+impl FreezeLine {
+    pub fn change(self, is_thaw: bool) -> Result<FreezeChange, ReadFailure> {
+        let member = FreezeMember {
+            route: self.route,
+            upstream: self.upstream,
+            until: self.until,
+            reason: self.reason,
+        };
+        Ok(FreezeChange {
+            at: self.at,
+            address: self.address,
+            freeze: member.freeze()?,
+            is_thaw,
+        })
+    }
 }
 
 /// The codes of answers are `&'static str` because a running gateway knows them all. A reader does not, so each new one is

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use http::{HeaderName, Method};
 use jiff::Timestamp;
 
-use self::line::{AlertLine, DroppedLine, recorded};
+use self::line::{AlertLine, DroppedLine, FreezeLine, recorded};
 use super::chain::{Head, TornLine};
-use crate::engine::{Answer, Answers, Headers, Lookup, Principal, Question, RequestView, Rule};
+use crate::engine::{Answer, Answers, FreezeChange, Headers, Lookup, Principal, Question, RequestView, Rule};
 
 /// A line of an audit log.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub enum Line {
         /// Its name.
         detector: String,
     },
+    /// An operator froze or thawed something.
+    Freeze(FreezeChange),
 }
 
 /// One recorded request: what was known, what was answered, what was decided.
@@ -145,6 +147,10 @@ pub fn read_line(line: &[u8]) -> Result<Line, ReadFailure> {
                 detector: read.detector,
             })
         }
+        Some(kind @ ("freeze" | "thaw")) => {
+            let read: FreezeLine = serde_json::from_slice(line)?;
+            read.change(kind == "thaw").map(Line::Freeze)
+        }
         Some(_) => Err(ReadFailure::Value("a kind that is not known")),
     }
 }
@@ -162,7 +168,7 @@ impl Recorded {
     }
 
     /// Answers the questions of `rules` with what was answered then, by the name of the rule; others are unavailable
-    /// (`not-recorded`).
+    /// (`not-recorded`), but what is not recorded as frozen was not.
     pub fn answering<'a>(&'a self, rules: &'a [Rule]) -> impl Lookup + 'a {
         Answering { recorded: self, rules }
     }
@@ -201,18 +207,21 @@ struct Answering<'a> {
 
 impl Lookup for Answering<'_> {
     async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
-        let answer = |number: u16| {
+        // A user may give a limit the name of a rule of ours.
+        let answer = |number: u16, of_freeze: bool| {
             let name = &self.rules.get(usize::from(number))?.name;
             let mut answers = self.recorded.answers.iter();
+            let is_meant = |answer: &Answer| matches!(answer, Answer::Freezes(_)) == of_freeze;
             answers
-                .find(|(rule, _)| **rule == **name)
+                .find(|(rule, answer)| **rule == **name && is_meant(answer))
                 .map(|(_, answer)| answer.clone())
         };
         let unknown = || Answer::Unavailable { code: "not-recorded" };
-        asked
-            .iter()
-            .map(|(number, _)| answer(*number).unwrap_or_else(unknown))
-            .collect()
+        let one = |(number, question): &(u16, Question<'_>)| match question {
+            Question::Freezes { .. } => answer(*number, true).unwrap_or_else(|| Answer::Freezes(Vec::new())),
+            _ => answer(*number, false).unwrap_or_else(unknown),
+        };
+        asked.iter().map(one).collect()
     }
 }
 

@@ -175,6 +175,28 @@ fn reads_the_other_kinds() {
         after: Some(LineHash::of(b"x")),
     });
     assert!(matches!(read_line(&torn), Ok(Line::Torn { lines: 1, .. })));
+    for (is_thaw, until) in [(false, Some(at)), (false, None), (true, None)] {
+        let change = FreezeChange {
+            at,
+            address: "::1".parse().unwrap(),
+            freeze: crate::engine::Freeze {
+                kind: crate::engine::Freezable::Upstream,
+                name: "transfers".into(),
+                until,
+                reason: if is_thaw { "" } else { "a \"wave\"" }.into(),
+            },
+            is_thaw,
+        };
+        let line = written(&Entry::Freeze(&change));
+        assert!(
+            matches!(read_line(&line), Ok(Line::Freeze(read)) if read == change),
+            "{is_thaw}"
+        );
+        let doubled = String::from_utf8(line)
+            .unwrap()
+            .replace("\"upstream\"", "\"route\":\"x\",\"upstream\"");
+        assert!(read_line(doubled.as_bytes()).is_err());
+    }
 }
 
 proptest! {
