@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Issuer, Key, Reply, Request, Upstream, eventually, fill};
+use crate::support::{Gateway, Issuer, Key, Reply, Request, Upstream, eventually, fill, refused_start};
 
 const WHO: &str = "
 upstreams:
@@ -381,4 +381,50 @@ fn follows_a_key_file_without_a_restart() {
     assert!(!gateway.reload_beside("keys.json", "{\"keys\":[]}"));
     assert!(!gateway.reload_beside("keys.json", "not JSON"));
     ask(&gateway, &by_new).send().expect(200);
+}
+
+#[test]
+fn starts_on_copied_keys_while_the_issuer_is_away() {
+    let (upstream, issuer) = (echo(), Issuer::new());
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let yaml = format!(
+        "state: {}\n{}",
+        state.display(),
+        yaml(&upstream, &issuer.authenticator())
+    );
+    let token = issuer.token(&json!({}));
+    let gateway = Gateway::start(&yaml);
+    ask(&gateway, &token).send().expect(200);
+    eventually("the copy is on disk", || state.join("keys.json").exists().then_some(()));
+    drop(gateway);
+
+    issuer.go_away();
+    let gateway = Gateway::start(&yaml);
+    ask(&gateway, &token).send().expect(200);
+    ask(&gateway, &issuer.token_by(&Key::es256("new"), &json!({}), &json!({})))
+        .send()
+        .expect_problem(503, "keys-unavailable");
+    assert_eq!(gateway.admin("GET", "/readyz").send().status, 200);
+    let shown = |name: &str| gateway.metrics().value(name, &[("authenticator", "customer")]);
+    assert_eq!(shown("gwanmun_jwks_keys"), Some(1.0));
+    assert!(shown("gwanmun_jwks_age_seconds").is_some() && shown("gwanmun_jwks_fetch_failures_total") >= Some(1.0));
+    drop(gateway);
+
+    // Without the copy it cannot be said whose the token is, which is not the caller's fault.
+    std::fs::remove_file(state.join("keys.json")).unwrap();
+    let gateway = Gateway::start(&yaml);
+    ask(&gateway, &token).send().expect_problem(503, "keys-unavailable");
+    let response = gateway.admin("GET", "/readyz").send();
+    assert_eq!(response.status, 503);
+    assert!(response.text().contains("customer: no keys: the issuer answered 503"));
+    drop(gateway);
+
+    std::fs::write(state.join("keys.json"), "{}").unwrap();
+    let output = refused_start(&format!("listen: [{{ address: 127.0.0.1:0 }}]\n{yaml}"), &[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && said.contains("keys.json` does not hold copies of keys"),
+        "{said}"
+    );
 }

@@ -23,6 +23,9 @@
 //! `keys-unavailable` where nobody can say. On a route with `auth: none` credentials are not looked at. The challenge is
 //! that of RFC 6750 §3.
 //!
+//! Fetched keys are copied to the `state:` folder (`keys.json`), so that a gateway that starts while an issuer is away judges
+//! by the last it had; without a copy it answers 503, and `/readyz` says why.
+//!
 //! `from:` may name a header, a cookie and a query parameter at once; a request brings its token in one of them. Only a
 //! cookie, which comes along by itself, may stand beside a header, which then counts alone. Wherever it stood, the upstream
 //! sees the token as `Authorization: Bearer` where the route keeps that (`forward: { authorization: keep }`, the default),
@@ -31,6 +34,7 @@
 //! credential but `Authorization`. A cookie proves nothing about an unsafe request that another site makes a browser send:
 //! 403 `cross-site`.
 
+mod copies;
 mod credential;
 pub mod crypto;
 mod json;
@@ -50,6 +54,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
+pub use copies::{CopyFailure, KeyCopies};
 pub use credential::{Credential, Source, without_cookies, without_parameters};
 pub use jwks::Timing;
 pub use jwt::principal_from_claims;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::copies::KeyCopies;
 use super::jwks::{KeySource, Newer, Timing};
 use super::jwt::Token;
 use super::memory::Memory;
@@ -28,6 +29,17 @@ impl Verifiers {
     /// One verifier for each authenticator. Those of `previous` whose settings did not change are taken over with their
     /// remembered tokens, and the keys of those that take them from the same place.
     pub fn new(authenticators: &Authenticators, previous: Option<&Self>, client: &Arc<Client>, timing: Timing) -> Self {
+        Self::with_copies(authenticators, previous, client, timing, &Arc::default())
+    }
+
+    /// As [`new`](Self::new), with copies of the keys on disk: they are judged by where an issuer is away from the start.
+    pub fn with_copies(
+        authenticators: &Authenticators,
+        previous: Option<&Self>,
+        client: &Arc<Client>,
+        timing: Timing,
+        copies: &Arc<KeyCopies>,
+    ) -> Self {
         let known = previous.map_or(&[][..], |previous| &previous.all);
         let mut all: Vec<Arc<Verifier>> = Vec::new();
         for (_, authenticator) in authenticators.iter() {
@@ -35,7 +47,8 @@ impl Verifiers {
             let verifier = same.cloned().unwrap_or_else(|| {
                 let mut there = known.iter().chain(&all).map(|verifier| &verifier.keys);
                 let keys = there.find(|keys| keys.serves(authenticator)).cloned();
-                let keys = keys.unwrap_or_else(|| Arc::new(KeySource::new(authenticator, client.clone(), timing)));
+                let open = || KeySource::new(authenticator, client.clone(), timing, copies.clone());
+                let keys = keys.unwrap_or_else(|| Arc::new(open()));
                 Arc::new(Verifier::new(authenticator.clone(), keys))
             });
             all.push(verifier);

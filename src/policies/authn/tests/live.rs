@@ -6,12 +6,13 @@ use std::time::Duration;
 use futures::future::join_all;
 use jsonwebtoken::Algorithm;
 
+use super::super::copies::KeyCopies;
 use super::super::jwks::Timing;
 use super::super::settings::Authenticators;
 use super::super::verifier::{Verifier, Verifiers};
 use super::kit::*;
 use crate::engine::{Answer, AuthenticatorId};
-use crate::io::Client;
+use crate::io::{Client, StateFolder};
 
 /// No fetch happens for the sake of time, and tokens may cause as many as they like.
 fn eager() -> Timing {
@@ -532,4 +533,42 @@ async fn forgets_those_it_is_told_to() {
     let verifier = verifiers.iter().next().unwrap();
     assert!(verifier.remembered(&one, noon()).is_none() && verifier.remembered(&two, noon()).is_some());
     assert_eq!(verifier.status().remembered, 1);
+}
+
+const AWAY: &str = "HTTP/1.1 503 Away\r\nContent-Length: 0\r\n\r\n";
+
+#[tokio::test]
+async fn starts_on_copied_keys_where_the_issuer_is_away() {
+    let (old, new) = (Signer::ed(), Signer::ed());
+    let issuer = Issuer::with_keys(&[old.jwk(r#""kid":"a","#)]).await;
+    let url = issuer.url("");
+    let authenticators = authenticators(&[("main", &url)], "jwks: discover");
+    let folder = tempfile::tempdir().unwrap();
+    let folder = StateFolder::open(&folder.path().join("state")).unwrap();
+    let copies = Arc::new(KeyCopies::open(Some(Arc::new(folder))).unwrap());
+    let client = Arc::new(Client::new());
+    let start = || Verifiers::with_copies(&authenticators, None, &client, patient(), &copies);
+    let ask =
+        async |verifiers: &Verifiers, token: &str| said(&verifiers.answer(&[AuthenticatorId(0)], token, noon()).await);
+    let by_old = token(&old, "a", &url, "u1");
+    assert_eq!(ask(&start(), &by_old).await, "u1");
+    // Nobody waits for the disk.
+    while copies.find(&url, "discover").is_none() {
+        tokio::task::yield_now().await;
+    }
+    issuer.answer("/keys", AWAY);
+    let again = start();
+    assert_eq!(ask(&again, &by_old).await, "u1");
+    assert_eq!(ask(&again, &token(&new, "b", &url, "u2")).await, "keys-unavailable");
+    let status = again.iter().next().unwrap().status();
+    assert_eq!(status.failing.as_deref(), Some("the issuer answered 503"));
+    assert!(status.keys == Some(1) && status.age.is_some(), "{status:?}");
+    // Without the copy nobody can say.
+    let without = Verifiers::new(&authenticators, None, &client, patient());
+    assert_eq!(ask(&without, &by_old).await, "keys-unavailable");
+    // What was withdrawn meanwhile is not believed for the sake of an old copy.
+    issuer.publish(&[new.jwk(r#""kid":"b","#)]);
+    let fresh = start();
+    assert_eq!(ask(&fresh, &by_old).await, "token-key-unknown");
+    assert_eq!(ask(&fresh, &token(&new, "b", &url, "u2")).await, "u2");
 }
