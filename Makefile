@@ -5,13 +5,14 @@ BENCH_TARGET := $(or $(CARGO_TARGET_DIR),bench/target)
 FUZZ_TARGETS ?= configuration path record token
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test lint bench fuzz native components
+.PHONY: help demo test lint bench soak fuzz native components
 
 help:
 	@echo 'make demo [DEMO=shop]   build and run everything in one process, with requests to try; Ctrl-C ends it'
 	@echo 'make test               format, lints, tests, documentation: what has to pass'
 	@echo 'make lint               format and lints alone'
 	@echo 'make bench [BENCH=…]    requests/s and CPU beside nginx and a bare Pingora; BENCH=--help for options'
+	@echo 'make soak [SOAK=…]      ten reloads a second under 500 requests/s, and what becomes of memory; SOAK=--help'
 	@echo 'make fuzz                hostile input for a minute each; FUZZ_SECONDS=… for longer, FUZZ_TARGETS=… for some'
 
 # The development build: half as long to wait for as the release build, and shared with the tests. The trap keeps make
@@ -40,6 +41,11 @@ bench: native
 	cargo build --locked --release
 	cargo build --locked --release --manifest-path bench/Cargo.toml
 	@PATH="$$PATH:/usr/sbin:/sbin" $(BENCH_TARGET)/release/gwanmun-bench --gwanmun $(TARGET)/release/gwanmun $(BENCH)
+
+soak: native
+	cargo build --locked --release
+	cargo build --locked --release --manifest-path bench/Cargo.toml
+	@$(BENCH_TARGET)/release/gwanmun-bench soak --gwanmun $(TARGET)/release/gwanmun $(SOAK)
 
 # cargo-fuzz asks the compiler for coverage and AddressSanitizer, which stable has too and only RUSTC_BOOTSTRAP opens.
 # What libFuzzer learns stays in tests/fuzz/corpus, and an input that fails in tests/fuzz/artifacts.

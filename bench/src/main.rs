@@ -3,6 +3,8 @@
 //! All peers share one upstream. The peer under test has a core of its own; wrk and the upstream have the others. Each
 //! round loads every peer once, in an order that turns from round to round, so that a machine that gets slower or
 //! faster meanwhile does so for all of them. CPU is what `/proc` says the peer's processes used during its turn.
+//!
+//! `soak` as the first argument measures another thing: see [`soak`].
 
 mod load;
 mod machine;
@@ -10,6 +12,7 @@ mod options;
 mod peers;
 mod process;
 mod scenarios;
+mod soak;
 mod table;
 mod tokens;
 mod workplace;
@@ -41,11 +44,15 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
-    let Some(options) = Options::read(std::env::args().skip(1))? else {
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|first| first == "soak").is_some() {
+        return soak::run(arguments);
+    }
+    let Some(options) = Options::read(arguments)? else {
         print!("{}", options::HELP);
         return Ok(());
     };
-    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
     let cores = Cores::of_this_process()?;
     let place = Workplace::new()?;
     let upstream = Upstream::start(&place, &cores)?;

@@ -45,6 +45,14 @@ impl Process {
         })
     }
 
+    /// Resident memory of the process, in KiB.
+    pub fn memory(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let value = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(number);
+        value.context("no VmRSS")
+    }
+
     /// CPU used so far, user and system, by the process and its children.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
         let mut ticks = 0;

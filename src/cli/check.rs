@@ -1,4 +1,9 @@
 //! `gwanmun check`: everything that is wrong with a configuration, in one run.
+//!
+//! Each finding is a line `file:line:column: message (at `path`)`, then the line it is about with a mark under what is meant,
+//! and so every other place that matters. With `--json` it is
+//! `{errors, warnings, findings: [{severity, file, line, column, path, message, notes: [{file, line, column, message}]}]}`,
+//! `severity` being `error` or `warning`, lines and columns counted from 1, columns in characters.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,24 +11,29 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::explain::{Instant, instant};
 use super::{NO, tell};
 use crate::conf::{Finding, Severity};
-use crate::rehearse::Paint;
+use crate::rehearse::{Paint, show_findings};
 use crate::snapshot::{self, Occasion};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  gwanmun check conf/bank.yaml")]
+#[command(after_help = "Example:\n  gwanmun check conf/bank.yaml --at 2028-11-30T00:00+09:00")]
 pub(super) struct Arguments {
-    /// The configuration
+    /// The configuration: a file, or a directory whose `*.yaml` and `*.yml` come together
     file: PathBuf,
-    /// Print `{errors, warnings, findings: [{severity, file, line, column, path, message}]}`
+    /// The instant that "past", "soon" and "never" are said of, in RFC 3339; otherwise now
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    at: Option<Instant>,
+    /// Print `{errors, warnings, findings: [{severity, file, line, column, path, message, notes: [{file, line, column,
+    /// message}]}]}`
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let occasion = Occasion {
-        now: Timestamp::now(),
+        now: arguments.at.map_or_else(Timestamp::now, |at| at.at),
         at_start: false,
     };
     let (_, findings) = snapshot::load(&arguments.file, occasion);
@@ -45,15 +55,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn report(file: &str, findings: &[Finding], errors: usize, warnings: usize, paint: Paint) -> String {
-    let mut text = String::new();
-    for finding in findings {
-        let line = finding.to_string();
-        text.push_str(&match finding.severity {
-            Severity::Error => paint.red(&line),
-            Severity::Warning => paint.yellow(&line),
-        });
-        text.push('\n');
-    }
+    let mut text = show_findings(findings, paint);
     let many = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     text.push_str(&format!(
         "{file}: {}, {}\n",
@@ -109,7 +111,7 @@ mod tests {
         let findings = load.into_findings(None);
         assert_eq!(
             report("t.yaml", &findings, 1, 0, plain),
-            "t.yaml:1:1: one\nt.yaml: 1 error, 0 warnings\n"
+            "t.yaml:1:1: one\n 1 | a: 1\n   | ^^^^\nt.yaml: 1 error, 0 warnings\n"
         );
         assert_eq!(report("t.yaml", &[], 0, 0, plain), "t.yaml: 0 errors, 0 warnings\n");
         let told: Vec<_> = findings.iter().map(told).collect();

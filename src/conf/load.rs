@@ -1,15 +1,24 @@
 //! The context of one reading of a configuration: findings, and the files that were read.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Node, Place, Source, Value, yaml};
+use super::excerpt::is_unprintable;
+use super::names::Names;
+use super::{Node, Place, Source, Value, nearest, yaml};
 
 /// Larger files are refused before they are parsed.
 const MAX_FILE: u64 = 16 << 20;
+/// More findings are counted, not kept.
+const MAX_FINDINGS: usize = 1000;
+/// Of a finding that stands at more places, these are named.
+const MAX_NOTES: usize = 16;
+/// Longer messages are cut in the middle, where they repeat what the file says.
+const MAX_MESSAGE: usize = 600;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,28 +46,58 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(place) = &self.place {
-            write!(f, "{place}: ")?;
-        }
-        if self.severity == Severity::Warning {
-            f.write_str("warning: ")?;
-        }
-        f.write_str(&self.message)?;
-        if !self.path.is_empty() {
-            write!(f, " (at `{}`)", self.path)?;
-        }
+        f.write_str(&self.headline())?;
         for (place, note) in &self.notes {
-            write!(f, "\n  {place}: {note}")?;
+            write!(f, "\n  {}", one_line(&format!("{place}: {note}")))?;
         }
         Ok(())
     }
+}
+
+impl Finding {
+    /// `file:line:column: message (at `path`)`, on one line, whatever the file says.
+    pub fn headline(&self) -> String {
+        let place = self
+            .place
+            .as_ref()
+            .map_or_else(String::new, |place| format!("{place}: "));
+        let warning = match self.severity {
+            Severity::Warning => "warning: ",
+            Severity::Error => "",
+        };
+        let path = match self.path.as_str() {
+            "" => String::new(),
+            path => format!(" (at `{path}`)"),
+        };
+        one_line(&format!("{place}{warning}{}{path}", self.message))
+    }
+}
+
+/// Replaces what would end the line or do something to a terminal.
+pub fn one_line(text: &str) -> String {
+    let character = |c: char| {
+        if is_unprintable(c) {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    text.chars().map(character).collect()
 }
 
 /// Collects findings and files while a configuration is read and compiled.
 #[derive(Debug, Default)]
 pub struct Load {
     findings: RefCell<Vec<Finding>>,
+    /// What was found where: a mistake that is met on several ways is one.
+    seen: RefCell<HashSet<(PathBuf, usize, String)>>,
+    unkept: Cell<usize>,
     files: RefCell<Vec<Arc<Source>>>,
+    wanted: RefCell<Vec<PathBuf>>,
+    /// Findings that stand at several places at once, by what they are about.
+    shared: RefCell<HashMap<(&'static str, String), usize>>,
+    /// The names that the configuration defines and refers to.
+    pub names: Names,
 }
 
 impl Load {
@@ -87,15 +126,87 @@ impl Load {
         self.add(Severity::Warning, place, message.into(), Vec::new());
     }
 
-    fn add(&self, severity: Severity, place: &Place, message: String, notes: Vec<(Place, String)>) {
-        let finding = Finding {
+    /// Notes a warning that has two ends.
+    pub fn warn_with(&self, place: &Place, message: impl Into<String>, other: &Place, note: impl Into<String>) {
+        let notes = vec![(other.clone(), note.into())];
+        self.add(Severity::Warning, place, message.into(), notes);
+    }
+
+    /// Notes at `place` that no `kind` of that name is known, with the nearest of the names that are. Nothing is noted where
+    /// the name is defined, though wrongly: that is found there.
+    pub fn unknown_name<'k>(
+        &self,
+        kind: &'static str,
+        name: &str,
+        place: &Place,
+        known: impl Iterator<Item = &'k str>,
+    ) {
+        if self.names.is_declared(kind, name) {
+            return;
+        }
+        let declared = self.names.declared(kind);
+        let mut all: Vec<&str> = known.collect();
+        all.extend(declared.iter().map(String::as_str));
+        // Nobody reads the hint of a finding that is only counted.
+        let is_kept = self.findings.borrow().len() < MAX_FINDINGS;
+        let message = match nearest(name, all.into_iter().filter(|_| is_kept)) {
+            Some(near) => {
+                self.names.refer(kind, near);
+                format!("unknown {kind} `{name}`, did you mean `{near}`?")
+            }
+            None => format!("unknown {kind} `{name}`"),
+        };
+        self.error_about(kind, name, place, message);
+    }
+
+    /// Notes an error about the `kind` of that name once: the places after the first are noted with it, so that what is wrong
+    /// in one place is not found in all that refer to it.
+    pub fn error_about(&self, kind: &'static str, name: &str, place: &Place, message: String) {
+        let key = (kind, name.to_owned());
+        let known = self.shared.borrow().get(&key).copied();
+        let Some(known) = known else {
+            let next = self.findings.borrow().len();
+            self.error(place, message);
+            if self.findings.borrow().len() > next {
+                self.shared.borrow_mut().insert(key, next);
+            }
+            return;
+        };
+        if let Some(finding) = self.findings.borrow_mut().get_mut(known) {
+            let is_known = |at: &Place| at.start == place.start && at.source.path == place.source.path;
+            let mut places = finding.place.iter().chain(finding.notes.iter().map(|(place, _)| place));
+            if finding.notes.len() < MAX_NOTES && !places.any(is_known) {
+                finding.notes.push((place.clone(), "and here".to_owned()));
+            }
+        }
+    }
+
+    fn add(&self, severity: Severity, place: &Place, mut message: String, notes: Vec<(Place, String)>) {
+        if message.len() > MAX_MESSAGE {
+            let head = message
+                .get(..message.floor_char_boundary(MAX_MESSAGE / 2))
+                .unwrap_or_default();
+            let tail = message.get(message.ceil_char_boundary(message.len() - MAX_MESSAGE / 4)..);
+            message = format!("{head} … {}", tail.unwrap_or_default());
+        }
+        let key = (place.source.path.clone(), place.start, message.clone());
+        if !self.seen.borrow_mut().insert(key) {
+            return;
+        }
+        let mut findings = self.findings.borrow_mut();
+        // An error is never crowded out by warnings: the snapshot must not be used.
+        let is_first_error = severity == Severity::Error && !findings.iter().any(|known| known.severity == severity);
+        if findings.len() >= MAX_FINDINGS && !is_first_error {
+            self.unkept.set(self.unkept.get() + 1);
+            return;
+        }
+        findings.push(Finding {
             severity,
             place: Some(place.clone()),
             message,
             notes,
             path: String::new(),
-        };
-        self.findings.borrow_mut().push(finding);
+        });
     }
 
     /// Whether anything found so far makes the configuration unusable.
@@ -106,21 +217,37 @@ impl Load {
             .any(|finding| finding.severity == Severity::Error)
     }
 
+    /// Whether something was found at `place`, which need not be an error.
+    pub fn has_found_at(&self, place: &Place) -> bool {
+        let findings = self.findings.borrow();
+        let at = |found: &Place| found.is_within(place);
+        findings.iter().any(|finding| finding.place.as_ref().is_some_and(at))
+    }
+
     /// Reads the main file of a configuration. Unreadable files and YAML errors become findings.
     pub fn document(&self, path: &Path) -> Option<Node> {
         match self.open(path) {
             Ok(source) => yaml::parse(&source, self),
-            Err(message) => {
-                self.findings.borrow_mut().push(Finding {
-                    severity: Severity::Error,
-                    place: None,
-                    message,
-                    notes: Vec::new(),
-                    path: String::new(),
-                });
+            Err(Unreadable::At(place, message)) => {
+                self.error(&place, message);
+                None
+            }
+            Err(Unreadable::Whole(message)) => {
+                self.unreadable(message);
                 None
             }
         }
+    }
+
+    /// Notes that there is nothing to find anything in.
+    pub fn unreadable(&self, message: String) {
+        self.findings.borrow_mut().push(Finding {
+            severity: Severity::Error,
+            place: None,
+            message,
+            notes: Vec::new(),
+            path: String::new(),
+        });
     }
 
     /// Reads a YAML file named at `place`, relative to the file that names it.
@@ -133,7 +260,11 @@ impl Load {
     pub fn named_file(&self, name: &str, place: &Place) -> Option<Arc<Source>> {
         match self.open(&place.directory().join(name)) {
             Ok(source) => Some(source),
-            Err(message) => {
+            Err(Unreadable::At(other, message)) => {
+                self.error_with(place, format!("`{name}` cannot be read"), &other, message);
+                None
+            }
+            Err(Unreadable::Whole(message)) => {
                 self.error(place, message);
                 None
             }
@@ -142,40 +273,38 @@ impl Load {
 
     /// Parses a text that is in no file; `name` stands in for its path.
     pub fn text(&self, name: &str, text: &str) -> Option<Node> {
-        let source = Arc::new(Source {
-            path: PathBuf::from(name),
-            text: text.to_owned(),
-        });
+        let source = Arc::new(Source::new(PathBuf::from(name), text.to_owned()));
         self.files.borrow_mut().push(source.clone());
         yaml::parse(&source, self)
     }
 
-    fn open(&self, path: &Path) -> Result<Arc<Source>, String> {
+    fn open(&self, path: &Path) -> Result<Arc<Source>, Unreadable> {
         let shown = path.display();
         if let Some(source) = self.files.borrow().iter().find(|source| source.path == path) {
             return Ok(source.clone());
         }
-        let failed = |error: std::io::Error| format!("cannot read `{shown}`: {error}");
+        self.wanted.borrow_mut().push(path.to_owned());
+        let failed = |error: std::io::Error| Unreadable::Whole(format!("cannot read `{shown}`: {error}"));
+        let too_large = || Unreadable::Whole(format!("`{shown}` is larger than 16 MiB"));
         // A device or a pipe would be read without end.
-        if !std::fs::metadata(path).map_err(failed)?.is_file() {
-            return Err(format!("cannot read `{shown}`: it is not a file"));
+        let metadata = std::fs::metadata(path).map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(Unreadable::Whole(format!("cannot read `{shown}`: it is not a file")));
+        }
+        if metadata.len() > MAX_FILE {
+            return Err(too_large());
         }
         let mut bytes = Vec::new();
         let file = std::fs::File::open(path).map_err(failed)?;
         file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
         if bytes.len() as u64 > MAX_FILE {
-            return Err(format!("`{shown}` is larger than 16 MiB"));
+            return Err(too_large());
         }
-        let text = String::from_utf8(bytes).map_err(|error| {
-            format!(
-                "`{shown}` is not UTF-8: the first bad byte is at offset {}",
-                error.utf8_error().valid_up_to()
-            )
-        })?;
-        let source = Arc::new(Source {
-            path: path.to_owned(),
-            text,
-        });
+        let (text, fault) = decode(bytes);
+        let source = Arc::new(Source::new(path.to_owned(), text));
+        if let Some((at, message)) = fault {
+            return Err(Unreadable::At(Place::at(&source, at), message));
+        }
         self.files.borrow_mut().push(source.clone());
         Ok(source)
     }
@@ -185,13 +314,24 @@ impl Load {
         self.files.borrow().clone()
     }
 
-    /// The findings, in the order of the files, each with its path inside `document`.
-    pub fn into_findings(self, document: Option<&Node>) -> Vec<Finding> {
+    /// Every path that was asked for, also of those that could not be read.
+    pub fn wanted(&self) -> Vec<PathBuf> {
+        self.wanted.borrow().clone()
+    }
+
+    /// The findings, in the order of the files, each with its path inside the one of `documents` it stands in.
+    pub fn into_findings<'d>(self, documents: impl IntoIterator<Item = &'d Node>) -> Vec<Finding> {
+        let documents: Vec<&Node> = documents.into_iter().collect();
         let mut findings = self.findings.into_inner();
         for finding in &mut findings {
-            if let (Some(place), Some(document)) = (&finding.place, document) {
-                finding.path = path_to(document, place);
-            }
+            // Where a whole file is meant, nothing in it is.
+            let Some(place) = finding.place.as_ref().filter(|place| place.end > 0) else {
+                continue;
+            };
+            let of_file = documents
+                .iter()
+                .find(|node| Arc::ptr_eq(&node.place.source, &place.source));
+            finding.path = of_file.map_or_else(String::new, |document| path_to(document, place));
         }
         findings.sort_by(|a, b| {
             let key = |finding: &Finding| {
@@ -202,9 +342,47 @@ impl Load {
             };
             key(a).cmp(&key(b))
         });
-        // What `defaults` gets wrong is found again by every route that inherits it.
-        findings.dedup_by(|a, b| a.message == b.message && a.path == b.path && a.to_string() == b.to_string());
+        if self.unkept.get() > 0
+            && let Some(last) = findings.last().cloned()
+        {
+            findings.push(Finding {
+                message: format!("{} more findings are not shown", self.unkept.get()),
+                notes: Vec::new(),
+                path: String::new(),
+                ..last
+            });
+        }
         findings
+    }
+}
+
+/// Why a file could not be read.
+enum Unreadable {
+    /// All of it.
+    Whole(String),
+    /// It cannot be text, for what stands there.
+    At(Place, String),
+}
+
+/// The text of a file without its byte order mark, and where it is none.
+fn decode(bytes: Vec<u8>) -> (String, Option<(usize, String)>) {
+    const MARK: char = '\u{feff}';
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        let message = "this is UTF-16; save it as UTF-8".to_owned();
+        return (String::new(), Some((0, message)));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => match text.strip_prefix(MARK) {
+            Some(rest) => (rest.to_owned(), None),
+            None => (text, None),
+        },
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let bytes = error.into_bytes();
+            let bad = bytes.get(at).copied().unwrap_or_default();
+            let message = format!("the byte 0x{bad:02x} is not UTF-8; save the file as UTF-8");
+            (String::from_utf8_lossy(&bytes).into_owned(), Some((at, message)))
+        }
     }
 }
 
@@ -212,15 +390,11 @@ impl Load {
 fn path_to(document: &Node, place: &Place) -> String {
     let mut path = String::new();
     let mut node = document;
-    if !Arc::ptr_eq(&node.place.source, &place.source) {
-        return path;
-    }
-    let within = |node: &Node| node.place.start <= place.start && place.end <= node.place.end.max(node.place.start);
     loop {
         let next = match &node.value {
             Value::Map(entries) => entries.iter().find_map(|entry| {
-                let on_key = entry.key_place.start <= place.start && place.end <= entry.key_place.end;
-                (on_key || within(&entry.value)).then(|| {
+                let on_key = place.is_within(&entry.key_place);
+                (on_key || place.is_within(&entry.value.place)).then(|| {
                     let dot = if path.is_empty() { "" } else { "." };
                     (format!("{dot}{}", entry.key), (!on_key).then_some(&entry.value))
                 })
@@ -228,7 +402,7 @@ fn path_to(document: &Node, place: &Place) -> String {
             Value::List(items) => items
                 .iter()
                 .enumerate()
-                .find_map(|(index, item)| within(item).then(|| (format!("[{index}]"), Some(item)))),
+                .find_map(|(index, item)| place.is_within(&item.place).then(|| (format!("[{index}]"), Some(item)))),
             Value::Null | Value::Scalar { .. } => None,
         };
         match next {

@@ -8,7 +8,10 @@
 //! [`settings!`]: crate::settings
 //! [`words!`]: crate::words
 
+mod excerpt;
 mod load;
+mod merge;
+mod names;
 mod place;
 mod read;
 mod schema;
@@ -17,7 +20,10 @@ mod settings;
 mod units;
 mod yaml;
 
-pub use load::{Finding, Load, Severity};
+pub use excerpt::Excerpt;
+pub use load::{Finding, Load, Severity, one_line};
+pub use merge::{Sections, mend, merge};
+pub use names::Names;
 pub use place::{Place, Source};
 pub(crate) use read::TOKEN;
 pub use read::{Entry, Fields, Named, Node, OneOrMany, Read, Spanned, Value, nearest, parse_method, read_word};

@@ -1,8 +1,11 @@
 //! Where in which file something stands.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// One file of the configuration, as it was read.
 #[derive(Debug)]
@@ -11,6 +14,24 @@ pub struct Source {
     pub path: PathBuf,
     /// The whole text.
     pub text: String,
+    /// Bytes that no excerpt may show.
+    concealed: Mutex<Vec<Range<usize>>>,
+}
+
+impl Source {
+    /// A file with its text.
+    pub fn new(path: PathBuf, text: String) -> Self {
+        Self {
+            path,
+            text,
+            concealed: Mutex::default(),
+        }
+    }
+
+    /// Whether the byte must not be shown.
+    pub(super) fn conceals(&self, byte: usize) -> bool {
+        self.concealed.lock().iter().any(|range| range.contains(&byte))
+    }
 }
 
 /// A range of a [`Source`]; shown as `file:line:column`.
@@ -43,6 +64,30 @@ impl Place {
             start: 0,
             end: 0,
         }
+    }
+
+    /// The place of a byte of `source`.
+    pub(super) fn at(source: &Arc<Source>, byte: usize) -> Self {
+        let before = source.text.get(..byte).unwrap_or(&source.text);
+        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        Self {
+            source: source.clone(),
+            line: u32::try_from(line).unwrap_or(u32::MAX),
+            column: u32::try_from(column).unwrap_or(u32::MAX),
+            start: byte,
+            end: byte,
+        }
+    }
+
+    /// No excerpt shows what stands here: it may be a secret.
+    pub fn conceal(&self) {
+        self.source.concealed.lock().push(self.start..self.end);
+    }
+
+    /// Whether this is a part of `outer`.
+    pub(super) fn is_within(&self, outer: &Self) -> bool {
+        Arc::ptr_eq(&self.source, &outer.source) && outer.start <= self.start && self.end <= outer.end.max(outer.start)
     }
 }
 

@@ -231,7 +231,7 @@ impl<'a> Fields<'a> {
 }
 
 /// `unknown key …` with the nearest spelling, or all of them where they are few.
-fn unknown(what: &str, word: &str, known: &[&str]) -> String {
+pub(super) fn unknown(what: &str, word: &str, known: &[&str]) -> String {
     match nearest(word, known.iter().copied()) {
         Some(near) => format!("unknown {what} `{word}`, did you mean `{near}`?"),
         None if known.is_empty() => format!("unknown {what} `{word}`"),
@@ -244,9 +244,17 @@ fn unknown(what: &str, word: &str, known: &[&str]) -> String {
 
 /// The nearest of `known` to `word`: at most a third of its letters differ.
 pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let length = word.chars().count();
     known
-        .map(|known| (strsim::damerau_levenshtein(word, known), known))
-        .filter(|(distance, known)| *distance <= word.chars().count().max(known.chars().count()).div_ceil(3).min(4))
+        .filter_map(|known| {
+            let other = known.chars().count();
+            let most = length.max(other).div_ceil(3).min(4);
+            // Comparing letter by letter costs the product of the lengths.
+            let distance = (length.abs_diff(other) <= most).then(|| strsim::damerau_levenshtein(word, known));
+            distance
+                .filter(|distance| *distance <= most)
+                .map(|distance| (distance, known))
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
 }
@@ -335,6 +343,8 @@ impl<T: Read> Read for Named<T> {
                     &entry.key_place,
                     format!("`{}` is not a name: letters, digits, `-`, `_`, at most 64", entry.key),
                 );
+                // For the mistakes in it.
+                T::read(&entry.value, load);
                 continue;
             }
             if let Some(value) = T::read(&entry.value, load) {
@@ -454,13 +464,21 @@ impl Read for bool {
         node.parse("`true` or `false`", load, |text| match text {
             "true" => Ok(true),
             "false" => Ok(false),
-            _ => Err("is neither `true` nor `false`".into()),
+            _ => {
+                let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+                let hint = match (is(&["yes", "on", "true", "y"]), is(&["no", "off", "false", "n"])) {
+                    (true, _) => "; write `true`",
+                    (_, true) => "; write `false`",
+                    _ => "",
+                };
+                Err(format!("is neither `true` nor `false`{hint}"))
+            }
         })
     }
 }
 
 macro_rules! read_by_parsing {
-    ($($type:ty, $wanted:literal, $schema:expr, $written:expr;)*) => {$(
+    ($($type:ty, $check:expr, $wanted:literal, $schema:expr, $written:expr;)*) => {$(
         impl Describe for $type {
             fn schema(_: &mut Schemas) -> Schema {
                 $schema
@@ -475,6 +493,8 @@ macro_rules! read_by_parsing {
         impl Read for $type {
             fn read(node: &Node, load: &Load) -> Option<Self> {
                 node.parse($wanted, load, |text| {
+                    let check: fn(&str) -> Result<(), String> = $check;
+                    check(text)?;
                     <$type>::from_str(text).map_err(|_| concat!("is not ", $wanted).to_owned())
                 })
             }
@@ -482,20 +502,37 @@ macro_rules! read_by_parsing {
     )*};
 }
 
+/// Refuses what some readers of YAML take for another number than others do.
+fn in_one_base(text: &str) -> Result<(), String> {
+    match text.strip_prefix('0') {
+        Some(rest) if !rest.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let bare = text.trim_start_matches('0');
+            let bare = if bare.is_empty() { "0" } else { bare };
+            Err(format!("may be read in base 8; write `{bare}`"))
+        }
+        _ if text.starts_with('+') => Err("is a number without need of its sign".into()),
+        _ => Ok(()),
+    }
+}
+
 /// RFC 9110 §5.6.2: `token`.
 pub(crate) const TOKEN: &str = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
 
 read_by_parsing! {
-    u16, "a whole number from 0 to 65535", Schema::whole(0, u16::MAX.into()), |number| Some((*number).into());
-    u32, "a whole number", Schema::whole(0, u32::MAX.into()), |number| Some((*number).into());
-    u64, "a whole number", Schema::whole(0, u64::MAX), |number| Some((*number).into());
-    usize, "a whole number", Schema::whole(0, u64::MAX), |number| Some((*number).into());
-    NonZeroU32, "a whole number above 0", Schema::whole(1, u32::MAX.into()), |number| Some(number.get().into());
-    NonZeroUsize, "a whole number above 0", Schema::whole(1, u64::MAX), |number| Some(number.get().into());
-    SocketAddr, "an address with a port such as `127.0.0.1:8080`",
+    u16, in_one_base, "a whole number from 0 to 65535",
+        Schema::whole(0, u16::MAX.into()), |number| Some((*number).into());
+    u32, in_one_base, "a whole number", Schema::whole(0, u32::MAX.into()), |number| Some((*number).into());
+    u64, in_one_base, "a whole number", Schema::whole(0, u64::MAX), |number| Some((*number).into());
+    usize, in_one_base, "a whole number", Schema::whole(0, u64::MAX), |number| Some((*number).into());
+    NonZeroU32, in_one_base, "a whole number above 0",
+        Schema::whole(1, u32::MAX.into()), |number| Some(number.get().into());
+    NonZeroUsize, in_one_base, "a whole number above 0",
+        Schema::whole(1, u64::MAX), |number| Some(number.get().into());
+    SocketAddr, |_| Ok(()), "an address with a port such as `127.0.0.1:8080`",
         Schema::text(r"^([0-9.]+|\[[0-9A-Fa-f:.%]+\]):[0-9]+$"), |address| Some(address.to_string().into());
-    HeaderName, "a header name", Schema::scalar_like(&format!("^{TOKEN}$")), |name| Some(name.as_str().into());
-    HeaderValue, "a header value", Schema::scalar_like(r"^[^\x00-\x08\x0A-\x1F\x7F]*$"), |_| None;
+    HeaderName, |_| Ok(()), "a header name",
+        Schema::scalar_like(&format!("^{TOKEN}$")), |name| Some(name.as_str().into());
+    HeaderValue, |_| Ok(()), "a header value", Schema::scalar_like(r"^[^\x00-\x08\x0A-\x1F\x7F]*$"), |_| None;
 }
 
 impl Describe for IpNet {
@@ -527,7 +564,7 @@ impl Read for StatusCode {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         node.parse("a status code", load, |text| {
             match text.parse::<u16>().map(Self::from_u16) {
-                Ok(Ok(status)) if (200..600).contains(&status.as_u16()) => Ok(status),
+                Ok(Ok(status)) if text.len() == 3 && (200..600).contains(&status.as_u16()) => Ok(status),
                 _ => Err("is not a status code from 200 to 599".into()),
             }
         })

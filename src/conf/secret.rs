@@ -5,7 +5,29 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use super::{Describe, Load, Node, Place, Read, Schema, Schemas};
+use super::{Describe, Load, Node, Place, Read, Schema, Schemas, Value};
+
+/// What [`Load::check_references`] calls them among the names.
+const REFERENCE: &str = "reference";
+
+impl Load {
+    /// Reports references to secrets where none is expected: nothing is put in their place there.
+    pub fn check_references(&self, document: &Node) {
+        match &document.value {
+            Value::Null => {}
+            Value::Scalar { text, .. } => {
+                let is_reference = text.contains("${env:") || text.contains("${file:");
+                let place = &document.place;
+                if is_reference && !self.names.is_referred(REFERENCE, &place.to_string()) && !self.has_found_at(place) {
+                    let message = "is put in only where a secret is expected; here it would stay as it is written";
+                    self.error(place, format!("`{text}` {message}"));
+                }
+            }
+            Value::List(items) => items.iter().for_each(|item| self.check_references(item)),
+            Value::Map(entries) => entries.iter().for_each(|entry| self.check_references(&entry.value)),
+        }
+    }
+}
 
 /// A secret that the configuration names as `${env:NAME}` or `${file:PATH}`. Its value is fetched when a snapshot is made,
 /// is in no log and no hash, and is wiped when dropped.
@@ -90,6 +112,7 @@ impl Read for Secret {
             Some(("file", path)) if !path.is_empty() => Reference::File(node.place.directory().join(path)),
             _ => {
                 // The text itself may be the secret: it is not repeated.
+                node.place.conceal();
                 load.error(
                     &node.place,
                     "a secret is not written here; name it as `${env:NAME}` or `${file:PATH}`",
@@ -101,6 +124,7 @@ impl Read for Secret {
             reference,
             place: node.place.clone(),
         };
+        load.names.refer(REFERENCE, &node.place.to_string());
         secret.check_permissions(load);
         Some(secret)
     }
@@ -116,7 +140,30 @@ mod tests {
         let load = Load::new();
         let node = load.text("t.yaml", "hunter2-hunter2").unwrap();
         assert!(Secret::read(&node, &load).is_none());
-        assert!(!format!("{:?}", load.into_findings(None)).contains("hunter2-hunter2 "));
+        let findings = load.into_findings(None);
+        let finding = findings.first().unwrap();
+        assert!(!finding.to_string().contains("hunter2"));
+        let place = finding.place.as_ref().unwrap();
+        assert_eq!(crate::conf::Excerpt::of(place).unwrap().text, "*".repeat(15));
+    }
+
+    #[test]
+    fn refuses_references_where_nothing_is_put_in() {
+        let load = Load::new();
+        let node = load
+            .text("t.yaml", "a: '${env:A}'\nb: [\"x ${file:B}\"]\nc: $d\n")
+            .unwrap();
+        assert!(Secret::read(node.get("a").unwrap(), &load).is_some());
+        load.check_references(&node);
+        let findings = load.into_findings(None);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(
+            findings
+                .first()
+                .unwrap()
+                .message
+                .starts_with("`x ${file:B}` is put in only where")
+        );
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //!
 //! Refused with a place: duplicate keys, keys that are not plain text, merge keys, tags, several documents, aliases that
 //! would expand without bound, nesting beyond 64. Scalars stay text: what `yes`, `010` or `23:30` mean is decided by the
-//! type that reads them, never guessed.
+//! type that reads them, never guessed. What is refused is read all the same where it is clear what was meant, so that
+//! the mistakes after it are found too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use granit_parser::{Event, Parser, ScalarStyle, Span, options};
+use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag, options};
 
 use super::{Entry, Load, Node, Place, Source, Value};
 
@@ -15,52 +16,39 @@ const MAX_DEPTH: usize = 64;
 /// Nodes after aliases are expanded; ten thousand routes come to about a tenth of it.
 const MAX_NODES: usize = 1_000_000;
 
-/// Builds the tree of the one document in `source`; an empty file is an empty map.
+/// Builds the tree of the one document in `source`; an empty file is an empty map. `None` where there is no telling what was meant; that is then reported,
+/// and so is everything else that is refused.
 pub(super) fn parse(source: &Arc<Source>, load: &Load) -> Option<Node> {
     let mut builder = Builder {
         source,
         load,
         anchors: HashMap::new(),
         nodes: 0,
-        failed: false,
+        in_refused_key: false,
     };
     let options = options! { emit_comments: false };
     let mut events = Parser::new_from_str_with_options(&source.text, options);
-    let mut document = None;
-    loop {
-        match events.next() {
-            None => break,
-            Some(Err(error)) => {
-                let marker = error.marker();
-                let start = marker.byte_offset().unwrap_or(0).min(source.text.len());
-                let place = Place {
-                    source: source.clone(),
-                    line: u32::try_from(marker.line()).unwrap_or(u32::MAX),
-                    column: u32::try_from(marker.col() + 1).unwrap_or(u32::MAX),
-                    start,
-                    end: start,
-                };
-                load.error(&place, format!("not valid YAML: {}", error.info()));
-                return None;
-            }
-            Some(Ok((Event::StreamStart | Event::StreamEnd | Event::DocumentEnd, _))) => {}
-            Some(Ok((Event::DocumentStart(..), span))) => {
-                if document.is_some() {
-                    load.error(
+    let mut document: Option<Node> = None;
+    while let Some(event) = events.next() {
+        match event {
+            Err(error) => return builder.broken(&error),
+            Ok((Event::StreamStart | Event::StreamEnd | Event::DocumentEnd, _)) => {}
+            Ok((Event::DocumentStart(..), span)) => {
+                if let Some(first) = &document {
+                    load.error_with(
                         &builder.place(&span),
                         "a second document: one file holds one configuration",
+                        &first.place,
+                        "the first begins here",
                     );
                     return None;
                 }
             }
-            Some(Ok((event, span))) => {
+            Ok((event, span)) => {
                 let node = builder.node(event, &span, &mut events, 0)?;
                 document.get_or_insert(node);
             }
         }
-    }
-    if builder.failed {
-        return None;
     }
     Some(document.unwrap_or_else(|| Node {
         place: Place::start_of(source),
@@ -71,10 +59,18 @@ pub(super) fn parse(source: &Arc<Source>, load: &Load) -> Option<Node> {
 struct Builder<'a> {
     source: &'a Arc<Source>,
     load: &'a Load,
-    /// Finished anchored nodes with their size; `None` while still being built, so that a self-alias is seen.
-    anchors: HashMap<usize, Option<(Node, usize)>>,
+    /// Finished anchored nodes; `None` while still being built, so that a self-alias is seen.
+    anchors: HashMap<usize, Option<Anchored>>,
     nodes: usize,
-    failed: bool,
+    in_refused_key: bool,
+}
+
+struct Anchored {
+    node: Node,
+    /// How many nodes it has.
+    size: usize,
+    /// How many levels.
+    height: usize,
 }
 
 type Events<'a> = Parser<'a, granit_parser::StrInput<'a>>;
@@ -92,50 +88,98 @@ impl Builder<'_> {
     }
 
     /// A fatal error: the tree cannot be built.
-    fn fail<T>(&mut self, place: &Place, message: impl Into<String>) -> Option<T> {
+    fn fail<T>(&self, place: &Place, message: impl Into<String>) -> Option<T> {
         self.load.error(place, message);
         None
     }
 
-    /// An error after which building goes on, so that later ones are found too.
-    fn complain(&mut self, place: &Place, message: impl Into<String>) {
-        self.load.error(place, message);
-        self.failed = true;
+    fn broken<T>(&self, error: &ScanError) -> Option<T> {
+        let marker = error.marker();
+        let start = marker.byte_offset().unwrap_or(0).min(self.source.text.len());
+        let start = self.source.text.floor_char_boundary(start);
+        let place = Place {
+            source: self.source.clone(),
+            line: u32::try_from(marker.line()).unwrap_or(u32::MAX),
+            column: u32::try_from(marker.col() + 1).unwrap_or(u32::MAX),
+            start,
+            end: (start + 1).min(self.source.text.len()),
+        };
+        self.fail(
+            &place,
+            format!("not valid YAML: {}{}", error.info(), self.hint(error, start)),
+        )
     }
 
-    fn next<'e>(&mut self, events: &mut Events<'e>) -> Option<(Event<'e>, Span)> {
+    /// What most often lies behind an error there.
+    fn hint(&self, error: &ScanError, at: usize) -> &'static str {
+        let text = &self.source.text;
+        let line = text
+            .get(..at)
+            .and_then(|before| before.rsplit('\n').next())
+            .unwrap_or("");
+        let rest = text.get(at..).and_then(|after| after.split('\n').next()).unwrap_or("");
+        let whole = format!("{line}{rest}");
+        let indentation = whole.len() - whole.trim_start().len();
+        if whole.get(..indentation).is_some_and(|blank| blank.contains('\t')) {
+            return "; indent with spaces, not with tabs";
+        }
+        if rest.starts_with('\0') || text.get(at..).is_some_and(|after| after.starts_with('\0')) {
+            return "; a NUL is no text";
+        }
+        if whole.contains("${") {
+            return "; between braces a reference stands in quotes: `\"${env:NAME}\"`";
+        }
+        match error.info() {
+            info if info.contains("expected ':'") => "; between a key and its value stand a colon and a blank",
+            info if info.contains("mapping values are not allowed") => {
+                "; a text with `: ` in it stands in quotes, and after a key stands `: `"
+            }
+            info if info.contains("unknown anchor") => "; a text that begins with `*` stands in quotes",
+            info if info.contains("unexpected character") => "; a text that begins so stands in quotes",
+            _ => "",
+        }
+    }
+
+    fn next<'e>(&self, events: &mut Events<'e>) -> Option<(Event<'e>, Span)> {
         match events.next()? {
             Ok(next) => Some(next),
-            Err(error) => {
-                let marker = error.marker();
-                let start = marker.byte_offset().unwrap_or(0).min(self.source.text.len());
-                let place = Place {
-                    source: self.source.clone(),
-                    line: u32::try_from(marker.line()).unwrap_or(u32::MAX),
-                    column: u32::try_from(marker.col() + 1).unwrap_or(u32::MAX),
-                    start,
-                    end: start,
-                };
-                self.fail(&place, format!("not valid YAML: {}", error.info()))
-            }
+            Err(error) => self.broken(&error),
         }
+    }
+
+    fn refuse_tag(&self, tag: Option<&Tag>, place: &Place) {
+        if tag.is_some() {
+            self.load.error(place, "tags are not used in a configuration");
+        }
+    }
+
+    /// Counts `more` nodes, if they are not too many.
+    fn count(&mut self, more: usize, place: &Place) -> Option<()> {
+        self.nodes += more;
+        if self.nodes > MAX_NODES {
+            return self.fail(place, format!("more than {MAX_NODES} values, aliases counted"));
+        }
+        Some(())
+    }
+
+    fn check_depth(&self, depth: usize, place: &Place) -> Option<()> {
+        if depth > MAX_DEPTH {
+            return self.fail(place, format!("nested deeper than {MAX_DEPTH} levels"));
+        }
+        Some(())
     }
 
     fn node(&mut self, event: Event<'_>, span: &Span, events: &mut Events<'_>, depth: usize) -> Option<Node> {
         let mut place = self.place(span);
-        if depth > MAX_DEPTH {
-            return self.fail(&place, format!("nested deeper than {MAX_DEPTH} levels"));
+        self.check_depth(depth, &place)?;
+        if let Event::Alias(anchor) = event {
+            return self.alias(anchor, &place, depth);
         }
-        self.nodes += 1;
-        if self.nodes > MAX_NODES {
-            return self.fail(&place, format!("more than {MAX_NODES} values, aliases counted"));
-        }
+        self.count(1, &place)?;
         let before = self.nodes;
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                if tag.is_some() {
-                    self.complain(&place, "tags are not used in a configuration");
-                }
+                self.refuse_tag(tag.as_deref(), &place);
                 let plain = style == ScalarStyle::Plain;
                 let value = if plain && matches!(&*text, "" | "~" | "null") {
                     Value::Null
@@ -148,9 +192,7 @@ impl Builder<'_> {
                 (value, anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
-                if tag.is_some() {
-                    self.complain(&place, "tags are not used in a configuration");
-                }
+                self.refuse_tag(tag.as_deref(), &place);
                 self.open(anchor);
                 let mut items = Vec::new();
                 loop {
@@ -165,66 +207,113 @@ impl Builder<'_> {
                 (Value::List(items), anchor)
             }
             Event::MappingStart(_, anchor, tag) => {
-                if tag.is_some() {
-                    self.complain(&place, "tags are not used in a configuration");
-                }
+                self.refuse_tag(tag.as_deref(), &place);
                 self.open(anchor);
-                let mut entries: Vec<Entry> = Vec::new();
-                let mut seen: HashMap<String, Place> = HashMap::new();
-                loop {
-                    let (event, span) = self.next(events)?;
-                    if matches!(event, Event::MappingEnd) {
-                        place.end = self.place(&span).end.max(place.end);
-                        break;
-                    }
-                    let key_place = self.place(&span);
-                    let Event::Scalar(key, _, _, _) = event else {
-                        return self.fail(&key_place, "a key must be plain text");
-                    };
-                    let key = key.into_owned();
-                    let (event, span) = self.next(events)?;
-                    let value = self.node(event, &span, events, depth + 1)?;
-                    if key == "<<" {
-                        self.complain(&key_place, "merge keys (`<<`) are not used; write the keys out");
-                        continue;
-                    }
-                    if let Some(first) = seen.get(&key) {
-                        self.load.error_with(
-                            &key_place,
-                            format!("`{key}` stands here a second time"),
-                            first,
-                            "first here",
-                        );
-                        self.failed = true;
-                        continue;
-                    }
-                    seen.insert(key.clone(), key_place.clone());
-                    place.end = place.end.max(value.place.end);
-                    entries.push(Entry { key, key_place, value });
-                }
-                (Value::Map(entries), anchor)
-            }
-            Event::Alias(anchor) => {
-                return match self.anchors.get(&anchor) {
-                    Some(Some((node, size))) => {
-                        let node = node.clone();
-                        self.nodes += size;
-                        if self.nodes > MAX_NODES {
-                            return self.fail(&place, format!("more than {MAX_NODES} values, aliases counted"));
-                        }
-                        Some(node)
-                    }
-                    _ => self.fail(&place, "an alias inside the value it stands for"),
-                };
+                (Value::Map(self.entries(&mut place, events, depth)?), anchor)
             }
             _ => return self.fail(&place, "not expected here"),
         };
         let node = Node { place, value };
         if anchor != 0 {
-            self.anchors
-                .insert(anchor, Some((node.clone(), self.nodes - before + 1)));
+            let anchored = Anchored {
+                size: self.nodes - before + 1,
+                height: height(&node),
+                node: node.clone(),
+            };
+            self.anchors.insert(anchor, Some(anchored));
         }
         Some(node)
+    }
+
+    fn alias(&mut self, anchor: usize, place: &Place, depth: usize) -> Option<Node> {
+        let Some(Some(anchored)) = self.anchors.get(&anchor) else {
+            return self.fail(place, "an alias inside the value it stands for");
+        };
+        let (size, height) = (anchored.size, anchored.height);
+        self.count(size, place)?;
+        self.check_depth(depth + height, place)?;
+        let found = self.anchors.get(&anchor)?.as_ref();
+        found.map(|anchored| anchored.node.clone())
+    }
+
+    /// Reads a map to its end, where `place` then ends too.
+    fn entries(&mut self, place: &mut Place, events: &mut Events<'_>, depth: usize) -> Option<Vec<Entry>> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        let mut merged: Vec<Entry> = Vec::new();
+        loop {
+            let (event, span) = self.next(events)?;
+            if matches!(event, Event::MappingEnd) {
+                place.end = self.place(&span).end.max(place.end);
+                break;
+            }
+            let key_place = self.place(&span);
+            let key = self.key(event, &span, events, depth)?;
+            let (event, span) = self.next(events)?;
+            let value = self.node(event, &span, events, depth + 1)?;
+            if value.place.is_within(&Place {
+                end: usize::MAX,
+                ..place.clone()
+            }) {
+                place.end = place.end.max(value.place.end);
+            }
+            let Some(key) = key else { continue };
+            if key == "<<" {
+                self.load
+                    .error(&key_place, "merge keys (`<<`) are not used; write the keys out");
+                merged.extend(of_merge_key(value));
+                continue;
+            }
+            let known = seen.get(&key).and_then(|at| entries.get_mut(*at));
+            let Some(first) = known else {
+                seen.insert(key.clone(), entries.len());
+                entries.push(Entry { key, key_place, value });
+                continue;
+            };
+            let message = format!("`{key}` stands here a second time");
+            self.load
+                .error_with(&key_place, message, &first.key_place, "first here");
+            // A section that was begun twice: what it names the second time is there all the same.
+            if let (0, Value::Map(first), Value::Map(second)) = (depth, &mut first.value.value, value.value) {
+                add_missing(first, second);
+            }
+        }
+        add_missing(&mut entries, merged);
+        Some(entries)
+    }
+
+    /// The key that begins with `event`; none where it is none, which is reported.
+    fn key(&mut self, event: Event<'_>, span: &Span, events: &mut Events<'_>, depth: usize) -> Option<Option<String>> {
+        let place = self.place(span);
+        let Event::Scalar(key, style, anchor, tag) = event else {
+            // Those inside of it are a part of the same mistake.
+            if !std::mem::replace(&mut self.in_refused_key, true) {
+                self.load.error(&place, "a key must be plain text");
+                self.node(event, span, events, depth + 1)?;
+                self.in_refused_key = false;
+            } else {
+                self.node(event, span, events, depth + 1)?;
+            }
+            return Some(None);
+        };
+        self.refuse_tag(tag.as_deref(), &place);
+        if key.is_empty() && style == ScalarStyle::Plain {
+            self.load.error(&place, "a key is missing before the `:`");
+            return Some(None);
+        }
+        let key = key.into_owned();
+        if anchor != 0 {
+            let node = Node {
+                place,
+                value: Value::Scalar {
+                    text: key.clone(),
+                    plain: style == ScalarStyle::Plain,
+                },
+            };
+            let (size, height) = (1, 0);
+            self.anchors.insert(anchor, Some(Anchored { node, size, height }));
+        }
+        Some(Some(key))
     }
 
     fn open(&mut self, anchor: usize) {
@@ -234,10 +323,76 @@ impl Builder<'_> {
     }
 }
 
+/// The levels below a node.
+fn height(node: &Node) -> usize {
+    let below = |nodes: &mut dyn Iterator<Item = &Node>| nodes.map(|node| height(node) + 1).max().unwrap_or(0);
+    match &node.value {
+        Value::Null | Value::Scalar { .. } => 0,
+        Value::List(items) => below(&mut items.iter()),
+        Value::Map(entries) => below(&mut entries.iter().map(|entry| &entry.value)),
+    }
+}
+
+/// What a merge key brings in: a map, or a list of maps.
+fn of_merge_key(value: Node) -> Vec<Entry> {
+    match value.value {
+        Value::Map(entries) => entries,
+        Value::List(items) => items.into_iter().flat_map(of_merge_key).collect(),
+        Value::Null | Value::Scalar { .. } => Vec::new(),
+    }
+}
+
+fn add_missing(entries: &mut Vec<Entry>, more: Vec<Entry>) {
+    let mut known: std::collections::HashSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
+    for entry in more {
+        if known.insert(entry.key.clone()) {
+            entries.push(entry);
+        }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_on_where_it_is_clear_what_was_meant() {
+        let load = Load::new();
+        let text = "x: &x { a: 1, b: 2 }\ny: { <<: *x, b: 3 }\n? [k]\n: 1\n&k z: *k\nx: { c: 4, a: 9 }\n";
+        let node = load.text("t.yaml", text).unwrap();
+        assert_eq!(node.to_json(), r#"{"x":{"a":1,"b":2,"c":4},"y":{"b":3,"a":1},"z":"z"}"#);
+        assert_eq!(load.into_findings(None).len(), 3);
+    }
+
+    #[test]
+    fn counts_the_levels_and_values_behind_aliases() {
+        let mut chain = String::from("a0: &a0 [x]\n");
+        for level in 1..70 {
+            chain.push_str(&format!("a{level}: &a{level} [*a{}]\n", level - 1));
+        }
+        assert!(
+            findings(&chain)[0].starts_with("t.yaml:64:12: nested deeper"),
+            "{:?}",
+            findings(&chain)
+        );
+    }
+
+    #[test]
+    fn says_what_most_often_lies_behind_broken_yaml() {
+        for (text, hint) in [
+            ("a:\n\tb: 1\n", "not with tabs"),
+            ("a: { s: ${env:X} }\n", "stands in quotes"),
+            ("a: 1\nb\n", "a colon and a blank"),
+            ("a: b: c\n", "a text with `: ` in it"),
+            ("a: *.x\n", "begins with `*`"),
+            ("a: @x\n", "begins so"),
+            ("a: \0\n", "NUL"),
+        ] {
+            let found = findings(text);
+            assert!(found.len() == 1 && found[0].contains(hint), "{text}: {found:?}");
+        }
+    }
 
     fn findings(text: &str) -> Vec<String> {
         let load = Load::new();

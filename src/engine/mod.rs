@@ -10,6 +10,7 @@ mod facts;
 mod freeze;
 pub mod json;
 mod lookup;
+mod mentions;
 mod policy;
 mod principal;
 mod problem;
@@ -24,6 +25,7 @@ pub use freeze::{Freezable, Freeze, FreezeChange};
 pub use lookup::{
     Answer, Answers, Asked, AuthenticatorId, CredentialRefusal, LimitAnswer, LimitId, LimitKey, Lookup, Question,
 };
+pub use mentions::Mentions;
 pub use policy::{Outcome, Policy, Rule, Stage, Verdict, Why};
 pub use principal::Principal;
 pub use problem::{problem, retry_after, rfc3339};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use jiff::Timestamp;
 
-use super::{Act, Answer, Denial, Facts, Principal, Question, Reply, Truth};
+use super::{Act, Answer, Denial, Facts, Mentions, Principal, Question, Reply, Truth};
 
 /// The order of a route's rules: this enum, then `defaults`, then the route's own list. There are no priorities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,9 +57,20 @@ pub trait Policy: Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Adds what the verdict may depend on. Asked of rules at [`Stage::Authorize`]; one that does not say is opaque, and left
+    /// out where all that may matter has to be tried.
+    fn mention(&self, mentions: &mut Mentions) {
+        mentions.opaque.push("a check that cannot be taken apart".to_owned());
+    }
+
     /// When this rule, windows being all that moves, may next judge otherwise than at `facts.window_at`; `None` for never.
     fn next_change(&self, _facts: &Facts<'_>) -> Option<Timestamp> {
         None
+    }
+
+    /// Whether it refuses callers for who they are or what they bring, and not only for the hour.
+    fn restricts_callers(&self) -> bool {
+        false
     }
 
     /// Whether the verdict depends on windows at all.
@@ -170,7 +181,7 @@ impl Verdict {
 }
 
 /// A policy compiled onto a route.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Rule {
     /// The name shown in trails, records and metrics: the policy's, the limit's, or the kind.
     pub name: Arc<str>,

@@ -150,6 +150,21 @@ impl Clients {
         headers.filter_map(|(name, values)| Some((name, &**values.first()?)))
     }
 
+    /// For each client in the order of the file, headers by which a request is taken for it: each listed value comes up.
+    pub fn samples(&self) -> impl Iterator<Item = (&Arc<str>, Vec<(&HeaderName, &str)>)> {
+        self.matched.iter().flat_map(|matched| {
+            let headers = &matched.headers.0;
+            let most = headers.iter().map(|(_, values)| values.len()).max().unwrap_or(0);
+            (0..most).map(move |at| {
+                let one = headers.iter().filter_map(move |(name, values)| {
+                    let value = values.get(at).or(values.first())?;
+                    Some((name, &**value))
+                });
+                (&matched.client.name, one.collect())
+            })
+        })
+    }
+
     /// The headers that tell clients apart.
     pub fn headers(&self) -> &[HeaderName] {
         &self.headers

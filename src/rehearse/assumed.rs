@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::engine::{Answer, Answers, LimitAnswer, Lookup, Question};
+use crate::engine::{Answer, Answers, CredentialRefusal, LimitAnswer, Lookup, Question};
 use crate::policies::authn::{Authenticators, principal_from_claims};
 use crate::policies::freeze::Held;
 
@@ -33,11 +33,13 @@ impl<L: Lookup> Lookup for Freezing<'_, L> {
 }
 
 /// Assumes.
-pub(super) struct Assumed<'a> {
+pub struct Assumed<'a> {
     /// Who can map claims.
     pub authenticators: &'a Authenticators,
     /// What the caller is assumed to hold.
     pub claims: &'a Map<String, Value>,
+    /// Whose token it is; otherwise one of the first authenticator that the route names.
+    pub issuer: Option<&'a str>,
 }
 
 impl Lookup for Assumed<'_> {
@@ -52,7 +54,17 @@ impl Assumed<'_> {
             Question::Token { authenticators, .. } => {
                 let first = authenticators.first();
                 let mut all = self.authenticators.iter();
-                let found = all.find(|(id, _)| Some(id) == first);
+                let found = match self.issuer {
+                    None => all.find(|(id, _)| Some(id) == first),
+                    Some(issuer) => all.find(|(id, one)| authenticators.contains(id) && *one.issuer == *issuer),
+                };
+                if let (Some(_), None) = (self.issuer, &found) {
+                    return Answer::Refused(CredentialRefusal {
+                        code: "token-issuer",
+                        detail: "The token is from an issuer that is not accepted here.",
+                        claimed_sub: None,
+                    });
+                }
                 let principal = found.and_then(|(_, found)| principal_from_claims(found, self.claims.clone()));
                 principal.map_or(Answer::Unavailable { code: "not-assumed" }, |principal| {
                     Answer::Principal(Arc::new(principal))

@@ -3,6 +3,7 @@
 
 mod asked;
 mod assumed;
+mod findings;
 mod paint;
 mod told;
 
@@ -10,12 +11,14 @@ use anyhow::Context;
 use futures::FutureExt;
 use serde_json::Map;
 
-use self::assumed::{Assumed, Freezing};
+use self::assumed::Freezing;
 use crate::engine::{Answer, Effect, Facts, Mark, Params, rfc3339};
 use crate::snapshot::{Judged, Snapshot, judge};
 use crate::targets::Target;
 
 pub use asked::{Asked, Sent, read_claims};
+pub use assumed::Assumed;
+pub use findings::show_findings;
 pub use paint::Paint;
 pub use told::{Explanation, ToldDecision, ToldRoute, ToldRule};
 
@@ -25,6 +28,7 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked) -> anyhow::Result<Explanation
     let lookup = Assumed {
         authenticators: &snapshot.defined.authenticators,
         claims: asked.claims.as_ref().unwrap_or(&nothing),
+        issuer: None,
     };
     let lookup = Freezing {
         frozen: &asked.frozen,

@@ -9,12 +9,15 @@ pub struct Paint(bool);
 impl Paint {
     /// For results: only a terminal gets colour, and none that says `NO_COLOR`.
     pub fn for_stdout() -> Self {
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self(!unwanted && std::io::stdout().is_terminal())
+        Self(is_wanted() && std::io::stdout().is_terminal())
+    }
+
+    /// For errors, likewise.
+    pub fn for_stderr() -> Self {
+        Self(is_wanted() && std::io::stderr().is_terminal())
     }
 
     /// None.
-    #[cfg(test)]
     pub fn plain() -> Self {
         Self(false)
     }
@@ -45,4 +48,8 @@ impl Paint {
             false => text.to_owned(),
         }
     }
+}
+
+fn is_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use super::{Template, normalise_host};
 use crate::conf::{
-    Describe, Fields, Key, Load, Node, OneOrMany, Place, Read, Schema, Schemas, TOKEN, Value, parse_method,
+    Describe, Fields, Key, Load, Node, OneOrMany, Place, Read, Schema, Schemas, TOKEN, Value, mend, parse_method,
 };
 use crate::engine::Headers;
 
@@ -199,6 +199,8 @@ fn read_line(node: &Node, load: &Load) -> Option<Match> {
 }
 
 fn read_map(node: &Node, load: &Load) -> Option<Match> {
+    // A condition that is misspelt is one all the same: without it the route would match more than was meant.
+    let node = &*mend(node, &["host", "path", "methods", "headers"], load);
     let mut fields = Fields::of(node, load)?;
     let host = fields.take("host", Some(|| HostPattern::Any));
     let path = fields.take("path", None);
@@ -353,6 +355,7 @@ mod tests {
         let load = Load::new();
         let node = load.text("t.yaml", yaml).unwrap();
         let found = node.get("match").and_then(|node| Match::read(node, &load));
+        let found = found.filter(|_| !load.has_errors());
         found.ok_or_else(|| load.into_findings(None).iter().map(ToString::to_string).collect())
     }
 

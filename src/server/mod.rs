@@ -1,5 +1,6 @@
 //! Assembly: a configuration becomes listeners, a proxy, observers and background tasks, and ends in order.
 
+mod files;
 mod reload;
 mod watchers;
 
@@ -26,6 +27,7 @@ use crate::live::{Doors, Live};
 use crate::policies::authn::KeyCopies;
 use crate::policies::freeze::Freezes;
 use crate::proxy::{Gate, RequestIds};
+use crate::rehearse::{Paint, show_findings};
 use crate::snapshot::{self, AdminToken, Occasion, Snapshot};
 
 use watchers::Watchers;
@@ -38,7 +40,7 @@ const FLUSH: Duration = Duration::from_secs(10);
 /// What a gateway is started with.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The configuration file.
+    /// The configuration: a file, or a directory of them.
     pub config: PathBuf,
     /// Where the wall clock of a rehearsal starts.
     pub rehearse_at: Option<Timestamp>,
@@ -121,9 +123,7 @@ pub fn runtime(threads: Option<usize>) -> std::io::Result<tokio::runtime::Runtim
 pub fn prepare(options: &Options) -> Result<Arc<Snapshot>, StartFailure> {
     let now = options.rehearse_at.unwrap_or_else(Timestamp::now);
     let (snapshot, findings) = snapshot::load(&options.config, Occasion { now, at_start: true });
-    for finding in &findings {
-        eprintln!("{finding}");
-    }
+    eprint!("{}", show_findings(&findings, Paint::for_stderr()));
     let snapshot = snapshot.ok_or(StartFailure::Configuration)?;
     let mut unfetched = snapshot.unfetched_secrets().peekable();
     let is_missing = unfetched.peek().is_some();

@@ -1,17 +1,13 @@
 //! Putting a changed configuration in force: all of it, or nothing.
-//!
-//! Directories are watched, not files: editors and mounted volumes replace a file by a rename, and a watch on it would die.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::mpsc;
-
+use super::files::Files;
 use super::has_errors;
 use super::watchers::Watchers;
+use crate::conf::Finding;
 use crate::live::Live;
 use crate::snapshot::{self, Occasion, Snapshot};
 
@@ -21,57 +17,21 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Tells when a file of the configuration changed, and reloads.
 pub(super) struct Reloads {
     config: PathBuf,
-    watcher: RecommendedWatcher,
-    watched: BTreeSet<PathBuf>,
-    changes: mpsc::Receiver<()>,
+    files: Files,
 }
 
 impl Reloads {
     pub fn watch(config: PathBuf, snapshot: &Snapshot) -> Result<Self, String> {
-        let (told, changes) = mpsc::channel(1);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file is an event too, and a reload reads.
-            if event.map_or(true, |event| !event.kind.is_access()) {
-                let _ = told.try_send(());
-            }
-        })
-        .map_err(|error| format!("cannot watch the configuration: {error}"))?;
-        let mut reloads = Self {
-            config,
-            watcher,
-            watched: BTreeSet::new(),
-            changes,
-        };
-        reloads.follow(snapshot);
-        Ok(reloads)
-    }
-
-    /// Watches the directories of the files of `snapshot` besides those watched before, which a broken file may still name.
-    fn follow(&mut self, snapshot: &Snapshot) {
-        for file in &snapshot.files {
-            let directory = match file.parent() {
-                Some(parent) if parent != Path::new("") => parent.to_owned(),
-                _ => PathBuf::from("."),
-            };
-            if self.watched.contains(&directory) {
-                continue;
-            }
-            match self.watcher.watch(&directory, RecursiveMode::NonRecursive) {
-                Ok(()) => {
-                    self.watched.insert(directory);
-                }
-                Err(error) => log::warn!("cannot watch `{}`: {error}; SIGHUP reloads", directory.display()),
-            }
-        }
+        let mut files = Files::watch()?;
+        files.follow(&config, &snapshot.files);
+        Ok(Self { config, files })
     }
 
     /// Returns when something changed and has come to rest.
     pub async fn changed(&mut self) {
-        if self.changes.recv().await.is_none() {
-            std::future::pending::<()>().await;
-        }
+        self.files.changed().await;
         tokio::time::sleep(SETTLE).await;
-        while self.changes.try_recv().is_ok() {}
+        self.files.forget();
     }
 
     /// Reads the configuration again. `asked`: somebody wants to know how it went, even where nothing changed.
@@ -79,38 +39,46 @@ impl Reloads {
         let before = live.current().snapshot.clone();
         // Nothing is frozen between the look at what is and the swap.
         let _turn = live.freezes.turn();
-        match next(&self.config, live, &before) {
-            Ok(snapshot) if snapshot.id == before.id && !asked => {}
+        let occasion = Occasion {
+            now: live.clock.now(),
+            at_start: false,
+        };
+        let attempt = snapshot::attempt(&self.config, occasion);
+        match next(attempt.snapshot, &attempt.findings, live, &before) {
+            Ok(snapshot) if snapshot.id == before.id && !asked => self.files.follow(&self.config, &attempt.files),
             Ok(snapshot) => match watchers.follow(&snapshot, live.clock.now()) {
                 Ok(()) => {
                     let snapshot = Arc::new(snapshot);
-                    self.follow(&snapshot);
+                    self.files.follow(&self.config, &attempt.files);
                     live.swap(snapshot.clone(), watchers.observer(&snapshot));
                     watchers.watch_health(live);
                     watchers.count_reload(live.clock.now(), &[]);
                     log::info!("configuration {} is in force", short(&snapshot.id));
                 }
-                Err(error) => refuse(live, watchers, &before, &[error]),
+                Err(error) => {
+                    self.files.follow_also(&self.config, &attempt.files);
+                    refuse(live, watchers, &before, &[error]);
+                }
             },
-            Err(errors) => refuse(live, watchers, &before, &errors),
+            Err(errors) => {
+                self.files.follow_also(&self.config, &attempt.files);
+                refuse(live, watchers, &before, &errors);
+            }
         }
     }
 }
 
 /// The next snapshot, or every reason why there is none.
-fn next(config: &Path, live: &Live, before: &Snapshot) -> Result<Snapshot, Vec<String>> {
-    let (snapshot, findings) = snapshot::load(
-        config,
-        Occasion {
-            now: live.clock.now(),
-            at_start: false,
-        },
-    );
-    let mut errors: Vec<String> = findings.iter().map(ToString::to_string).collect();
-    let Some(snapshot) = snapshot.filter(|_| !has_errors(&findings)) else {
-        return Err(errors);
+fn next(
+    snapshot: Option<Snapshot>,
+    findings: &[Finding],
+    live: &Live,
+    before: &Snapshot,
+) -> Result<Snapshot, Vec<String>> {
+    let Some(snapshot) = snapshot.filter(|_| !has_errors(findings)) else {
+        return Err(findings.iter().map(ToString::to_string).collect());
     };
-    errors.clear();
+    let mut errors = Vec::new();
     for (place, message) in snapshot.unfetched_secrets() {
         errors.push(format!("{place}: {message}"));
     }

@@ -112,7 +112,7 @@ impl Watchers {
             }
             let weak = Arc::downgrade(pool);
             checked.push(weak.clone());
-            let (every, caller, metrics) = (health.every, live.caller.clone(), self.metrics.clone());
+            let (every, caller, metrics) = (health.every.0, live.caller.clone(), self.metrics.clone());
             tokio::spawn(async move {
                 while let Some(pool) = weak.upgrade() {
                     for (endpoint, is_healthy) in pool.check(&caller).await {

@@ -5,6 +5,7 @@
 mod judge;
 mod routes;
 mod schema;
+mod sections;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, header};
 use jiff::Timestamp;
 
-use crate::conf::{Fields, Finding, Load, Named, Node, Place};
+use crate::conf::{Fields, Finding, Load, Named, Node, Place, Value, mend};
 use crate::engine::{Freezable, Rule};
 use crate::observe::anomaly::Anomalies;
 use crate::observe::audit::AuditSettings;
@@ -23,12 +24,13 @@ use crate::policies::authn::{AuthenticatorSettings, Authenticators, Source};
 use crate::policies::clients::Clients;
 use crate::policies::rate_limit::Limits;
 use crate::policies::shape::{ShapeSettings, Shapes};
-use crate::routing::Router;
+use crate::routing::{Match, Router};
 use crate::targets::Target;
 use crate::upstreams::{self, Upstream, UpstreamSettings};
 
 pub use judge::{Judged, judge};
 pub use schema::schema;
+pub use sections::is_part;
 use settings::StatePath;
 pub use settings::{AdminSettings, AdminToken, ListenSettings, TrustedProxies};
 
@@ -119,19 +121,41 @@ pub struct Occasion {
     pub at_start: bool,
 }
 
-/// Reads and compiles the file at `path`. The findings come with it, or instead.
+/// Reads and compiles the file, or the files of the directory, at `path`. The findings come with it, or instead.
 pub fn load(path: &Path, occasion: Occasion) -> (Option<Snapshot>, Vec<Finding>) {
+    let attempt = attempt(path, occasion);
+    (attempt.snapshot, attempt.findings)
+}
+
+/// What came of reading a configuration.
+pub struct Attempt {
+    /// The configuration, if it can be used.
+    pub snapshot: Option<Snapshot>,
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// Every file that was asked for, also of a configuration that cannot be used, and also those that are missing.
+    pub files: Vec<PathBuf>,
+}
+
+/// As [`load`], for those who want to know what to watch.
+pub fn attempt(path: &Path, occasion: Occasion) -> Attempt {
     let load = Load::new();
-    let document = load.document(path);
+    let (document, files) = sections::read(path, &load);
     let snapshot = document
         .as_ref()
         .and_then(|document| compile(document, occasion, &load));
-    let snapshot = snapshot.filter(|_| !load.has_errors());
-    (snapshot, load.into_findings(document.as_ref()))
+    Attempt {
+        snapshot: snapshot.filter(|_| !load.has_errors()),
+        files: load.wanted(),
+        findings: load.into_findings(&files),
+    }
 }
 
 /// Compiles a document; `None`, or errors in `load`, where it cannot be used.
 pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snapshot> {
+    let written = document;
+    let document = &*mend(document, sections::SECTIONS.known, load);
+    sections::declare(document, load);
     let mut fields = Fields::of(document, load)?;
     let listen = fields.take::<Vec<ListenSettings>>("listen", None);
     let admin = fields.take::<Option<AdminSettings>>("admin", None).flatten();
@@ -143,7 +167,6 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
     let upstreams = fields
         .take::<Named<UpstreamSettings>>("upstreams", None)
         .unwrap_or_default();
-    let broken_upstreams = names_of(document, "upstreams");
     let authenticators = fields
         .take::<Named<AuthenticatorSettings>>("authenticators", None)
         .unwrap_or_default();
@@ -164,10 +187,15 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
     if listen.as_ref().is_some_and(Vec::is_empty) {
         load.error(&document.place, "`listen` needs at least one address");
     }
-    if routes.0.is_empty() {
+    // Routes that are there and cannot be read are reported as such.
+    let has_routes = match document.get("routes").map(|node| &node.value) {
+        Some(Value::Map(entries)) => !entries.is_empty(),
+        written => written.is_some(),
+    };
+    if !has_routes {
         load.warn(&document.place, "no routes: every request will be answered 404");
     }
-    let upstreams = upstreams::compile(upstreams, load);
+    let upstreams = upstreams::compile(upstreams);
     let clients = Clients::compile(&clients, load);
     let calendars = Calendars::compile(&calendars, occasion.now, occasion.at_start, load);
     let defined = Defined {
@@ -179,21 +207,20 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
         client_headers: clients.headers().to_vec(),
     };
     let upstream_names: Vec<Arc<str>> = upstreams.iter().map(|upstream| upstream.name.clone()).collect();
+    let defaults = defaults.map(|node| mend(node, &routes::inherited(), load));
     let compiler = routes::Compiler::new(
         load,
         &defined,
         &upstream_names,
-        &broken_upstreams,
-        defaults,
+        defaults.as_deref(),
         calendars.zone().cloned(),
     );
     let unrouted = compiler.unrouted();
-    let compiled: Vec<_> = routes
-        .0
-        .iter()
-        .filter_map(|(name, node)| compiler.route(name, node))
-        .collect();
-    let router = Router::new(compiled, load);
+    let compiled: Vec<_> = routes.0.iter().map(|(name, node)| compiler.route(name, node)).collect();
+    let router = router(compiled, load);
+    load.check_references(written);
+    sections::check_unused(document, load);
+    let router = router?;
     let stripped = compiler.stripped(&routes);
     let kept = kept(&router, &clients, &unrouted);
     let (mut token_headers, mut token_cookies) = (Vec::new(), Vec::new());
@@ -248,12 +275,18 @@ fn carries_tokens(name: &str) -> String {
     format!("`{name}` is read by a rule, so it cannot carry a token: records keep what rules read")
 }
 
-/// The names that stand under a section, also of entries that cannot be read.
-fn names_of(document: &Node, section: &str) -> Vec<String> {
-    match document.get(section).map(|node| &node.value) {
-        Some(crate::conf::Value::Map(entries)) => entries.iter().map(|entry| entry.key.clone()).collect(),
-        _ => Vec::new(),
+/// `None` where a route has mistakes. It still matches what it matches: ties and unreachable routes are looked for among all.
+fn router(compiled: Vec<(Option<Match>, Option<Arc<Route>>)>, load: &Load) -> Option<Router<Arc<Route>>> {
+    let is_sound = compiled
+        .iter()
+        .all(|(matches, route)| matches.is_some() && route.is_some());
+    if !is_sound {
+        let matches = compiled.into_iter().filter_map(|(matches, _)| matches);
+        Router::new(matches.map(|matches| (matches, ())).collect(), load);
+        return None;
     }
+    let routes = compiled.into_iter().filter_map(|(matches, route)| matches.zip(route));
+    Some(Router::new(routes.collect(), load))
 }
 
 fn kept(router: &Router<Arc<Route>>, clients: &Clients, unrouted: &[Rule]) -> Kept {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, Method};
 use jiff::tz::TimeZone;
 
-use crate::conf::{Entry, Load, Named, Node, Read, Spanned, Value, nearest};
+use crate::conf::{Entry, Load, Named, Node, Read, Spanned, Value, mend, nearest};
 use crate::engine::{Rule, Stage};
 use crate::policies::freeze::{self, FreezeRule};
 use crate::policies::{Defined, Draft, Inherit, KINDS, Kind, Scope, authn, forward};
@@ -28,16 +28,22 @@ const KEYS: [&str; 7] = [
 ];
 /// The keys that say who answers.
 pub(super) const TARGETS: [&str; 4] = ["upstream", "aggregate", "reply", "redirect"];
+/// What is written for `off` by mistake.
+const OFF: [&str; 5] = ["no", "No", "false", "False", "none"];
 /// An aggregate that names no deadline has this one.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The keys that may stand in `defaults`.
+pub(super) fn inherited() -> Vec<&'static str> {
+    let inherited = KINDS.iter().filter(|kind| kind.inherit != Inherit::Never);
+    inherited.map(|kind| kind.name).collect()
+}
 
 /// Compiles the routes of one document.
 pub(super) struct Compiler<'a> {
     load: &'a Load,
     defined: &'a Defined,
     upstreams: &'a [Arc<str>],
-    /// Every name under `upstreams:`, also of those that could not be read: a route that names one is not to blame.
-    written_upstreams: &'a [String],
     defaults: &'a [Entry],
     /// The zone of all calendars, where it is one.
     zone: Option<TimeZone>,
@@ -48,36 +54,27 @@ impl<'a> Compiler<'a> {
         load: &'a Load,
         defined: &'a Defined,
         upstreams: &'a [Arc<str>],
-        written_upstreams: &'a [String],
         defaults: Option<&'a Node>,
         zone: Option<TimeZone>,
     ) -> Self {
-        let defaults = defaults.and_then(|node| node.entries(load)).unwrap_or_default();
-        let known = KINDS
-            .iter()
-            .filter(|kind| kind.inherit != Inherit::Never)
-            .map(|kind| kind.name);
-        for entry in defaults {
-            if !known.clone().any(|known| known == entry.key) {
-                load.error(&entry.key_place, unknown_key(&entry.key, known.clone()));
-            }
-        }
         Self {
             load,
             defined,
             upstreams,
-            written_upstreams,
-            defaults,
+            defaults: defaults.and_then(|node| node.entries(load)).unwrap_or_default(),
             zone,
         }
     }
 
     /// The rules of a request that no route matches: what `defaults` says of every request.
     pub fn unrouted(&self) -> Vec<Rule> {
-        let scope = self.scope(&Arc::from(""), false);
+        // As on a route that asks who calls: what cannot be done without is found on the routes it is missing on.
+        let scope = self.scope(&Arc::from(""), true);
         // Findings of `defaults` are reported by the routes that inherit them, or here where there is none.
         let drafts = KINDS.iter().flat_map(|kind| {
-            let node = self.default(kind.name).filter(|_| kind.inherit != Inherit::Never);
+            let node = self
+                .default(kind.name)
+                .filter(|node| kind.inherit != Inherit::Never && self.is_value(kind, node));
             let drafts = node.map_or_else(Vec::new, |node| (kind.compile)(node, &scope));
             drafts.into_iter().map(|draft| rule(kind, draft))
         });
@@ -88,29 +85,27 @@ impl<'a> Compiler<'a> {
         rules
     }
 
-    pub fn route(&self, name: &Spanned<String>, node: &Node) -> Option<(Match, Arc<Route>)> {
-        let entries = node.entries(self.load)?;
-        let known = || KEYS.into_iter().chain(KINDS.iter().map(|kind| kind.name));
-        for entry in entries {
-            if !known().any(|known| known == entry.key) {
-                self.load.error(&entry.key_place, unknown_key(&entry.key, known()));
-            }
+    /// What the route matches, and the route itself; each is missing where it has a mistake.
+    pub fn route(&self, name: &Spanned<String>, node: &Node) -> (Option<Match>, Option<Arc<Route>>) {
+        if node.entries(self.load).is_none() {
+            return (None, None);
         }
+        let known: Vec<&str> = KEYS.into_iter().chain(KINDS.iter().map(|kind| kind.name)).collect();
+        let node = &*mend(node, &known, self.load);
+        let missing = |message: String| self.load.error(&name.place, message);
         let matches = match node.get("match") {
             Some(node) => Match::read(node, self.load),
             None => {
-                let message = format!("route `{}` has no `match`", name.value);
-                self.missing(name, entries, &["match"], message);
+                missing(format!("route `{}` has no `match`", name.value));
                 None
             }
         };
         let auth = node.get("auth");
         if auth.is_none() {
-            let message = format!(
+            missing(format!(
                 "route `{}` does not say who may call: write `auth:`, or `auth: none` for everybody",
                 name.value
-            );
-            self.missing(name, entries, &["auth"], message);
+            ));
         }
         // What is left out is not taken for `none`, so that the rest of the route is read as it was meant.
         let has_auth = !auth.is_some_and(|auth| matches!(&auth.value, Value::Scalar { text, .. } if text == "none"));
@@ -120,12 +115,14 @@ impl<'a> Compiler<'a> {
         rules.sort_by_key(|rule| rule.stage);
         let target = self.target(name, node, matches.as_ref(), has_auth);
         self.check_sharing(node);
+        self.check_open_writes(name, node, matches.as_ref(), &rules);
         // Every part was read before the route is given up, so that every mistake is reported.
-        let auth = auth?;
-        let (matches, (target, deadline)) = matches.zip(target)?;
-        let first = rules.partition_point(|rule| rule.stage < Stage::Authorize);
-        rules.insert(first, self.freeze_rule(&route_name, name, &target));
-        let route = Route {
+        if let Some(target) = target.as_ref().map(|(target, _)| target) {
+            let first = rules.partition_point(|rule| rule.stage < Stage::Authorize);
+            rules.insert(first, self.freeze_rule(&route_name, name, target));
+        }
+        let whole = auth.zip(matches.as_ref().zip(target));
+        let route = whole.map(|(auth, (matches, (target, deadline)))| Route {
             name: route_name,
             template: matches.path.text().clone(),
             place: name.place.clone(),
@@ -135,8 +132,8 @@ impl<'a> Compiler<'a> {
             token_sources: authn::sources(auth, &self.defined.authenticators),
             keeps_authorization: has_auth,
             deadline,
-        };
-        Some((matches, Arc::new(route)))
+        });
+        (matches, route.map(Arc::new))
     }
 
     /// The rule that no configuration asks for: operators freeze what is there.
@@ -204,7 +201,7 @@ impl<'a> Compiler<'a> {
                 Inherit::Single => own.or(inherited).cloned(),
                 Inherit::List => self.merge(inherited, own, &without),
             };
-            if let Some(merged) = merged {
+            if let Some(merged) = merged.filter(|merged| self.is_value(kind, merged)) {
                 rules.extend(
                     (kind.compile)(&merged, scope)
                         .into_iter()
@@ -213,6 +210,18 @@ impl<'a> Compiler<'a> {
             }
         }
         rules
+    }
+
+    /// Reports other words for `off`, which YAML itself would take for the same.
+    fn is_value(&self, kind: &Kind, node: &Node) -> bool {
+        match &node.value {
+            Value::Scalar { text, .. } if kind.inherit == Inherit::Single && OFF.contains(&text.as_str()) => {
+                let message = format!("`{}: {text}`: write `{}: off` to turn it off", kind.name, kind.name);
+                self.load.error(&node.place, message);
+                false
+            }
+            _ => true,
+        }
     }
 
     /// The defaults' names first, without those taken out and those the route names itself.
@@ -271,18 +280,6 @@ impl<'a> Compiler<'a> {
         names
     }
 
-    /// Reports that a route has none of `keys`, unless one was misspelt, which is reported as an unknown key.
-    fn missing(&self, name: &Spanned<String>, entries: &[Entry], keys: &[&str], message: String) {
-        let known = || KEYS.into_iter().chain(KINDS.iter().map(|kind| kind.name));
-        let is_misspelt = |entry: &Entry| {
-            !known().any(|known| known == entry.key)
-                && nearest(&entry.key, known()).is_some_and(|meant| keys.contains(&meant))
-        };
-        if !entries.iter().any(is_misspelt) {
-            self.load.error(&name.place, message);
-        }
-    }
-
     fn target(
         &self,
         name: &Spanned<String>,
@@ -338,7 +335,7 @@ impl<'a> Compiler<'a> {
                 name.value,
                 TARGETS.join(", ")
             );
-            self.missing(name, node.entries(self.load)?, &TARGETS, message);
+            self.load.error(&name.place, message);
             return None;
         };
         Some((target, deadline))
@@ -346,17 +343,36 @@ impl<'a> Compiler<'a> {
 
     fn upstream(&self, node: &Node) -> Option<UpstreamIndex> {
         let name = node.text("the name of an upstream", self.load)?;
+        self.load.names.refer("upstream", name);
         if let Some(at) = self.upstreams.iter().position(|known| &**known == name) {
             return u16::try_from(at).ok().map(UpstreamIndex);
         }
-        if !self.written_upstreams.iter().any(|written| written == name) {
-            let message = match nearest(name, self.upstreams.iter().map(|known| &**known)) {
-                Some(near) => format!("unknown upstream `{name}`, did you mean `{near}`?"),
-                None => format!("unknown upstream `{name}`"),
-            };
-            self.load.error(&node.place, message);
-        }
+        let known = self.upstreams.iter().map(|known| &**known);
+        self.load.unknown_name("upstream", name, &node.place, known);
         None
+    }
+
+    /// Warns where anybody may change something behind the gate: not even a policy asks who it is.
+    fn check_open_writes(&self, name: &Spanned<String>, node: &Node, matches: Option<&Match>, rules: &[Rule]) {
+        let says_none = |node: &Node| matches!(&node.value, Value::Scalar { text, .. } if text == "none");
+        let (Some(matches), Some(auth), Some(_)) = (matches, node.get("auth"), node.get("upstream")) else {
+            return;
+        };
+        let is_open = match &auth.value {
+            Value::List(listed) => listed.iter().any(says_none),
+            _ => says_none(auth),
+        };
+        let is_asked = rules.iter().any(|rule| !rule.shadow && rule.policy.restricts_callers());
+        let writes = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+        let writes = writes.iter().find(|method| matches.methods.fit(method).is_some());
+        if let (true, false, Some(method)) = (is_open, is_asked, writes) {
+            let message = format!(
+                "anybody may write through route `{}`: no credential is needed",
+                name.value
+            );
+            self.load
+                .warn_with(&auth.place, message, &matches.place, format!("it takes `{method}`"));
+        }
     }
 
     /// A publicly shared answer must not depend on who asked first.
@@ -386,15 +402,5 @@ fn rule(kind: &Kind, draft: Draft) -> Rule {
         shadow: draft.shadow,
         origin: Arc::from(draft.place.to_string()),
         policy: draft.policy,
-    }
-}
-
-fn unknown_key<'k>(key: &str, known: impl Iterator<Item = &'k str> + Clone) -> String {
-    match nearest(key, known.clone()) {
-        Some(near) => format!("unknown key `{key}`, did you mean `{near}`?"),
-        None => {
-            let known: Vec<String> = known.map(|known| format!("`{known}`")).collect();
-            format!("unknown key `{key}`, expected one of {}", known.join(", "))
-        }
     }
 }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::conf::{Describe, Load, Node, Place, Read, Schema, Schemas, Secret};
+use crate::conf::{Describe, Load, Node, Place, Read, Schema, Schemas, Secret, Spanned};
 
 crate::settings! {
     /// An address that requests are accepted on.
@@ -139,7 +139,7 @@ crate::settings! {
     /// Whose word on the caller's address is believed.
     struct TrustedAsWritten {
         /// The networks of the proxies in front of the gateway.
-        from: Vec<IpNet>,
+        from: Vec<Spanned<IpNet>>,
         /// The one header that is read, such as `x-forwarded-for`; its right-most address that is no proxy's counts.
         header: HeaderName,
     }
@@ -154,10 +154,13 @@ impl Describe for TrustedProxies {
 impl Read for TrustedProxies {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         let TrustedAsWritten { from, header } = TrustedAsWritten::read(node, load)?;
-        if from.iter().any(|network| network.prefix_len() == 0) {
-            load.error(&node.place, "trusting every address lets every caller choose its own");
-            return None;
+        for network in from.iter().filter(|network| network.value.prefix_len() == 0) {
+            load.error(
+                &network.place,
+                "trusting every address lets every caller choose its own",
+            );
         }
+        let from = from.into_iter().map(|network| network.value).collect();
         Some(Self { from, header })
     }
 }

@@ -65,6 +65,8 @@ routes:
             "t.yaml:12:56: unknown key `jsn`, did you mean `json`? (at `routes.g.reply.jsn`)",
             "t.yaml:13:8: unknown key `math`, did you mean `match`? (at `routes.h.math`)",
             "t.yaml:13:22: unknown key `aut`, did you mean `auth`? (at `routes.h.aut`)",
+            "t.yaml:13:27: unknown authenticator `x` (at `routes.h.aut`)",
+            "t.yaml:13:53: unknown path parameter `id` (at `routes.h.aggregate.p.get`)",
             "t.yaml:13:71: unknown key `tiemout`, did you mean `timeout`? (at `routes.h.aggregate.p.tiemout`)",
         ]
     );

@@ -102,6 +102,13 @@ pub fn reply(node: &Node, load: &Load) -> Option<Reply> {
 /// Reads `redirect:`; the status is 308 unless said, which keeps method and body.
 pub fn redirect(node: &Node, load: &Load) -> Option<Reply> {
     let settings = RedirectSettings::read(node, load)?;
+    let location = match location(&settings.to.value) {
+        Ok(location) => Some(location),
+        Err(error) => {
+            load.error(&settings.to.place, format!("`{}` {error}", settings.to.value));
+            None
+        }
+    };
     let status = match &settings.status {
         Some(status) if !matches!(status.value.as_u16(), 301 | 302 | 303 | 307 | 308) => {
             let message = format!("{} is no redirect: 301, 302, 303, 307 or 308", status.value.as_u16());
@@ -111,17 +118,11 @@ pub fn redirect(node: &Node, load: &Load) -> Option<Reply> {
         Some(status) => status.value,
         None => StatusCode::PERMANENT_REDIRECT,
     };
-    match location(&settings.to.value) {
-        Ok(location) => Some(Reply {
-            status,
-            headers: vec![(header::LOCATION, location)],
-            body: Bytes::new(),
-        }),
-        Err(error) => {
-            load.error(&settings.to.place, format!("`{}` {error}", settings.to.value));
-            None
-        }
-    }
+    Some(Reply {
+        status,
+        headers: vec![(header::LOCATION, location?)],
+        body: Bytes::new(),
+    })
 }
 
 fn location(text: &str) -> Result<HeaderValue, &'static str> {

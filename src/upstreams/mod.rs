@@ -44,7 +44,7 @@ crate::settings! {
         /// How long to wait.
         pub timeout: TimeoutSettings = TimeoutSettings::default(),
         /// When to try again.
-        pub retry: RetrySettings = RetrySettings { attempts: 1, after: vec![RetryAfter::Connect] },
+        pub retry: RetrySettings = RetrySettings { attempts: Attempts(1), after: vec![RetryAfter::Connect] },
     }
 }
 
@@ -71,9 +71,9 @@ crate::settings! {
     #[derive(PartialEq)]
     pub struct HealthSettings {
         /// The path to ask, such as `/healthz`; a 2xx answer is well.
-        pub path: String,
+        pub path: HealthPath,
         /// How often. Two failures in a row take an endpoint out, one success brings it back.
-        pub every: Duration = Duration::from_secs(5),
+        pub every: Patience = Patience(Duration::from_secs(5)),
     }
 }
 
@@ -82,17 +82,17 @@ crate::settings! {
     #[derive(PartialEq)]
     pub struct TimeoutSettings {
         /// For the connection.
-        pub connect: Duration = Duration::from_secs(1),
+        pub connect: Patience = Patience(Duration::from_secs(1)),
         /// For the response header.
-        pub response: Duration = Duration::from_secs(30),
+        pub response: Patience = Patience(Duration::from_secs(30)),
     }
 }
 
 impl Default for TimeoutSettings {
     fn default() -> Self {
         Self {
-            connect: Duration::from_secs(1),
-            response: Duration::from_secs(30),
+            connect: Patience(Duration::from_secs(1)),
+            response: Patience(Duration::from_secs(30)),
         }
     }
 }
@@ -102,9 +102,80 @@ crate::settings! {
     #[derive(PartialEq)]
     pub struct RetrySettings {
         /// Extra tries, at most 5.
-        pub attempts: u16 = 1,
+        pub attempts: Attempts = Attempts(1),
         /// After what: `connect`, or a status from 500 to 599, which repeats idempotent methods alone.
         pub after: Vec<RetryAfter> = vec![RetryAfter::Connect],
+    }
+}
+
+/// A time above 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience(pub Duration);
+
+impl Describe for Patience {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Duration::schema(schemas)
+    }
+
+    fn written(&self) -> Option<Json> {
+        self.0.written()
+    }
+}
+
+impl Read for Patience {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let wait = Duration::read(node, load)?;
+        if wait.is_zero() {
+            load.error(&node.place, "a time above 0 is needed");
+        }
+        Some(Self(wait))
+    }
+}
+
+/// The path of a health check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthPath(pub String);
+
+impl Describe for HealthPath {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::text("^/")
+    }
+
+    fn written(&self) -> Option<Json> {
+        self.0.written()
+    }
+}
+
+impl Read for HealthPath {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        node.parse("a path such as `/healthz`", load, |text| match text.starts_with('/') {
+            true => Ok(Self(text.to_owned())),
+            false => Err("is not a path: it must begin with `/`".into()),
+        })
+    }
+}
+
+/// Extra tries: at most 5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempts(pub u16);
+
+impl Describe for Attempts {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::whole(0, 5)
+    }
+
+    fn written(&self) -> Option<Json> {
+        self.0.written()
+    }
+}
+
+impl Read for Attempts {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let attempts = u16::read(node, load)?;
+        if attempts > 5 {
+            load.error(&node.place, "at most 5 extra tries");
+        }
+        Some(Self(attempts))
     }
 }
 
@@ -161,13 +232,18 @@ impl Read for Endpoints {
             return None;
         }
         let mut addresses: Vec<SocketAddr> = Vec::with_capacity(endpoints.len());
-        for endpoint in &endpoints {
+        for (index, endpoint) in endpoints.iter().enumerate() {
             if endpoint.value.port() == 0 || endpoint.value.ip().is_unspecified() {
                 load.error(&endpoint.place, format!("`{}` cannot be connected to", endpoint.value));
-            } else if addresses.contains(&endpoint.value) {
-                load.error(&endpoint.place, format!("`{}` stands here twice", endpoint.value));
-            } else {
-                addresses.push(endpoint.value);
+                continue;
+            }
+            let mut earlier = endpoints.iter().take(index);
+            match earlier.find(|first| first.value == endpoint.value) {
+                Some(first) => {
+                    let message = format!("`{}` stands here a second time", endpoint.value);
+                    load.error_with(&endpoint.place, message, &first.place, "first here");
+                }
+                None => addresses.push(endpoint.value),
             }
         }
         (addresses.len() == endpoints.len()).then_some(Self(addresses))
@@ -183,38 +259,12 @@ pub struct Upstream {
     pub settings: UpstreamSettings,
 }
 
-/// Checks and names what stands under `upstreams:`.
-pub fn compile(settings: Named<UpstreamSettings>, load: &Load) -> Vec<Upstream> {
-    let mut upstreams = Vec::with_capacity(settings.0.len());
-    for (name, settings) in settings.0 {
-        if settings.retry.attempts > 5 {
-            load.error(&name.place, format!("upstream `{}`: at most 5 extra tries", name.value));
-        }
-        if settings
-            .health
-            .as_ref()
-            .is_some_and(|health| !health.path.starts_with('/'))
-        {
-            load.error(
-                &name.place,
-                format!("upstream `{}`: a health path begins with `/`", name.value),
-            );
-        }
-        for (what, wait) in [
-            ("connect", settings.timeout.connect),
-            ("response", settings.timeout.response),
-        ] {
-            if wait.is_zero() {
-                load.error(
-                    &name.place,
-                    format!("upstream `{}`: a {what} timeout above 0 is needed", name.value),
-                );
-            }
-        }
-        upstreams.push(Upstream {
-            name: Arc::from(name.value),
-            settings,
-        });
-    }
-    upstreams
+/// Names what stands under `upstreams:`.
+pub fn compile(settings: Named<UpstreamSettings>) -> Vec<Upstream> {
+    let named = settings.0.into_iter();
+    let upstream = |(name, settings): (Spanned<String>, UpstreamSettings)| Upstream {
+        name: Arc::from(name.value),
+        settings,
+    };
+    named.map(upstream).collect()
 }

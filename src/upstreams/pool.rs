@@ -105,7 +105,7 @@ impl Pool {
     }
 
     fn has_tries_left(&self, tries: usize) -> bool {
-        tries <= usize::from(self.settings.retry.attempts)
+        tries <= usize::from(self.settings.retry.attempts.0)
     }
 
     /// Checks every endpoint once; returns those whose health changed.
@@ -113,9 +113,9 @@ impl Pool {
         let Some(health) = &self.settings.health else {
             return Vec::new();
         };
-        let wait = health.every.clamp(Duration::from_millis(100), Duration::from_secs(2));
+        let wait = health.every.0.clamp(Duration::from_millis(100), Duration::from_secs(2));
         let checks = self.endpoints.iter().map(|endpoint| async {
-            let well = match tokio::time::timeout(wait, caller.ask(endpoint, &health.path, &[], 64 << 10)).await {
+            let well = match tokio::time::timeout(wait, caller.ask(endpoint, &health.path.0, &[], 64 << 10)).await {
                 Ok(Ok(called)) => called.status.is_success(),
                 Ok(Err(_)) | Err(_) => false,
             };
@@ -136,9 +136,9 @@ impl Pool {
 /// Every timeout is set: Pingora's own defaults wait for ever.
 fn peer(address: SocketAddr, settings: &UpstreamSettings) -> HttpPeer {
     let mut peer = HttpPeer::new(address, false, String::new());
-    peer.options.connection_timeout = Some(settings.timeout.connect);
-    peer.options.total_connection_timeout = Some(settings.timeout.connect);
-    peer.options.read_timeout = Some(settings.timeout.response);
+    peer.options.connection_timeout = Some(settings.timeout.connect.0);
+    peer.options.total_connection_timeout = Some(settings.timeout.connect.0);
+    peer.options.read_timeout = Some(settings.timeout.response.0);
     peer.options.write_timeout = Some(WRITE);
     peer.options.idle_timeout = Some(IDLE);
     if settings.protocol == Protocol::Http2 {
@@ -158,7 +158,7 @@ mod tests {
         let load = Load::new();
         let node = load.text("t.yaml", yaml).unwrap();
         let named = Named::read(&node, &load).unwrap();
-        let upstreams = crate::upstreams::compile(named, &load);
+        let upstreams = crate::upstreams::compile(named);
         assert!(!load.has_errors(), "{:?}", load.into_findings(Some(&node)));
         Pool::new(upstreams.first().unwrap(), None)
     }

@@ -229,6 +229,133 @@ fn ends_a_request_under_the_configuration_it_began_under() {
     assert_eq!(bank.gateway.stop()[0]["config"], before[0].as_str());
 }
 
+const LISTED: &str = "routes:\n  $name: { match: GET /$name, auth: none, reply: { text: $name } }\n";
+
+#[test]
+fn follows_a_directory() {
+    let listed = |name: &str| fill(LISTED, &[("name", &name)]);
+    let gateway = Gateway::with(&listed("one")).directory().start();
+    let status = |path: &str| gateway.get(path).send().status;
+    assert_eq!((status("/one"), status("/two")), (200, 404));
+    assert!(gateway.reload_beside("20-two.yml", &listed("two")));
+    assert_eq!((status("/one"), status("/two")), (200, 200));
+    // Broken, or against what another file says: all stays as it is.
+    assert!(!gateway.reload_beside("30-three.yaml", "routes: [\n"));
+    assert!(!gateway.reload_beside("30-three.yaml", &listed("two")));
+    assert_eq!((status("/one"), status("/two"), status("/three")), (200, 200, 404));
+    assert!(gateway.reload_beside("30-three.yaml", &listed("three")));
+    assert_eq!(status("/three"), 200);
+    // Renamed, into it and out of it.
+    let rename = |from: &str, to: &str| {
+        gateway.reload_folder(|folder| std::fs::rename(folder.join(from), folder.join(to)).expect("a rename"))
+    };
+    assert!(rename("20-two.yml", "20-two.yml~"));
+    assert_eq!(status("/two"), 404);
+    assert!(rename("20-two.yml~", "40-two.yaml"));
+    assert_eq!(status("/two"), 200);
+    assert!(gateway.reload_folder(|folder| std::fs::remove_file(folder.join("30-three.yaml")).expect("a removal")));
+    assert_eq!((status("/one"), status("/two"), status("/three")), (200, 200, 404));
+}
+
+#[test]
+fn follows_the_turning_of_a_link() {
+    let listed = |name: &str| fill(LISTED, &[("name", &name)]);
+    let gateway = Gateway::start(&listed("first"));
+    let text = |folder: &std::path::Path| std::fs::read_to_string(folder.join("gwanmun.yaml")).expect("the file");
+    let turn = |folder: &std::path::Path, link: &str, to: &str| {
+        std::os::unix::fs::symlink(to, folder.join("turning")).expect("a link");
+        std::fs::rename(folder.join("turning"), folder.join(link)).expect("a rename");
+    };
+    // As mounted volumes are laid out: the file is a link into what a link stands for.
+    let lay = |folder: &std::path::Path, day: &str, from: &str, to: &str| {
+        let changed = text(folder).replace(from, to);
+        std::fs::create_dir(folder.join(day)).expect("a folder");
+        std::fs::write(folder.join(day).join("gwanmun.yaml"), changed).expect("a file");
+    };
+    assert!(gateway.reload_folder(|folder| {
+        lay(folder, "..1", "first", "second");
+        turn(folder, "..data", "..1");
+        turn(folder, "gwanmun.yaml", "..data/gwanmun.yaml");
+    }));
+    assert_eq!(gateway.get("/second").send().status, 200);
+    assert!(gateway.reload_folder(|folder| {
+        lay(folder, "..2", "second", "third");
+        turn(folder, "..data", "..2");
+        std::fs::remove_dir_all(folder.join("..1")).expect("a removal");
+    }));
+    assert_eq!(gateway.get("/third").send().status, 200);
+    // And written in place behind the link.
+    assert!(gateway.reload_folder(|folder| {
+        let changed = text(folder).replace("third", "fourth");
+        std::fs::write(folder.join("..2/gwanmun.yaml"), changed).expect("a file");
+    }));
+    assert_eq!(gateway.get("/fourth").send().status, 200);
+}
+
+/// Two versions that differ in several places: what a page may read stands in `defaults`, the version in the route, and the
+/// upstreams are counted otherwise.
+const VERSION: &str = "
+defaults: { cors: { origins: [https://bank.example], expose: [x-$version] } }
+policies:
+  closed: { deny: { methods: [GET] }, reply: { code: closed-$version } }
+upstreams:
+$upstreams
+routes:
+  version: { match: GET /version, auth: none, reply: { text: $version } }
+  closed: { match: GET /closed, auth: none, policies: [closed], reply: { text: open } }
+  behind: { match: GET /behind, auth: none, upstream: $version }
+";
+
+#[test]
+fn answers_with_one_configuration_alone() {
+    let (a, b) = (
+        Upstream::http1(|_| Reply::text("a")),
+        Upstream::http1(|_| Reply::text("b")),
+    );
+    let one = |name: &str, of: &Upstream| format!("  {name}: {{ endpoints: [{}] }}\n", of.address());
+    let version = |name: &str| {
+        let upstreams = match name {
+            "a" => one("a", &a),
+            _ => one("other", &a) + &one("b", &b),
+        };
+        fill(VERSION, &[("version", &name), ("upstreams", &upstreams)])
+    };
+    let gateway = Gateway::start(&version("a"));
+    let done = AtomicBool::new(false);
+    let seen = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    std::thread::scope(|scope| {
+        for worker in 0..3 {
+            let (gateway, done, seen) = (&gateway, &done, &seen);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    let path = ["/version", "/closed", "/behind"][worker];
+                    let response = gateway.get(path).header("origin", "https://bank.example").send();
+                    let told = response
+                        .header("access-control-expose-headers")
+                        .expect("what may be read")
+                        .to_owned();
+                    let version = told.strip_prefix("x-").expect("a version");
+                    match path {
+                        "/closed" => drop(response.expect_problem(403, &format!("closed-{version}"))),
+                        _ => assert_eq!(response.expect(200).text(), version),
+                    }
+                    seen[usize::from(version == "b")].fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let _stop = StopWhenDropped(&done);
+        for n in 1..=20 {
+            let name = if n % 2 == 0 { "a" } else { "b" };
+            let before = seen[usize::from(name == "b")].load(Ordering::Relaxed);
+            assert!(gateway.reload(&version(name)));
+            crate::support::eventually("answers under the new one", || {
+                let now = seen[usize::from(name == "b")].load(Ordering::Relaxed);
+                (now >= before + 10).then_some(())
+            });
+        }
+    });
+}
+
 #[test]
 fn refuses_to_start_on_a_broken_file_and_says_where() {
     for (yaml, place) in [

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::civil::{self, Hours, Moment};
 use super::days::Days;
@@ -87,8 +87,9 @@ impl Describe for Calendars {
     }
 }
 
+/// One calendar.
 #[derive(Debug)]
-struct Calendar {
+pub struct Calendar {
     name: String,
     /// UTC where it could not be read.
     zone: TimeZone,
@@ -126,29 +127,47 @@ impl Calendars {
     pub fn window(&self, name: &str, place: &Place, load: &Load) -> Option<WindowRef> {
         let Some((of, window)) = name.split_once('.') else {
             let suffix = |known: &&WindowRef| known.name().rsplit('.').next() == Some(name);
-            let hint = self
-                .windows()
-                .find(suffix)
-                .map(|known| format!(", did you mean `{}`?", known.name()));
+            let meant = self.windows().find(suffix);
+            if let Some(meant) = meant {
+                load.names.refer("window", meant.name());
+            }
+            let hint = meant.map(|known| format!(", did you mean `{}`?", known.name()));
             let hint = hint.unwrap_or_else(|| ": write `calendar.window`".into());
             load.error(place, format!("`{name}` is not a window{hint}"));
             return None;
         };
+        load.names.refer("calendar", of);
+        load.names.refer("window", name);
         let Some(calendar) = self.calendars.iter().find(|calendar| calendar.name == of) else {
             let known = self.calendars.iter().map(|calendar| calendar.name.as_str());
-            load.error(place, format!("unknown calendar `{of}`{}", did_you_mean(of, known)));
+            load.unknown_name("calendar", of, place, known);
             return None;
         };
         let found = calendar.windows.iter().find(|known| **known.name() == *name);
-        if found.is_none() && !calendar.is_broken && !calendar.broken.iter().any(|broken| broken == window) {
+        let is_broken = || calendar.is_broken || calendar.broken.iter().any(|broken| broken == window);
+        if found.is_none() && !is_broken() && !load.names.is_declared("window", name) {
             let known = calendar
                 .windows
                 .iter()
                 .filter_map(|known| known.name().rsplit('.').next());
-            let hint = did_you_mean(window, known);
-            load.error(place, format!("calendar `{of}` has no window `{window}`{hint}"));
+            let meant = nearest(window, known.chain(calendar.broken.iter().map(String::as_str)));
+            if let Some(meant) = meant {
+                load.names.refer("window", &format!("{of}.{meant}"));
+            }
+            let hint = meant.map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
+            load.error_about(
+                "window",
+                name,
+                place,
+                format!("calendar `{of}` has no window `{window}`{hint}"),
+            );
         }
         found.cloned()
+    }
+
+    /// The calendars, in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &Calendar> {
+        self.calendars.iter()
     }
 
     /// All windows, in the order of the file.
@@ -172,16 +191,51 @@ impl Calendars {
 
     /// The calendars that have holidays, each with the last day they are known for.
     pub fn holidays_through(&self) -> impl Iterator<Item = (&str, Date)> {
-        let through = |calendar: &Calendar| calendar.holidays.as_ref().map(|holidays| holidays.through);
         self.calendars
             .iter()
-            .filter_map(move |calendar| Some((calendar.name.as_str(), through(calendar)?)))
+            .filter_map(|calendar| Some((calendar.name.as_str(), calendar.holidays_through()?)))
+    }
+}
+
+impl Calendar {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The zone of all its wall-clock times.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
+    /// Its windows, in the order of the file.
+    pub fn windows(&self) -> &[WindowRef] {
+        &self.windows
+    }
+
+    /// What the holiday on `date` is called.
+    pub fn holiday(&self, date: Date) -> Option<&str> {
+        self.holidays.as_ref()?.name(date)
+    }
+
+    /// The last day its holidays are known for, where it has any.
+    pub fn holidays_through(&self) -> Option<Date> {
+        self.holidays.as_ref().map(|holidays| holidays.through)
     }
 }
 
 /// `, did you mean …?`, where there is something near.
 pub(super) fn did_you_mean<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> String {
     nearest(word, known).map_or_else(String::new, |near| format!(", did you mean `{near}`?"))
+}
+
+/// What there is of a calendar's holidays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holiday {
+    Unnamed,
+    /// There are mistakes in them, which are reported: what depends on them makes no second one.
+    Broken,
+    Known,
 }
 
 struct Compiler<'a> {
@@ -202,25 +256,32 @@ impl Compiler<'_> {
             broken: Vec::new(),
             is_broken: true,
         };
-        let Some(settings) = CalendarSettings::read(node, self.load) else {
-            return calendar;
-        };
-        let zone = self.zone(&settings.timezone);
-        if let Some(file) = &settings.holidays {
+        let settings = CalendarSettings::read(node, self.load);
+        let zone = settings.as_ref().and_then(|settings| self.zone(&settings.timezone));
+        if let Some(file) = settings.as_ref().and_then(|settings| settings.holidays.as_ref()) {
             calendar.holidays = self.holidays(file, zone.as_ref().unwrap_or(&TimeZone::UTC));
         }
-        // Without a zone the windows are read nevertheless, for the mistakes in them.
+        let named = match (&settings, &calendar.holidays) {
+            (Some(settings), _) if settings.holidays.is_none() => Holiday::Unnamed,
+            (_, Some(_)) => Holiday::Known,
+            (_, None) => Holiday::Broken,
+        };
+        // The windows of a calendar that cannot be read are read nevertheless, for the mistakes in them.
+        let windows = settings.map(|settings| settings.windows).or_else(|| {
+            let windows = node.get("windows")?;
+            Named::read(windows, &Load::new())
+        });
         calendar.is_broken = zone.is_none();
         let zone = zone.unwrap_or(TimeZone::UTC);
         calendar.zone = zone.clone();
-        for (window, node) in &settings.windows.0 {
+        for (window, node) in &windows.unwrap_or_default().0 {
             let schedule = Schedule {
                 zone: zone.clone(),
                 holidays: calendar.holidays.clone(),
                 recurring: Vec::new(),
                 spans: Vec::new(),
             };
-            match self.schedule(schedule, settings.holidays.is_some(), node) {
+            match self.schedule(schedule, named, node) {
                 Some(schedule) if !calendar.is_broken => {
                     let name = format!("{name}.{}", window.value);
                     calendar.windows.push(WindowRef::new(&name, schedule, self.now));
@@ -232,10 +293,12 @@ impl Compiler<'_> {
     }
 
     fn zone(&self, name: &Spanned<String>) -> Option<TimeZone> {
-        match TimeZone::get(&name.value) {
+        // The data that is built in, whatever the machine has: one configuration means the same everywhere.
+        let zones = TimeZoneDatabase::bundled();
+        match zones.get(&name.value) {
             Ok(zone) if !zone.is_unknown() => Some(zone),
             _ => {
-                let known: Vec<String> = jiff::tz::db().available().map(|known| known.to_string()).collect();
+                let known: Vec<String> = zones.available().map(|known| known.to_string()).collect();
                 let hint = did_you_mean(&name.value, known.iter().map(String::as_str));
                 let message = format!("unknown time zone `{}`{hint}", name.value);
                 self.load.error(&name.place, message);
@@ -269,18 +332,23 @@ impl Compiler<'_> {
                 self.load.error(place, message);
             }
         } else if days <= RENEW_WITHIN_DAYS {
-            let message = format!("the holidays are known through {through} only, which is {days} days from now");
+            let days = if days == 1 {
+                "1 day".to_owned()
+            } else {
+                format!("{days} days")
+            };
+            let message = format!("the holidays are known through {through} only, which is {days} from now");
             self.load.warn(place, message);
         }
     }
 
-    fn schedule(&self, mut schedule: Schedule, has_holidays: bool, node: &Node) -> Option<Schedule> {
+    fn schedule(&self, mut schedule: Schedule, named: Holiday, node: &Node) -> Option<Schedule> {
         let mut good = true;
         for item in node.items(self.load)? {
             let read = if item.get("from").is_some() || item.get("to").is_some() {
                 self.span(item, &schedule.zone).map(|span| schedule.spans.push(span))
             } else {
-                self.recurring(item, has_holidays)
+                self.recurring(item, named)
                     .map(|recurring| schedule.recurring.push(recurring))
             };
             good &= read.is_some();
@@ -298,7 +366,7 @@ impl Compiler<'_> {
         Some(Span::new(from, to.value, zone))
     }
 
-    fn recurring(&self, node: &Node, has_holidays: bool) -> Option<Recurring> {
+    fn recurring(&self, node: &Node, named: Holiday) -> Option<Recurring> {
         let RecurringSettings { days, hours, except } = RecurringSettings::read(node, self.load)?;
         let mut good = true;
         for place in [Some(&days), except.as_ref()]
@@ -306,10 +374,10 @@ impl Compiler<'_> {
             .flatten()
             .filter_map(Days::names_holidays)
         {
-            if !has_holidays {
+            if named == Holiday::Unnamed {
                 self.load.error(place, "the calendar names no file of `holidays`");
-                good = false;
             }
+            good &= named == Holiday::Known;
         }
         good.then_some(Recurring { days, hours, except })
     }

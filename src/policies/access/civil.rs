@@ -146,6 +146,13 @@ pub(super) fn instant(zone: &TimeZone, wall: DateTime, edge: Edge) -> i64 {
     }
 }
 
+/// The instant at which `date` begins on the clock of `zone`, or the first one after it where the clock skips that.
+pub fn midnight(zone: &TimeZone, date: Date) -> Timestamp {
+    let second = instant(zone, date.to_datetime(Time::midnight()), Edge::Start);
+    let limit = if second < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_second(second).unwrap_or(limit)
+}
+
 /// The second that `at` lies in; before 1970 too.
 pub(super) fn second(at: Timestamp) -> i64 {
     at.as_second() - i64::from(at.subsec_nanosecond() < 0)

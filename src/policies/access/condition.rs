@@ -28,12 +28,12 @@ use std::net::IpAddr;
 use http::{HeaderName, Method};
 use ipnet::IpNet;
 
-use super::calendar::{Calendars, did_you_mean};
+use super::calendar::Calendars;
 use super::claim::ClaimTest;
 use super::scopes::Scope;
 use super::window::WindowRef;
 use crate::conf::{Describe, Entry, Fields, Key, Load, Node, Read, Schema, Schemas, Spanned};
-use crate::engine::{Facts, Truth};
+use crate::engine::{Facts, Mentions, Truth};
 use crate::policies::clients::{Clients, HeaderValues, Listed};
 
 /// What names in conditions may refer to.
@@ -245,6 +245,28 @@ impl Clause {
         matches!(self, Self::Roles(_) | Self::Scopes(_) | Self::Claim(..))
     }
 
+    /// Adds what it looks at.
+    pub fn mention(&self, mentions: &mut Mentions) {
+        let texts = |texts: &[Box<str>]| texts.iter().map(|text| text.to_string()).collect();
+        match self {
+            Self::During(windows) | Self::Outside(windows) => {
+                mentions
+                    .windows
+                    .extend(windows.iter().map(|window| window.name().clone()));
+            }
+            Self::Roles(roles) => mentions.roles.extend_from_slice(roles),
+            Self::Scopes(scopes) => mentions.scopes.extend(scopes.iter().map(|scope| scope.0.to_string())),
+            Self::Claim(path, test) => mentions.claims.push((path.clone(), test.values())),
+            Self::Address(networks) => mentions
+                .networks
+                .push(networks.iter().map(|network| network.0).collect()),
+            Self::Clients(clients) => mentions.clients.extend(clients.iter().map(|(name, _)| name.clone())),
+            Self::Methods(methods) => mentions.methods.extend_from_slice(methods),
+            Self::Header(name, values) => mentions.headers.push((name.clone(), texts(values))),
+            Self::Query(name, values) => mentions.query.push((name.clone(), values.clone())),
+        }
+    }
+
     /// What it says, what came out, and why: `during seoul.night: true (23:30–05:00, until 2026-11-25T05:00+09:00)`.
     pub fn describe(&self, facts: &Facts<'_>) -> String {
         let truth = self.judge(facts).word();
@@ -418,11 +440,11 @@ impl Block<'_> {
 }
 
 fn client(name: &Spanned<String>, names: Names<'_>) -> Option<(String, u16)> {
+    names.load.names.refer("client", &name.value);
     let found = names.clients.get(&name.value);
     if found.is_none() && !names.clients.is_broken(&name.value) {
-        let hint = did_you_mean(&name.value, names.clients.names().map(|known| &**known));
-        let message = format!("unknown client `{}`{hint}", name.value);
-        names.load.error(&name.place, message);
+        let known = names.clients.names().map(|known| &**known);
+        names.load.unknown_name("client", &name.value, &name.place, known);
     }
     found.map(|client| (name.value.clone(), client.index))
 }

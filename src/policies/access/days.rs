@@ -11,6 +11,8 @@ use crate::engine::Truth;
 const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 const ORDINALS: [&str; 6] = ["1st", "2nd", "3rd", "4th", "5th", "last"];
 const LAST: u8 = 5;
+/// In days.
+const QUARTER: usize = 92;
 
 /// A set of days.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +59,21 @@ impl Days {
     /// The last date that is written out.
     pub fn last_date(&self) -> Option<Date> {
         self.dates.last().copied()
+    }
+
+    /// Adds the dates that are written out, and within a quarter of a year from `from` those that ordinals name: each comes up
+    /// by then, but for a `5th`.
+    pub fn add_special(&self, from: Date, until: Date, days: &mut Vec<Date>) {
+        days.extend_from_slice(&self.dates);
+        if self.ordinals.iter().all(|ordinals| *ordinals == 0) {
+            return;
+        }
+        let ordinals = Self {
+            ordinals: self.ordinals,
+            ..Self::default()
+        };
+        let coming = std::iter::successors(Some(from), |day| day.tomorrow().ok()).take(QUARTER);
+        days.extend(coming.filter(|day| *day <= until && ordinals.include_for_sure(*day)));
     }
 
     fn add(&mut self, text: &str, place: &Place) -> Result<(), String> {

@@ -90,6 +90,12 @@ impl Holidays {
         self.name(date).is_some().into()
     }
 
+    /// The holidays, and the week in which they are not known any more.
+    pub fn days(&self) -> impl Iterator<Item = Date> + '_ {
+        let unknown = std::iter::successors(self.through.tomorrow().ok(), |day| day.tomorrow().ok());
+        self.dates.iter().map(|(date, _)| *date).chain(unknown.take(7))
+    }
+
     /// What the holiday on `date` is called.
     pub fn name(&self, date: Date) -> Option<&str> {
         let at = self.dates.binary_search_by_key(&date, |(date, _)| *date).ok()?;

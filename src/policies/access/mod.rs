@@ -19,7 +19,8 @@ mod scopes;
 mod until;
 mod window;
 
-pub use calendar::Calendars;
+pub use calendar::{Calendar, Calendars};
+pub use civil::midnight;
 pub use holidays::Holidays;
 pub use policy::{KIND as POLICIES, Policies};
 pub use scopes::KIND as SCOPES;

@@ -1,5 +1,9 @@
 //! Windows against a slow model: look at the clock minute by minute, and believe nothing but what it shows.
+//!
+//! `GWANMUN_CALENDAR_CASES` sets how many cases of two weeks are tried, and one in fifty of them over years.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
 
 use jiff::civil::{Date, DateTime, Weekday};
 use jiff::tz::TimeZone;
@@ -24,6 +28,15 @@ const ZONES: [&str; 13] = [
     "Africa/Casablanca",   // twice a year around Ramadan
     "Antarctica/Troll",    // two hours
     "Asia/Kathmandu",      // a quarter of an hour, once
+];
+/// Zones that are gone through year by year.
+const YEARLY: [&str; 6] = [
+    "America/New_York",
+    "Europe/London",
+    "Australia/Lord_Howe",
+    "Pacific/Apia",
+    "Asia/Seoul",
+    "Africa/Casablanca",
 ];
 const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 const ORDINALS: [&str; 5] = ["1st", "2nd", "3rd", "4th", "5th"];
@@ -133,24 +146,32 @@ struct Model<'a> {
     middle: Date,
     /// What the clock shows at each minute.
     clock: Vec<(i64, DateTime)>,
+    /// The first and the last minute at which it shows a time.
+    shown: BTreeMap<DateTime, (usize, usize)>,
+    /// Days to each side of the middle.
+    days: i64,
 }
 
 impl<'a> Model<'a> {
-    const MARGIN: i64 = 7 * 1440;
-
-    fn new(case: &'a Case) -> Self {
+    fn new(case: &'a Case, days: i64) -> Self {
         let zone = TimeZone::get(ZONES[case.zone]).unwrap();
         let near = Timestamp::from_second(case.near / 60 * 60).unwrap();
         let transition = zone.following(near).next().map(|transition| transition.timestamp());
         let middle = transition.filter(|_| case.at_transition).unwrap_or(near).as_second();
-        let minutes = (-Self::MARGIN..Self::MARGIN).map(|minute| middle + minute * 60);
+        let minutes = (-days * 1440..days * 1440).map(|minute| middle + minute * 60);
         let clock: Vec<(i64, DateTime)> = minutes
             .map(|second| (second, zone.to_datetime(Timestamp::from_second(second).unwrap())))
             .collect();
+        let mut shown: BTreeMap<DateTime, (usize, usize)> = BTreeMap::new();
+        for (index, (_, time)) in clock.iter().enumerate() {
+            shown.entry(*time).or_insert((index, index)).1 = index;
+        }
         Self {
             case,
             middle: clock[clock.len() / 2].1.date(),
             clock,
+            shown,
+            days,
         }
     }
 
@@ -191,10 +212,11 @@ impl<'a> Model<'a> {
 
     /// The index of the minute at which `wall` is on the clock, or the first after it if it never is.
     fn find(&self, wall: DateTime, last: bool) -> usize {
-        let mut showing = self.clock.iter().enumerate().filter(|(_, (_, shown))| *shown == wall);
-        let found = if last { showing.next_back() } else { showing.next() };
-        let found = found.or_else(|| self.clock.iter().enumerate().find(|(_, (_, shown))| *shown > wall));
-        found.map_or(self.clock.len(), |(index, _)| index)
+        let found = match self.shown.get(&wall) {
+            Some((first, latest)) => Some(if last { *latest } else { *first }),
+            None => self.shown.range(wall..).next().map(|(_, (first, _))| *first),
+        };
+        found.unwrap_or(self.clock.len())
     }
 
     /// The state at every minute.
@@ -210,7 +232,7 @@ impl<'a> Model<'a> {
             match entry {
                 Entry::Span(from, to) => open(self.moment(*from), self.moment(*to), Truth::True),
                 Entry::Recurring(recurring) => {
-                    for days in -9..9 {
+                    for days in -self.days - 2..self.days + 2 {
                         let date = self.date(days);
                         let on = self.includes(&recurring.days, date);
                         let on = on.and(!self.includes(&recurring.except, date));
@@ -327,11 +349,33 @@ impl<'a> Model<'a> {
     }
 }
 
+/// So many cases are tried unless the environment says otherwise.
+fn cases(few: u32, share: u32) -> ProptestConfig {
+    let asked = std::env::var("GWANMUN_CALENDAR_CASES")
+        .ok()
+        .and_then(|count| count.parse::<u32>().ok());
+    ProptestConfig {
+        cases: asked.map_or(few, |count| count.div_ceil(share)),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(200, 1))]
 
     #[test]
     fn windows_are_what_the_clock_on_the_wall_shows(case in case()) {
-        Model::new(&case).check();
+        Model::new(&case, 7).check();
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(4, 50))]
+
+    #[test]
+    fn windows_are_so_for_more_than_a_year(case in case(), zone in 0..YEARLY.len()) {
+        let zone = ZONES.iter().position(|known| *known == YEARLY[zone]).unwrap();
+        Model::new(&Case { zone, ..case }, 200).check();
     }
 }

@@ -22,12 +22,12 @@ use http::HeaderName;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::calendar::{Calendars, did_you_mean};
+use super::calendar::Calendars;
 use super::condition::{Bounds, Clause, Condition, Names};
 use super::reply;
 use super::window::WindowRef;
 use crate::conf::{Describe, Load, Named, Node, Place, Read, Schema, Schemas, Spanned};
-use crate::engine::{Answer, Denial, Facts, Policy, Stage, Truth, Verdict, Why};
+use crate::engine::{Answer, Denial, Facts, Mentions, Policy, Stage, Truth, Verdict, Why};
 use crate::policies::clients::Clients;
 use crate::policies::{Draft, Inherit, Kind, Scope};
 
@@ -125,10 +125,10 @@ impl Policies {
     }
 
     fn find(&self, name: &Spanned<String>, load: &Load) -> Option<&Compiled> {
+        load.names.refer("policy", &name.value);
         let found = self.named.iter().find(|policy| *policy.name == *name.value);
         if found.is_none() && !self.broken.contains(&name.value) {
-            let hint = did_you_mean(&name.value, self.names().map(|known| &**known));
-            load.error(&name.place, format!("unknown policy `{}`{hint}", name.value));
+            load.unknown_name("policy", &name.value, &name.place, self.names().map(|known| &**known));
         }
         found
     }
@@ -270,6 +270,21 @@ impl Check {
         }
     }
 
+    /// `deny during seoul.night, methods POST, unless roles treasury: 403 TRANSFER_CLOSED`.
+    fn words(&self) -> String {
+        let block = |block: &Condition| -> String {
+            let clauses = block.clauses().iter().map(Clause::words);
+            clauses.collect::<Vec<_>>().join(", ")
+        };
+        let unless = self.unless.as_ref().map(|unless| format!(", unless {}", block(unless)));
+        let (effect, when, unless) = (self.effect.word(), block(&self.when), unless.unwrap_or_default());
+        format!(
+            "{effect} {when}{unless}: {} {}",
+            self.denial.status.as_u16(),
+            self.denial.code
+        )
+    }
+
     fn refuse(&self, facts: &Facts<'_>) -> Denial {
         let known = |clause: &Clause| Bounds::exactly(clause.judge(facts));
         if facts.principal.is_none() {
@@ -385,6 +400,19 @@ impl Policy for Check {
         })
     }
 
+    fn mention(&self, mentions: &mut Mentions) {
+        let known = mentions.opaque.len();
+        let clauses = self.when.clauses().iter();
+        for clause in clauses.chain(self.unless.iter().flat_map(Condition::clauses)) {
+            clause.mention(mentions);
+        }
+        // A policy is opaque as a whole, and another one where anything in it is another.
+        if mentions.opaque.len() > known {
+            mentions.opaque.truncate(known);
+            mentions.opaque.push(self.words());
+        }
+    }
+
     fn next_change(&self, facts: &Facts<'_>) -> Option<Timestamp> {
         let moving = |clause: &Clause| match clause.windows() {
             [] => Bounds::exactly(clause.judge(facts)),
@@ -400,6 +428,15 @@ impl Policy for Check {
             .iter()
             .filter_map(|window| window.next_change(facts.window_at));
         changes.min()
+    }
+
+    fn restricts_callers(&self) -> bool {
+        let asks = |clause: &Clause| match self.effect {
+            Effect::Require => clause.windows().is_empty() && !matches!(clause, Clause::Methods(_)),
+            // What is absent is unknown, and a `deny` refuses then too.
+            Effect::Deny => matches!(clause, Clause::Claim(..)),
+        };
+        self.when.clauses().iter().any(asks)
     }
 
     fn follows_windows(&self) -> bool {

@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::reply;
 use crate::conf::{Describe, Load, Node, Read, Schema, Schemas};
-use crate::engine::{Answer, Denial, DenialKind, Facts, Policy, Stage, Verdict, Why};
+use crate::engine::{Answer, Denial, DenialKind, Facts, Mentions, Policy, Stage, Verdict, Why};
 use crate::policies::clients::Listed;
 use crate::policies::{self, Draft, Inherit};
 
@@ -98,6 +98,10 @@ impl Policy for Scopes {
         Verdict::deny(self.missing.clone(), Why::Lacking)
     }
 
+    fn restricts_callers(&self) -> bool {
+        true
+    }
+
     fn describe(&self, facts: &Facts<'_>, _: Option<&Answer>) -> Vec<String> {
         let line = |scope: &Scope| {
             let truth = match &facts.principal {
@@ -108,5 +112,10 @@ impl Policy for Scopes {
             format!("scope {}: {truth}", scope.0)
         };
         self.required.iter().map(line).collect()
+    }
+
+    fn mention(&self, mentions: &mut Mentions) {
+        let names = self.required.iter().map(|scope| scope.0.to_string());
+        mentions.required_scopes.push(names.collect());
     }
 }

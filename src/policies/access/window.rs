@@ -96,6 +96,25 @@ impl WindowRef {
         })
     }
 
+    /// Days from `from` to `until` on which the window may be otherwise than its weekdays say: those it names by date or by
+    /// their place in the month, the ends of its spans, its holidays, and the first days on which those are not known.
+    pub fn special_days(&self, from: Date, until: Date) -> Vec<Date> {
+        let schedule = &self.0.schedule;
+        let mut days: Vec<Date> = schedule.spans.iter().flat_map(Span::days).collect();
+        let mut holidays = None;
+        for recurring in &schedule.recurring {
+            for named in [Some(&recurring.days), recurring.except.as_ref()].into_iter().flatten() {
+                named.add_special(from, until, &mut days);
+                holidays = holidays.or(named.names_holidays().and(schedule.holidays.as_ref()));
+            }
+        }
+        days.extend(holidays.iter().flat_map(|holidays| holidays.days()));
+        days.retain(|day| (from..=until).contains(day));
+        days.sort_unstable();
+        days.dedup();
+        days
+    }
+
     /// Why the window is open or closed at `at`, and until when.
     pub fn describe(&self, at: Timestamp) -> String {
         let schedule = &self.0.schedule;
@@ -172,6 +191,10 @@ impl Span {
             from,
             to,
         }
+    }
+
+    fn days(&self) -> [Date; 2] {
+        [self.from.0.date(), self.to.0.date()]
     }
 }
 

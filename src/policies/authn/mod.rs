@@ -67,7 +67,7 @@ pub use verifier::{KeyStatus, Verifier, Verifiers};
 
 use self::credential::{SITE_HEADERS, is_from_another_site};
 use super::{Draft, Inherit, Kind, Scope};
-use crate::conf::{Load, Node, OneOrMany, Read, Schema, Spanned, nearest};
+use crate::conf::{Load, Node, OneOrMany, Read, Schema, Spanned};
 use crate::engine::{
     Answer, AuthenticatorId, Denial, DenialKind, Facts, Outcome, Policy, Question, Stage, Verdict, Why,
 };
@@ -103,18 +103,13 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
             }
             continue;
         }
+        scope.load.names.refer("authenticator", &name.value);
         let Some((id, authenticator)) = scope.defined.authenticators.get(&name.value) else {
-            let known = scope
-                .defined
-                .authenticators
-                .iter()
-                .map(|(_, known)| &*known.name)
-                .chain(["none"]);
-            let message = match nearest(&name.value, known) {
-                Some(near) => format!("unknown authenticator `{}`, did you mean `{near}`?", name.value),
-                None => format!("unknown authenticator `{}`", name.value),
-            };
-            scope.load.error(&name.place, message);
+            let known = scope.defined.authenticators.iter().map(|(_, known)| &*known.name);
+            let known = known.chain(["none"]);
+            scope
+                .load
+                .unknown_name("authenticator", &name.value, &name.place, known);
             continue;
         };
         let is_asked_before = |source: &Source| {

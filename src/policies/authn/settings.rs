@@ -30,17 +30,17 @@ crate::settings! {
     /// How JWTs are verified.
     pub struct JwtSettings {
         /// What `iss` must be, to the letter.
-        pub issuer: Spanned<String>,
+        pub issuer: Spanned<Issuer>,
         /// What `aud` must name at least one of.
-        pub audience: Spanned<OneOrMany<String>>,
+        pub audience: Audience,
         /// The signature algorithms that are accepted.
-        pub algorithms: Spanned<OneOrMany<SignatureAlgorithm>>,
+        pub algorithms: Spanned<Algorithms>,
         /// Where the public keys come from: `discover` (the issuer's discovery document), a URL or a file.
         pub jwks: Option<Spanned<JwksFrom>>,
         /// The shared secret of the HS algorithms, instead of `jwks`.
         pub secret: Option<Secret>,
         /// What the token's header must say in `typ`, such as `at+jwt` (RFC 9068).
-        pub typ: Option<Spanned<String>>,
+        pub typ: Option<TokenType>,
         /// The claim that holds the roles, by its path.
         pub roles: ClaimPath = ClaimPath("roles".into()),
         /// The claim that holds the scopes, by its path.
@@ -68,14 +68,99 @@ impl Describe for ClaimPath {
 
 impl Read for ClaimPath {
     fn read(node: &Node, load: &Load) -> Option<Self> {
-        node.parse(
-            "the path of a claim, such as `realm_access.roles`",
-            load,
-            |text| match text.split('.').all(|name| !name.is_empty()) {
-                true => Ok(Self(text.into())),
-                false => Err("is not the path of a claim, such as `realm_access.roles`".into()),
-            },
-        )
+        let path = node.text("the path of a claim, such as `realm_access.roles`", load)?;
+        if path.split('.').any(str::is_empty) {
+            let message = format!("`{path}` is not the path of a claim, such as `realm_access.roles`");
+            load.error(&node.place, message);
+        }
+        Some(Self(path.into()))
+    }
+}
+
+/// Who issues tokens. What is wrong with it is reported, and it is read all the same, for the mistakes beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issuer(pub String);
+
+impl Issuer {
+    fn is_sound(&self) -> bool {
+        !self.0.is_empty() && (!self.0.starts_with("http://") || is_loopback_url(&self.0))
+    }
+}
+
+impl Describe for Issuer {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        String::schema(schemas)
+    }
+}
+
+impl Read for Issuer {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let issuer = Self(String::read(node, load)?);
+        if !issuer.is_sound() {
+            let message = "the issuer must be the `iss` of its tokens; plain http is accepted for loopback only";
+            load.error(&node.place, message);
+        }
+        Some(issuer)
+    }
+}
+
+/// Audiences: at least one, none of them empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audience(pub Vec<String>);
+
+impl Describe for Audience {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Schema::one_or_many(String::schema(schemas), 1)
+    }
+}
+
+impl Read for Audience {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let OneOrMany(audience) = OneOrMany::<String>::read(node, load)?;
+        if audience.is_empty() || audience.iter().any(String::is_empty) {
+            load.error(&node.place, "name at least one audience, none of them empty");
+        }
+        Some(Self(audience))
+    }
+}
+
+/// Signature algorithms: at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Algorithms(pub Vec<SignatureAlgorithm>);
+
+impl Describe for Algorithms {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Schema::one_or_many(SignatureAlgorithm::schema(schemas), 1)
+    }
+}
+
+impl Read for Algorithms {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let OneOrMany(algorithms) = OneOrMany::read(node, load)?;
+        if algorithms.is_empty() {
+            load.error(&node.place, "name at least one algorithm");
+        }
+        Some(Self(algorithms))
+    }
+}
+
+/// The kind of a token, as its header says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenType(pub String);
+
+impl Describe for TokenType {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        String::schema(schemas)
+    }
+}
+
+impl Read for TokenType {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let typ = String::read(node, load)?;
+        if typ.is_empty() {
+            load.error(&node.place, "the type is empty; leave `typ` out instead");
+        }
+        Some(Self(typ))
     }
 }
 
@@ -139,7 +224,6 @@ impl Read for Leeway {
         let leeway = Duration::read(node, load)?;
         if leeway > MAX_LEEWAY {
             load.error(&node.place, "more than `5m` of leeway keeps expired tokens alive");
-            return None;
         }
         Some(Self(leeway))
     }
@@ -204,6 +288,13 @@ pub struct JwtAuthenticator {
     pub(super) keys: KeysFrom,
     /// Where its tokens stand.
     pub(super) sources: Box<[Source]>,
+}
+
+impl JwtAuthenticator {
+    /// The claims that hold scopes and roles, by their paths.
+    pub fn scopes_and_roles(&self) -> (&str, &str) {
+        (&self.scopes, &self.roles)
+    }
 }
 
 /// Where the keys of an authenticator come from.
@@ -283,30 +374,17 @@ fn compile_jwt(
     unfetched: &mut Vec<(Place, String)>,
 ) -> JwtAuthenticator {
     let JwtSettings { issuer, audience, .. } = settings;
-    if issuer.value.is_empty() || (issuer.value.starts_with("http://") && !is_loopback_url(&issuer.value)) {
-        let message = "the issuer must be the `iss` of its tokens; plain http is accepted for loopback only";
-        load.error(&issuer.place, message);
-    }
-    if audience.value.0.is_empty() || audience.value.0.iter().any(String::is_empty) {
-        load.error(&audience.place, "name at least one audience, none of them empty");
-    }
-    if let Some(typ) = settings.typ.as_ref().filter(|typ| typ.value.is_empty()) {
-        load.error(&typ.place, "the type is empty; leave `typ` out instead");
-    }
-    let typ = settings.typ.as_ref().map(|typ| media_type(&typ.value).into());
+    let typ = settings.typ.as_ref().map(|typ| media_type(&typ.0).into());
     let mut algorithms = Vec::new();
     for algorithm in settings.algorithms.value.0.iter().map(|named| named.jws()) {
         if !algorithms.contains(&algorithm) {
             algorithms.push(algorithm);
         }
     }
-    if algorithms.is_empty() {
-        load.error(&settings.algorithms.place, "name at least one algorithm");
-    }
     JwtAuthenticator {
         name: name.into(),
-        issuer: issuer.value.as_str().into(),
-        audience: audience.value.0.clone().into(),
+        issuer: issuer.value.0.as_str().into(),
+        audience: audience.0.clone().into(),
         algorithms: algorithms.into(),
         typ,
         roles: settings.roles.0.clone(),
@@ -370,12 +448,13 @@ fn secret_keys(bytes: &Zeroizing<Vec<u8>>, secret: &Secret, load: &Load) -> Keys
     KeysFrom::Fixed(Arc::new(KeySet::secret(bytes)))
 }
 
-fn compile_jwks(jwks: &Spanned<JwksFrom>, issuer: &Spanned<String>, load: &Load) -> KeysFrom {
+fn compile_jwks(jwks: &Spanned<JwksFrom>, issuer: &Spanned<Issuer>, load: &Load) -> KeysFrom {
     match &jwks.value {
         JwksFrom::Discover => {
-            if !is_callable(&issuer.value) || issuer.value.contains('?') {
+            let Issuer(url) = &issuer.value;
+            if issuer.value.is_sound() && (!is_callable(url) || url.contains('?')) {
                 let message = "cannot be discovered from: an `https` URL without query";
-                load.error(&issuer.place, format!("`{}` {message}", issuer.value));
+                load.error(&issuer.place, format!("`{url}` {message}"));
             }
             KeysFrom::Discover
         }

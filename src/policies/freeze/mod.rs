@@ -16,7 +16,9 @@ use http::StatusCode;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::engine::{Act, Answer, Denial, DenialKind, Facts, Freezable, Freeze, Policy, Question, Verdict, Why};
+use crate::engine::{
+    Act, Answer, Denial, DenialKind, Facts, Freezable, Freeze, Mentions, Policy, Question, Verdict, Why,
+};
 
 pub use held::{Held, HeldFreeze};
 pub use store::{FreezeFailure, Freezes, Turn, read_held};
@@ -69,6 +71,9 @@ impl Policy for FreezeRule {
             upstreams: &self.upstreams,
         })
     }
+
+    /// Nothing of the request: what is frozen is answered.
+    fn mention(&self, _: &mut Mentions) {}
 
     fn judge(&self, facts: &Facts<'_>, answer: Option<&Answer>) -> Verdict {
         let freezes = match answer {

@@ -31,7 +31,7 @@ use http::{HeaderName, StatusCode};
 use serde_json::Value;
 
 use super::{Draft, Inherit, Kind, Scope};
-use crate::conf::{Describe, Node, nearest};
+use crate::conf::{Describe, Node};
 use crate::engine::{Answer, Denial, DenialKind, Facts, LimitId, LimitKey, Policy, Question, Stage, Verdict, Why};
 
 pub use counter::{LimitTable, LimitTables, check};
@@ -54,13 +54,11 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
         let Some(name) = item.text("the name of a limit", scope.load) else {
             continue;
         };
+        scope.load.names.refer("limit", name);
         let Some((id, rule)) = scope.defined.limits.get(name) else {
             if !scope.defined.limits.is_broken(name) {
                 let known = scope.defined.limits.iter().map(|(_, rule)| &*rule.name);
-                let hint = nearest(name, known)
-                    .map(|near| format!(", did you mean `{near}`?"))
-                    .unwrap_or_default();
-                scope.load.error(&item.place, format!("unknown limit `{name}`{hint}"));
+                scope.load.unknown_name("limit", name, &item.place, known);
             }
             continue;
         };

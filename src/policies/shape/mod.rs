@@ -20,7 +20,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::conf::{Describe, Load, Named, Node, OneOrMany, Place, Read, Schema, Schemas, Spanned, Value, nearest};
+use crate::conf::{Describe, Load, Named, Node, OneOrMany, Place, Read, Schema, Schemas, Spanned, Value};
 use crate::engine::{Act, Answer, Facts, HeaderEdits, Policy, Reshape, Stage, Verdict, Why};
 use crate::policies::{Draft, Inherit, Kind, Scope};
 use cut::{Cut, Keep, NewName, Step};
@@ -73,9 +73,10 @@ impl Shapes {
 
     fn find(&self, name: &Node, load: &Load) -> Option<Arc<Step>> {
         let text = name.text("the name of a shape", load)?;
+        load.names.refer("shape", text);
         let found = self.0.iter().find(|(known, _)| **known == *text);
         if found.is_none() {
-            load.error(&name.place, unknown("shape", text, self.names()));
+            load.unknown_name("shape", text, &name.place, self.names());
         }
         found.map(|(_, step)| step.clone())
     }
@@ -231,13 +232,13 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
             let mut by_client = vec![None; scope.defined.client_names.len()];
             for entry in entries {
                 let step = scope.defined.shapes.find(&entry.value, scope.load);
+                scope.load.names.refer("client", &entry.key);
                 let client = scope.defined.client_names.iter().position(|name| **name == *entry.key);
                 match client.and_then(|client| by_client.get_mut(client)) {
                     Some(of_client) => *of_client = step.map(|step| cut(step, &scope.defined.client_headers)),
                     None => {
                         let known = scope.defined.client_names.iter().map(|name| &**name);
-                        let message = unknown("client", &entry.key, known);
-                        scope.load.error(&entry.key_place, message);
+                        scope.load.unknown_name("client", &entry.key, &entry.key_place, known);
                     }
                 }
             }
@@ -280,13 +281,6 @@ fn draft(policy: Shape, place: &Place) -> Draft {
         shadow: false,
         place: place.clone(),
         policy: Arc::new(policy),
-    }
-}
-
-fn unknown<'k>(what: &str, word: &str, known: impl Iterator<Item = &'k str>) -> String {
-    match nearest(word, known) {
-        Some(near) => format!("unknown {what} `{word}`, did you mean `{near}`?"),
-        None => format!("unknown {what} `{word}`"),
     }
 }
 

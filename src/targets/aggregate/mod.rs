@@ -122,6 +122,7 @@ impl Aggregate {
         let settings = Named::<PartSettings>::read(node, load)?.0;
         let mut inputs = Vec::new();
         let mut parts = Vec::with_capacity(settings.len());
+        let mut is_sound = settings.len() == names.len();
         for (name, part) in &settings {
             if RESERVED.contains(&name.value.as_str()) {
                 load.error(
@@ -135,9 +136,13 @@ impl Aggregate {
             if let (true, Some(default)) = (part.required, &part.default) {
                 load.error(&default.place, "a required part has no use for a `default`");
             }
-            parts.extend(compile_part(name, part, &names, scope, &mut inputs));
+            let (part, has_mistakes) = compile_part(name, part, &names, scope, &mut inputs);
+            is_sound &= !has_mistakes;
+            parts.extend(part);
         }
-        if parts.len() != names.len() || has_cycle(&parts, &settings, load) {
+        // Also among parts with other mistakes: each stands where the file has it.
+        let goes_round = has_cycle(&parts, &names, &settings, load);
+        if !is_sound || goes_round || parts.len() != names.len() {
             return None;
         }
         Some(Self {
@@ -152,6 +157,16 @@ impl Aggregate {
         upstreams.sort();
         upstreams.dedup();
         upstreams
+    }
+
+    /// A text that is the same for aggregates that answer alike.
+    pub fn fingerprint<'n>(&self, upstream: impl Fn(UpstreamIndex) -> &'n str) -> String {
+        let one = |part: &Part| {
+            let called = (&part.name, upstream(part.upstream), &part.template);
+            format!("{called:?}{:?}", (part.required, &part.default, part.timeout))
+        };
+        let parts: String = self.parts.iter().map(one).collect();
+        format!("{parts}{:?}", self.inputs)
     }
 
     /// Of [`upstreams`](Self::upstreams), those that the answer cannot do without: of required parts, and of what these refer
@@ -185,51 +200,49 @@ impl Aggregate {
     }
 }
 
+/// The part, as far as it can be read, and whether it has mistakes.
 fn compile_part(
     name: &Spanned<String>,
     settings: &PartSettings,
     names: &[&str],
     scope: &AggregateScope<'_>,
     inputs: &mut Vec<Source>,
-) -> Option<Part> {
+) -> (Option<Part>, bool) {
     let load = scope.load;
     let place = &settings.get.place;
-    let parsed = template::parse(&settings.get.value, names)
-        .map_err(|error| load.error(place, error))
-        .ok()?;
+    let (parsed, mut mistakes) = template::parse(&settings.get.value, names);
+    let Some(parsed) = parsed else {
+        mistakes.into_iter().for_each(|mistake| load.error(place, mistake));
+        return (None, true);
+    };
+    load.names.refer("upstream", parsed.upstream);
     let upstream = scope.upstreams.iter().position(|known| **known == *parsed.upstream);
     if upstream.is_none() {
         let known = scope.upstreams.iter().map(|known| &**known);
-        load.error(place, unknown("upstream", parsed.upstream, known));
+        load.unknown_name("upstream", parsed.upstream, place, known);
     }
     let mut needs = Vec::new();
     let mut pieces = Vec::new();
-    let mut sound = true;
     for piece in parsed.pieces {
-        let refused = match &piece {
+        match &piece {
             Piece::Reference(Source::Principal) if !scope.has_auth => {
-                Some("`{principal.sub}` needs `auth`: nobody is known here".to_owned())
+                mistakes.push("`{principal.sub}` needs `auth`: nobody is known here".to_owned());
             }
             Piece::Reference(Source::Path(param)) => {
                 let unknown_to = scope.params.filter(|params| !params.contains(param));
-                unknown_to.map(|params| unknown("path parameter", param, params.iter().map(|known| &**known)))
+                let known = |params: &[Arc<str>]| unknown("path parameter", param, params.iter().map(|known| &**known));
+                mistakes.extend(unknown_to.map(known));
             }
-            _ => None,
-        };
-        if let Some(message) = refused {
-            load.error(place, message);
-            sound = false;
-        }
-        if let Piece::Reference(Source::Part { part, .. }) = &piece
-            && !needs.contains(part)
-        {
-            needs.push(*part);
+            Piece::Reference(Source::Part { part, .. }) if !needs.contains(part) => needs.push(*part),
+            _ => {}
         }
         pieces.push(template::resolve(piece, inputs));
     }
-    Some(Part {
+    let has_mistakes = !mistakes.is_empty() || upstream.is_none();
+    mistakes.into_iter().for_each(|mistake| load.error(place, mistake));
+    let part = Part {
         name: Arc::from(name.value.as_str()),
-        upstream: UpstreamIndex(u16::try_from(upstream?).ok()?),
+        upstream: UpstreamIndex(upstream.and_then(|at| u16::try_from(at).ok()).unwrap_or_default()),
         template: Template::new(pieces),
         required: settings.required,
         default: settings
@@ -238,31 +251,62 @@ fn compile_part(
             .map_or_else(|| "null".into(), |node| node.to_json().into()),
         timeout: settings.timeout.as_ref().map(|timeout| timeout.value),
         needs: needs.into(),
-    })
-    .filter(|_| sound)
+    };
+    (Some(part), has_mistakes)
 }
 
-/// Takes away parts that need nothing that is left; what stays goes round in a circle.
-fn has_cycle(parts: &[Part], settings: &[(Spanned<String>, PartSettings)], load: &Load) -> bool {
-    let mut left: Vec<usize> = (0..parts.len()).collect();
+/// Reports every circle of parts that wait for each other. What parts need is said by their place among `names`, where some
+/// may be missing in `parts`.
+fn has_cycle(parts: &[Part], names: &[&str], settings: &[(Spanned<String>, PartSettings)], load: &Load) -> bool {
+    let needs_of = |at: usize| -> &[usize] {
+        let name = names.get(at).copied().unwrap_or_default();
+        parts
+            .iter()
+            .find(|part| *part.name == *name)
+            .map_or(&[], |part| &part.needs)
+    };
+    // Takes away parts that need nothing that is left; what stays is in a circle or waits for one.
+    let mut left: Vec<usize> = (0..names.len()).collect();
     loop {
-        let before = left.len();
         let standing = left.clone();
-        let needs = |at: usize| parts.get(at).map_or(&[][..], |part| &part.needs);
-        left.retain(|at| needs(*at).iter().any(|need| standing.contains(need)));
-        if left.len() == before {
+        left.retain(|at| needs_of(*at).iter().any(|need| standing.contains(need)));
+        if left.len() == standing.len() {
             break;
         }
     }
-    let in_circle = |at: &usize| -> Option<(&Spanned<String>, &PartSettings)> {
-        settings.get(*at).map(|(name, settings)| (name, settings))
+    let mut known: Vec<usize> = Vec::new();
+    for start in &left {
+        let mut way = vec![*start];
+        while let Some(next) = way
+            .last()
+            .and_then(|at| needs_of(*at).iter().find(|need| left.contains(need)))
+        {
+            if let Some(begin) = way.iter().position(|at| at == next) {
+                way.drain(..begin);
+                break;
+            }
+            way.push(*next);
+        }
+        let Some(first) = way.iter().position(|at| way.iter().all(|other| at <= other)) else {
+            continue;
+        };
+        way.rotate_left(first);
+        if way.iter().all(|at| !known.contains(at)) {
+            report_cycle(&way, names, settings, load);
+        }
+        known.extend(way);
+    }
+    !left.is_empty()
+}
+
+fn report_cycle(way: &[usize], names: &[&str], settings: &[(Spanned<String>, PartSettings)], load: &Load) {
+    let part = |at: &usize| {
+        let name = names.get(*at)?;
+        settings.iter().find(|(known, _)| known.value == **name)
     };
-    let mut circle = left.iter().filter_map(in_circle);
-    let Some((first, of_first)) = circle.next() else {
-        return false;
-    };
-    match circle.next() {
-        Some((second, of_second)) => load.error_with(
+    let mut way = way.iter().filter_map(part);
+    match (way.next(), way.next()) {
+        (Some((first, of_first)), Some((second, of_second))) => load.error_with(
             &of_first.get.place,
             format!(
                 "`{}` waits for itself: its references go round in a circle",
@@ -271,9 +315,11 @@ fn has_cycle(parts: &[Part], settings: &[(Spanned<String>, PartSettings)], load:
             &of_second.get.place,
             format!("by way of `{}`", second.value),
         ),
-        None => load.error(&of_first.get.place, format!("`{}` refers to itself", first.value)),
+        (Some((only, of_only)), None) => {
+            load.error(&of_only.get.place, format!("`{}` refers to itself", only.value));
+        }
+        (None, _) => {}
     }
-    true
 }
 
 fn unknown<'k>(what: &str, word: &str, known: impl Iterator<Item = &'k str>) -> String {

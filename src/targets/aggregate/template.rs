@@ -56,22 +56,32 @@ pub(super) struct Parsed<'t> {
     pub(super) pieces: Vec<Piece>,
 }
 
-/// Takes a `get` apart; the error is a sentence.
-pub(super) fn parse<'t>(text: &'t str, parts: &[&str]) -> Result<Parsed<'t>, String> {
-    let wanted = || format!("`{text}` is not `upstream:/path`");
-    let (upstream, target) = text.split_once(':').ok_or_else(wanted)?;
-    if upstream.is_empty() || !target.starts_with('/') {
-        return Err(wanted());
-    }
+/// Takes a `get` apart; each error is a sentence. What comes back beside errors is good for finding more of them only.
+pub(super) fn parse<'t>(text: &'t str, parts: &[&str]) -> (Option<Parsed<'t>>, Vec<String>) {
+    let taken = text.split_once(':');
+    let Some((upstream, target)) = taken.filter(|(upstream, target)| !upstream.is_empty() && target.starts_with('/'))
+    else {
+        return (None, vec![format!("`{text}` is not `upstream:/path`")]);
+    };
+    let mut errors = Vec::new();
+    let pieces = parse_target(text, target, parts, &mut errors);
+    (Some(Parsed { upstream, pieces }), errors)
+}
+
+fn parse_target(text: &str, target: &str, parts: &[&str], errors: &mut Vec<String>) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut shape = String::new();
     let mut rest = target;
     while let Some((literal, after)) = rest.split_once('{') {
-        let (reference, after) = after
-            .split_once('}')
-            .ok_or_else(|| format!("`{text}`: a `{{` without its `}}`"))?;
+        let Some((reference, after)) = after.split_once('}') else {
+            errors.push(format!("`{text}`: a `{{` without its `}}`"));
+            return pieces;
+        };
         push_literal(&mut pieces, literal);
-        pieces.push(Piece::Reference(reference_to(reference, parts)?));
+        match reference_to(reference, parts) {
+            Ok(source) => pieces.push(Piece::Reference(source)),
+            Err(error) => errors.push(error),
+        }
         shape.push_str(literal);
         shape.push('x');
         rest = after;
@@ -82,17 +92,17 @@ pub(super) fn parse<'t>(text: &'t str, parts: &[&str]) -> Result<Parsed<'t>, Str
         .chars()
         .find(|c| !c.is_ascii_graphic() || matches!(c, '#' | '\\' | '}' | '"' | '<' | '>'))
     {
-        return Err(format!(
+        errors.push(format!(
             "`{text}`: {bad:?} cannot stand in a path; write it percent-encoded"
         ));
     }
     let path = shape.split('?').next().unwrap_or("");
     if path.split('/').any(is_dots) {
-        return Err(format!(
+        errors.push(format!(
             "`{text}`: `.` and `..` are resolved by servers; write the path they lead to"
         ));
     }
-    Ok(Parsed { upstream, pieces })
+    pieces
 }
 
 fn push_literal(pieces: &mut Vec<Piece>, literal: &str) {

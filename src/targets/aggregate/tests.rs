@@ -545,6 +545,16 @@ fn names_mistakes_with_their_places() {
         complaint(text),
         "t.yaml:2:11: `b` waits for itself: its references go round in a circle\n  t.yaml:3:11: by way of `c`"
     );
+    // Whoever waits for a circle is in none, and other mistakes hide no circle.
+    let text = "d: { get: 'invest:/{b.x}' }\nb: { get: 'invest:/{c.x}' }\nc: { get: 'invest:/{b.x}/{path.idd}' }\n\
+                e: { get: 'invets:/{e.x}/{path.no}' }";
+    let found = compile(text).unwrap_err();
+    assert_eq!(found.len(), 5, "{found:?}");
+    assert!(found[0].starts_with("t.yaml:2:11: `b` waits for itself"), "{found:?}");
+    assert!(
+        found.iter().any(|found| found.contains("`e` refers to itself")),
+        "{found:?}"
+    );
     let anonymous = compile_with("a: { get: 'invest:/{principal.sub}' }", false).unwrap_err();
     assert!(anonymous[0].contains("needs `auth`"));
 }

@@ -2,6 +2,7 @@
 //! Any text is a configuration or a list of findings, never a panic.
 
 use gwanmun::conf::Load;
+use gwanmun::rehearse::{Paint, show_findings};
 use gwanmun::snapshot::{Occasion, compile};
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
@@ -23,7 +24,7 @@ fuzz_target!(|text: &str| {
     } else {
         assert!(load.has_errors(), "refused without a word");
     }
-    for finding in load.into_findings(document.as_ref()) {
-        assert!(!finding.to_string().is_empty());
-    }
+    let findings = load.into_findings(document.as_ref());
+    let shown = show_findings(&findings, Paint::plain());
+    assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
 });

@@ -27,9 +27,16 @@ pub struct Launch {
     files: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     rehearse_at: Option<String>,
+    is_directory: bool,
 }
 
 impl Launch {
+    /// Starts on the folder with all its files, not on the one file alone.
+    pub fn directory(mut self) -> Self {
+        self.is_directory = true;
+        self
+    }
+
     /// Puts another file beside the configuration, for it to name.
     pub fn file(mut self, name: &str, text: &str) -> Self {
         self.files.push((name.to_owned(), text.to_owned()));
@@ -54,7 +61,10 @@ impl Launch {
             replace(&folder.path().join(name), text);
         }
         replace(&folder.path().join(FILE), &self.yaml);
-        let mut command = command(folder.path());
+        let mut command = match self.is_directory {
+            true => command(folder.path()),
+            false => command(&folder.path().join(FILE)),
+        };
         command.envs(self.environment);
         if let Some(instant) = &self.rehearse_at {
             command.args(["--rehearse-at", instant]);
@@ -67,6 +77,7 @@ impl Launch {
             process: Some(process),
             versions: Mutex::default(),
             folder,
+            is_directory: self.is_directory,
         };
         gateway.keep_version();
         gateway
@@ -81,6 +92,7 @@ pub struct Gateway {
     /// Every configuration that was live, by its hash: a folder holding all its files as they were.
     versions: Mutex<HashMap<String, PathBuf>>,
     folder: TempDir,
+    is_directory: bool,
 }
 
 impl Gateway {
@@ -95,6 +107,7 @@ impl Gateway {
             files: Vec::new(),
             environment: Vec::new(),
             rehearse_at: None,
+            is_directory: false,
         }
     }
 
@@ -147,6 +160,11 @@ impl Gateway {
     /// Changes a file beside the configuration and waits for the outcome.
     pub fn reload_beside(&self, name: &str, text: &str) -> bool {
         self.edit(|path| replace(&path.with_file_name(name), text))
+    }
+
+    /// Changes the folder of the configuration in another way and waits for the outcome.
+    pub fn reload_folder(&self, change: impl FnOnce(&Path)) -> bool {
+        self.edit(|path| change(path.parent().expect("a folder")))
     }
 
     /// Asks for a reload of the files as they are, and waits until it is done.
@@ -267,7 +285,11 @@ impl Gateway {
                             .as_str()
                             .and_then(|at| at.parse().ok())
                             .ok_or("no instant")?;
-                        new.insert(Replayer::load(&folder.join(FILE), at)?)
+                        let config = match self.is_directory {
+                            true => folder,
+                            false => folder.join(FILE),
+                        };
+                        new.insert(Replayer::load(&config, at)?)
                     }
                 };
                 if let Some(difference) = replayer.decide_again(line)? {
@@ -296,7 +318,7 @@ pub fn is_request(record: &Value) -> bool {
 pub fn refused_start(yaml: &str, arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("a folder for the gateway");
     replace(&folder.path().join(FILE), yaml);
-    let child = command(folder.path())
+    let child = command(&folder.path().join(FILE))
         .args(arguments)
         .spawn()
         .expect("the gateway's binary runs");
@@ -312,9 +334,9 @@ pub fn refused_start(yaml: &str, arguments: &[&str]) -> Output {
     }
 }
 
-fn command(folder: &Path) -> Command {
+fn command(config: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gwanmun"));
-    command.args(["run", "-c"]).arg(folder.join(FILE));
+    command.args(["run", "-c"]).arg(config);
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

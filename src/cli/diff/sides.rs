@@ -1,0 +1,282 @@
+//! One of the two configurations: what its routes look at, and what becomes of a request.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::Context;
+use futures::FutureExt;
+use serde_json::Map;
+
+use crate::engine::{AuthenticatorId, Decision, Effect, Facts, Mentions, Question, Rule, Stage, decide};
+use crate::policies::authn::JwtAuthenticator;
+use crate::rehearse::{Asked, Assumed};
+use crate::routing::Found;
+use crate::snapshot::{Route, Snapshot, judge};
+use crate::targets::Target;
+
+/// What becomes of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Outcome {
+    /// It is answered as the route says.
+    Allowed(Answered),
+    /// It is refused.
+    Refused(Refusal),
+}
+
+/// Who answers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Answered {
+    /// In words.
+    pub by: Arc<str>,
+    /// What else tells two of them apart.
+    fingerprint: Arc<str>,
+}
+
+/// A refusal, as far as it is compared.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Refusal {
+    /// `deny`, `challenge` or `throttle`.
+    pub effect: &'static str,
+    pub status: u16,
+    pub code: Arc<str>,
+    pub policy: Option<Arc<str>>,
+}
+
+/// Whose token it is, and where scopes and roles stand in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Token {
+    pub issuer: Arc<str>,
+    /// The first authenticator that was found to accept it.
+    pub authenticator: Arc<str>,
+    pub scopes: String,
+    pub roles: String,
+}
+
+impl Token {
+    fn of(authenticator: &JwtAuthenticator) -> Self {
+        let (scopes, roles) = authenticator.scopes_and_roles();
+        Self {
+            issuer: authenticator.issuer.clone(),
+            authenticator: authenticator.name.clone(),
+            scopes: scopes.to_owned(),
+            roles: roles.to_owned(),
+        }
+    }
+
+    /// Whether it is the same token, whatever the authenticators are called.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (&self.issuer, &self.scopes, &self.roles) == (&other.issuer, &other.scopes, &other.roles)
+    }
+}
+
+/// A configuration with what was found out about its routes.
+pub(super) struct Side<'a> {
+    pub snapshot: &'a Snapshot,
+    routes: HashMap<Arc<str>, Known>,
+}
+
+/// What is known of a route.
+pub(super) struct Known {
+    /// What its rules look at.
+    pub mentions: Mentions,
+    /// Rules of which nobody can say what they look at, by name, in words.
+    pub opaque: Vec<(Arc<str>, Vec<String>)>,
+    /// The other rules, where there are such.
+    clear: Option<Vec<Rule>>,
+    answered: Answered,
+}
+
+/// What `rule` looks at: nothing where it is not enforced, or judges nothing but who calls and how often.
+pub(super) fn mentions_of(rule: &Rule) -> Mentions {
+    let mut mentions = Mentions::default();
+    if rule.stage == Stage::Authorize && !rule.shadow {
+        rule.policy.mention(&mut mentions);
+    }
+    mentions
+}
+
+impl<'a> Side<'a> {
+    pub fn new(snapshot: &'a Snapshot) -> Self {
+        let routes = snapshot.router.iter().map(|(_, route)| {
+            let known = Known::of(route, snapshot);
+            (route.name.clone(), known)
+        });
+        Self {
+            snapshot,
+            routes: routes.collect(),
+        }
+    }
+
+    /// What is known of the route of that name.
+    pub fn known(&self, route: &str) -> Option<&Known> {
+        self.routes.get(route)
+    }
+
+    /// What is known of the route that `asked` takes.
+    pub fn known_of(&self, asked: &Asked) -> Option<&Known> {
+        let router = &self.snapshot.router;
+        match router.find(&asked.method, &asked.host, &asked.path, &asked.headers) {
+            Found::Route(route, _) => self.routes.get(&route.name),
+            Found::MethodNotAllowed(_) | Found::NotFound => None,
+        }
+    }
+
+    /// The tokens that are accepted where `asked`, which carries one, goes.
+    pub fn tokens(&self, asked: &Asked) -> Vec<Token> {
+        let view = asked.view();
+        let facts = Facts {
+            now: asked.at,
+            window_at: asked.at,
+            address: asked.address,
+            client: self.snapshot.clients.of(&view),
+            request: view,
+            params: Default::default(),
+            principal: None,
+        };
+        let rules = self.snapshot.rules_for(&view).iter();
+        let asks = rules.filter_map(|rule| match rule.policy.ask(&facts) {
+            Some(Question::Token { authenticators, .. }) => Some(authenticators.to_vec()),
+            _ => None,
+        });
+        let known = &self.snapshot.defined.authenticators;
+        let token = |id: AuthenticatorId| {
+            known
+                .iter()
+                .find(|(known, _)| *known == id)
+                .map(|(_, one)| Token::of(one))
+        };
+        asks.flatten().filter_map(token).collect()
+    }
+
+    /// The name of the route that `asked` takes, and what becomes of it; a token is one of `issuer`, where that is said. Rules that are
+    /// opaque are left out.
+    pub fn outcome(&self, asked: &Asked, issuer: Option<&str>) -> anyhow::Result<(Option<Arc<str>>, Outcome)> {
+        let nothing = Map::new();
+        let authenticators = &self.snapshot.defined.authenticators;
+        let lookup = Assumed {
+            authenticators,
+            claims: asked.claims.as_ref().unwrap_or(&nothing),
+            issuer,
+        };
+        const WAITED: &str = "an assumption was waited for";
+        let judged = judge(self.snapshot, asked.view(), asked.address, asked.at, &lookup);
+        let judged = judged.now_or_never().context(WAITED)?;
+        let route = judged.route.map(|route| route.name.clone());
+        let known = route.as_ref().and_then(|route| self.routes.get(route));
+        let outcome = match known.and_then(|known| known.clear.as_ref()) {
+            None => {
+                let policy = |at: u16| judged.rule_names.get(usize::from(at)).cloned();
+                outcome(&judged.decision, known, policy)
+            }
+            Some(rules) => {
+                let mut facts = Facts {
+                    now: asked.at,
+                    window_at: asked.at,
+                    address: asked.address,
+                    client: judged.client,
+                    request: asked.view(),
+                    params: judged.params,
+                    principal: None,
+                };
+                let decided = decide(rules, &mut facts, &lookup).now_or_never();
+                let (decision, _) = decided.context(WAITED)?;
+                let policy = |at: u16| rules.get(usize::from(at)).map(|rule| rule.name.clone());
+                outcome(&decision, known, policy)
+            }
+        };
+        Ok((route, outcome))
+    }
+}
+
+impl Known {
+    fn of(route: &Route, snapshot: &Snapshot) -> Self {
+        let mut known = Self {
+            mentions: Mentions::default(),
+            opaque: Vec::new(),
+            clear: None,
+            answered: Answered::of(&route.target, snapshot),
+        };
+        let mut clear = Vec::with_capacity(route.rules.len());
+        for rule in &route.rules {
+            let mut mentions = mentions_of(rule);
+            match std::mem::take(&mut mentions.opaque) {
+                opaque if opaque.is_empty() => {
+                    add(&mut known.mentions, mentions);
+                    clear.push(rule.clone());
+                }
+                opaque => known.opaque.push((rule.name.clone(), opaque)),
+            }
+        }
+        known.clear = (!known.opaque.is_empty()).then_some(clear);
+        known
+    }
+}
+
+/// Adds `more` to `all`.
+pub(super) fn add(all: &mut Mentions, more: Mentions) {
+    let Mentions {
+        windows,
+        roles,
+        scopes,
+        required_scopes,
+        claims,
+        networks,
+        clients,
+        methods,
+        headers,
+        query,
+        opaque,
+    } = more;
+    all.windows.extend(windows);
+    all.roles.extend(roles);
+    all.scopes.extend(scopes);
+    all.required_scopes.extend(required_scopes);
+    all.claims.extend(claims);
+    all.networks.extend(networks);
+    all.clients.extend(clients);
+    all.methods.extend(methods);
+    all.headers.extend(headers);
+    all.query.extend(query);
+    all.opaque.extend(opaque);
+}
+
+fn outcome(decision: &Decision, known: Option<&Known>, policy: impl Fn(u16) -> Option<Arc<str>>) -> Outcome {
+    match (&decision.effect, known) {
+        (Effect::Deny(denial), _) => Outcome::Refused(Refusal {
+            effect: denial.kind.word(),
+            status: denial.status.as_u16(),
+            code: denial.code.clone(),
+            policy: denial.rule.and_then(policy),
+        }),
+        (Effect::Forward, Some(known)) => Outcome::Allowed(known.answered.clone()),
+        (Effect::Forward | Effect::Reply(_), _) => Outcome::Allowed(Answered {
+            by: "the gateway itself".into(),
+            fingerprint: "".into(),
+        }),
+    }
+}
+
+impl Answered {
+    fn of(target: &Target, snapshot: &Snapshot) -> Self {
+        let name = |at: usize| snapshot.upstreams.get(at).map_or("?", |upstream| &*upstream.name);
+        let (by, fingerprint) = match target {
+            Target::Upstream(index) => (format!("upstream `{}`", name(usize::from(index.0))), String::new()),
+            Target::Aggregate(aggregate) => {
+                let upstreams = aggregate.upstreams();
+                let names = upstreams
+                    .iter()
+                    .map(|index| format!("`{}`", name(usize::from(index.0))));
+                let by = format!("an aggregate of {}", names.collect::<Vec<_>>().join(", "));
+                (by, aggregate.fingerprint(|index| name(usize::from(index.0))))
+            }
+            Target::Fixed(reply) => {
+                let fingerprint = format!("{:?}{:?}", reply.headers, reply.body);
+                (format!("a fixed {}", reply.status.as_u16()), fingerprint)
+            }
+        };
+        Self {
+            by: by.into(),
+            fingerprint: fingerprint.into(),
+        }
+    }
+}
