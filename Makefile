@@ -2,7 +2,7 @@
 DEMO ?= bank
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BENCH_TARGET := $(or $(CARGO_TARGET_DIR),bench/target)
-FUZZ_TARGETS ?= configuration expression path record
+FUZZ_TARGETS ?= configuration expression path record token
 FUZZ_SECONDS ?= 60
 
 .PHONY: help demo test lint bench bench-rules soak fuzz native components
@@ -23,7 +23,7 @@ demo: native
 	@trap : INT; cargo run --locked --quiet -- demo $(DEMO) || { status=$$?; test $$status -eq 130 || exit $$status; }
 
 test: lint
-	@.ci/debian promtool=prometheus systemd-analyze=systemd
+	@.ci/debian promtool=prometheus systemd-analyze=systemd node=nodejs npm
 	@if cargo nextest --version >/dev/null 2>&1; \
 	then set -x; cargo nextest run --locked --no-fail-fast; \
 	else set -x; cargo test --locked --no-fail-fast --tests; fi

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use crate::engine::{Answer, Answers, LimitKey, Lookup, Observer, Question};
 use crate::io::{Client, Clock};
-use crate::policies::authn::{Timing, Verifiers};
+use crate::policies::authn::{KeyCopies, Timing, Verifiers};
 use crate::policies::cache::store::{DEFAULT_CAPACITY, Store};
 pub use crate::policies::freeze::FreezeFailure;
 use crate::policies::freeze::Freezes;
@@ -40,6 +40,7 @@ pub struct Live {
     /// What operators have frozen.
     pub freezes: Freezes,
     client: Arc<Client>,
+    key_copies: Arc<KeyCopies>,
     began: Instant,
     current: ArcSwap<Generation>,
     in_flight: AtomicUsize,
@@ -65,16 +66,18 @@ pub struct Doors {
     caller: Arc<Caller>,
     client: Arc<Client>,
     freezes: Freezes,
+    key_copies: Arc<KeyCopies>,
 }
 
 impl Doors {
     /// Opens them; inside a runtime.
-    pub fn open(clock: Clock, freezes: Freezes) -> Self {
+    pub fn open(clock: Clock, freezes: Freezes, key_copies: KeyCopies) -> Self {
         Self {
             clock,
             freezes,
             caller: Arc::new(Caller::default()),
             client: Arc::new(Client::new()),
+            key_copies: Arc::new(key_copies),
         }
     }
 }
@@ -87,8 +90,9 @@ impl Live {
             caller,
             client,
             freezes,
+            key_copies,
         } = doors;
-        let generation = Generation::new(snapshot, observer, None, &client);
+        let generation = Generation::new(snapshot, observer, None, &client, &key_copies);
         let lock: Box<CacheKeyLockImpl> = CacheLock::new_boxed(FILL);
         Self {
             clock,
@@ -97,6 +101,7 @@ impl Live {
             cache_lock: Box::leak(lock),
             freezes,
             client,
+            key_copies,
             began: Instant::now(),
             current: ArcSwap::from_pointee(generation),
             in_flight: AtomicUsize::new(0),
@@ -111,7 +116,8 @@ impl Live {
     /// Puts a snapshot in force; state that it shares with the one before is carried over.
     pub fn swap(&self, snapshot: Arc<Snapshot>, observer: Arc<dyn Observer>) -> Arc<Generation> {
         let before = self.current();
-        let generation = Arc::new(Generation::new(snapshot, observer, Some(&before), &self.client));
+        let (client, copies) = (&self.client, &self.key_copies);
+        let generation = Arc::new(Generation::new(snapshot, observer, Some(&before), client, copies));
         self.current.store(generation.clone());
         generation
     }
@@ -148,7 +154,13 @@ impl Drop for InFlight {
 }
 
 impl Generation {
-    fn new(snapshot: Arc<Snapshot>, observer: Arc<dyn Observer>, before: Option<&Self>, client: &Arc<Client>) -> Self {
+    fn new(
+        snapshot: Arc<Snapshot>,
+        observer: Arc<dyn Observer>,
+        before: Option<&Self>,
+        client: &Arc<Client>,
+        key_copies: &Arc<KeyCopies>,
+    ) -> Self {
         let known = |name: &str| before.and_then(|before| before.pools.iter().find(|pool| &*pool.name == name));
         let pools = snapshot.upstreams.iter().map(|upstream| match known(&upstream.name) {
             Some(pool) if pool.settings == upstream.settings => pool.clone(),
@@ -160,11 +172,12 @@ impl Generation {
             before.map_or(&no_limits, |before| &before.limits),
         );
         let authenticators = &snapshot.defined.authenticators;
-        let verifiers = Verifiers::new(
+        let verifiers = Verifiers::with_copies(
             authenticators,
             before.map(|before| &before.verifiers),
             client,
             Timing::default(),
+            key_copies,
         );
         verifiers.start();
         Self {

@@ -36,7 +36,7 @@ use serde_json::Value;
 use crate::engine::{Denial, DenialKind, Reply, problem};
 use crate::live::Live;
 use crate::observe::Reloads;
-use crate::observe::metrics::Metrics;
+use crate::observe::metrics::{KeyFigures, Metrics};
 use crate::snapshot::AdminToken;
 
 /// Bytes of a request's body.
@@ -169,6 +169,7 @@ impl Admin {
             (freeze.kind.word(), &*freeze.name, is_known)
         });
         self.metrics.show_freezes(shown);
+        self.metrics.show_keys(&self.keys());
         match self.metrics.render(self.live.in_flight(), (self.connections)()) {
             Ok(text) => Ok(page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)),
             Err(error) => {
@@ -181,6 +182,20 @@ impl Admin {
                 ))
             }
         }
+    }
+
+    fn keys(&self) -> Vec<KeyFigures> {
+        let generation = self.live.current();
+        let statuses = generation.verifiers.iter().map(|verifier| verifier.status());
+        statuses
+            .map(|status| KeyFigures {
+                authenticator: status.authenticator,
+                keys: status.keys.unwrap_or(0),
+                age: status.age,
+                fetches: status.is_fetched.then_some((status.fetches, status.failures)),
+                remembered: status.remembered,
+            })
+            .collect()
     }
 
     /// Ready when every authenticator has had keys: until then callers with a token are told 503.

@@ -112,6 +112,17 @@ pub trait Headers: Sync {
     fn first(&self, name: &HeaderName) -> Option<&[u8]>;
     /// Whether there is more than one line of that name.
     fn is_repeated(&self, name: &HeaderName) -> bool;
+
+    /// The value of every line, in order. Whoever keeps no more than the first has only that.
+    fn all(&self, name: &HeaderName) -> SmallVec<[&[u8]; 2]> {
+        self.first(name).into_iter().collect()
+    }
+
+    /// The word for the caller's credential ([`RecordedRequest::credential`](super::RecordedRequest)), where a request is
+    /// only told of and carries none; `None` where the request speaks for itself.
+    fn credential(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// No headers at all.

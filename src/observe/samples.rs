@@ -290,7 +290,13 @@ fn requests() -> impl Strategy<Value = RecordedRequest> {
     ];
     let path = hostile().prop_map(|path| format!("/{}", path.replace(['{', '}'], "")));
     let headers = vec((any::<bool>(), vec(option::of(hostile()), 0..3)), 0..2);
-    let credential = prop_oneof![Just("absent"), Just("bearer"), Just("repeated"), Just("unreadable")];
+    let credential = prop_oneof![
+        Just("absent"),
+        Just("bearer"),
+        Just("cookie"),
+        Just("repeated"),
+        Just("unreadable")
+    ];
     let address = prop_oneof![
         any::<u32>().prop_map(|bits| IpAddr::V4(bits.into())),
         any::<u128>().prop_map(|bits| IpAddr::V6(bits.into()))

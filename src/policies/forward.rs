@@ -29,7 +29,7 @@ pub const KIND: Kind = Kind {
 const ANY_CASE: &str = "^[Aa][Uu][Tt][Hh][Oo][Rr][Ii][Zz][Aa][Tt][Ii][Oo][Nn]$";
 
 /// Headers that frame or route the message, or that the gateway writes itself.
-const RESERVED: [&str; 12] = [
+pub(super) const RESERVED: [&str; 12] = [
     "host",
     "connection",
     "content-length",

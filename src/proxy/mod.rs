@@ -11,6 +11,7 @@ mod finish;
 mod reply;
 mod request;
 mod response;
+mod tokens;
 mod upstream;
 
 use std::sync::Arc;

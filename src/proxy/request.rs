@@ -14,11 +14,12 @@ use jiff::Timestamp;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use ring::rand::{SecureRandom, SystemRandom};
+use smallvec::SmallVec;
 
-use super::{Exchange, aggregate, reply};
+use super::{Exchange, aggregate, reply, tokens};
 use crate::engine::{Denial, DenialKind, Effect, Headers, RecordedRequest, RequestView};
 use crate::live::{Asking, Live};
-use crate::policies::authn::Credential;
+use crate::policies::authn::{Credential, Source};
 use crate::routing::{normalise_host, normalise_path};
 use crate::snapshot::{Snapshot, TrustedProxies, judge};
 use crate::targets::Target;
@@ -76,6 +77,10 @@ impl Headers for View<'_> {
     fn is_repeated(&self, name: &HeaderName) -> bool {
         self.0.get_all(name).iter().nth(1).is_some()
     }
+
+    fn all(&self, name: &HeaderName) -> SmallVec<[&[u8]; 2]> {
+        self.0.get_all(name).iter().map(HeaderValue::as_bytes).collect()
+    }
 }
 
 /// Decides, and answers what is answered here. True where an answer was written.
@@ -123,6 +128,7 @@ async fn serve(live: &Live, session: &mut Session, exchange: &mut Exchange) -> R
     let Some(route) = exchange.route.clone() else {
         return Err(Error::new(ErrorType::InternalError));
     };
+    tokens::take_away(session, exchange, &route)?;
     match &route.target {
         Target::Fixed(answer) => reply::write(session, exchange, answer.clone()).await?,
         Target::Aggregate(aggregate) => aggregate::answer(live, session, exchange, &route, aggregate).await?,
@@ -203,7 +209,6 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
         query,
         headers: &headers,
     };
-    recorded.credential = Credential::of(&view).word();
     for name in &snapshot.kept.query {
         let values = view.query_sent(name).map(|value| value.map(Cow::into_owned)).collect();
         recorded.query.push((name.clone(), values));
@@ -216,6 +221,13 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
     };
     let judged = judge(snapshot, view, address, exchange.at, &asking).await;
     recorded.client = judged.client.name.clone();
+    let sources = judged.route.map_or(&[][..], |route| &route.token_sources);
+    let sources = if sources.is_empty() {
+        &[Source::Authorization]
+    } else {
+        sources
+    };
+    recorded.credential = Credential::of(&view, sources).word(sources);
     match judged.route {
         Some(route) => {
             recorded.template = Some(route.template.clone());

@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow, bail};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
+use smallvec::SmallVec;
 
 use crate::conf::{Load, Read};
 use crate::engine::{Headers, RequestView};
@@ -37,9 +38,9 @@ pub struct Asked {
     pub frozen: Held,
 }
 
-/// Headers that somebody wrote.
+/// Headers that somebody wrote, and whether a credential is assumed beside them.
 #[derive(Debug, Default)]
-pub struct Sent(HeaderMap);
+pub struct Sent(HeaderMap, bool);
 
 impl Headers for Sent {
     fn first(&self, name: &HeaderName) -> Option<&[u8]> {
@@ -48,6 +49,14 @@ impl Headers for Sent {
 
     fn is_repeated(&self, name: &HeaderName) -> bool {
         self.0.get_all(name).iter().nth(1).is_some()
+    }
+
+    fn all(&self, name: &HeaderName) -> SmallVec<[&[u8]; 2]> {
+        self.0.get_all(name).iter().map(HeaderValue::as_bytes).collect()
+    }
+
+    fn credential(&self) -> Option<&'static str> {
+        self.1.then_some("bearer")
     }
 }
 
@@ -126,8 +135,7 @@ impl Asked {
             bail!("the claims have no `sub`: no authenticator would accept them");
         }
         self.claims = Some(claims);
-        let credential = HeaderValue::from_static("Bearer assumed");
-        self.headers.0.insert(header::AUTHORIZATION, credential);
+        self.headers.1 = true;
         Ok(())
     }
 

@@ -24,6 +24,7 @@ use crate::engine::{Denial, DenialKind, Effected, Record, RecordedRequest, Trail
 use crate::front::{Bounds, Front, Refusals};
 use crate::io::{Clock, StateFolder};
 use crate::live::{Doors, Live};
+use crate::policies::authn::KeyCopies;
 use crate::policies::freeze::Freezes;
 use crate::proxy::{Gate, RequestIds};
 use crate::rehearse::{Paint, show_findings};
@@ -187,7 +188,7 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
     let watchers = Watchers::open(&snapshot, clock.now()).map_err(StartFailure::Other)?;
     let watchers = Arc::new(watchers);
     let live = Arc::new(Live::new(
-        Doors::open(clock, freezes(&snapshot, clock.now())?),
+        doors(clock, &snapshot)?,
         snapshot.clone(),
         watchers.observer(&snapshot),
     ));
@@ -257,10 +258,18 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
     })
 }
 
-/// What earlier gateways kept frozen. State that cannot be read must not open what is closed: it is an error.
-fn freezes(snapshot: &Snapshot, now: Timestamp) -> Result<Freezes, StartFailure> {
+/// What earlier gateways left behind. State that cannot be read is an error, never an empty start.
+fn doors(clock: Clock, snapshot: &Snapshot) -> Result<Doors, StartFailure> {
+    let failed = |error: &dyn std::fmt::Display| StartFailure::Other(format!("state: {error}"));
     let folder = snapshot.state_folder().map(|path| StateFolder::open(&path)).transpose();
-    let folder = folder.map_err(|error| StartFailure::Other(format!("state: {error}")))?;
+    let folder = folder.map_err(|error| failed(&error))?.map(Arc::new);
+    let freezes = freezes(folder.clone(), snapshot, clock.now())?;
+    let copies = KeyCopies::open(folder).map_err(|error| failed(&error))?;
+    Ok(Doors::open(clock, freezes, copies))
+}
+
+/// What earlier gateways kept frozen. State that cannot be read must not open what is closed: it is an error.
+fn freezes(folder: Option<Arc<StateFolder>>, snapshot: &Snapshot, now: Timestamp) -> Result<Freezes, StartFailure> {
     let freezes = Freezes::open(folder).map_err(|error| StartFailure::Other(format!("state: {error}")))?;
     for held in freezes.held().in_force(now) {
         let (kind, name) = (held.freeze.kind, &held.freeze.name);

@@ -20,7 +20,7 @@ use crate::observe::anomaly::Anomalies;
 use crate::observe::audit::AuditSettings;
 use crate::policies::Defined;
 use crate::policies::access::{Calendars, Policies};
-use crate::policies::authn::{AuthenticatorSettings, Authenticators};
+use crate::policies::authn::{AuthenticatorSettings, Authenticators, Source};
 use crate::policies::clients::Clients;
 use crate::policies::rate_limit::Limits;
 use crate::policies::shape::{ShapeSettings, Shapes};
@@ -62,6 +62,10 @@ pub struct Snapshot {
     pub unrouted_names: Arc<[Arc<str>]>,
     /// Headers that the gateway alone writes, stripped from every request.
     pub stripped: Vec<HeaderName>,
+    /// Where else than in `Authorization` some authenticator takes tokens from: headers and cookies that no upstream sees.
+    pub token_headers: Vec<HeaderName>,
+    /// The names of those cookies.
+    pub token_cookies: Vec<Box<str>>,
     /// What records keep of a request.
     pub kept: Kept,
     /// The folder of what outlives the process; `$STATE_DIRECTORY` where nothing is said.
@@ -89,6 +93,8 @@ pub struct Route {
     pub rule_names: Arc<[Arc<str>]>,
     /// Who answers.
     pub target: Target,
+    /// Where callers may put a token.
+    pub token_sources: Box<[Source]>,
     /// Whether the upstream sees the caller's `Authorization` unless a rule says otherwise.
     pub keeps_authorization: bool,
     /// When an aggregate must be done.
@@ -217,6 +223,27 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
     let router = router?;
     let stripped = compiler.stripped(&routes);
     let kept = kept(&router, &clients, &unrouted);
+    let (mut token_headers, mut token_cookies) = (Vec::new(), Vec::new());
+    for (source, place) in defined.authenticators.sources() {
+        match source {
+            Source::Authorization => {}
+            Source::Header(name) => {
+                if stripped.contains(name) {
+                    let message = format!("`{name}` is written by a `forward:`, so no caller can put a token in it");
+                    load.error(place, message);
+                } else if kept.headers.contains(name) {
+                    load.error(place, carries_tokens(name.as_str()));
+                }
+                token_headers.push(name.clone());
+            }
+            Source::Cookie(name) => token_cookies.push(name.clone()),
+            Source::Query(name) => {
+                if kept.query.iter().any(|read| **read == **name) {
+                    load.error(place, carries_tokens(name));
+                }
+            }
+        }
+    }
     let unrouted_names = unrouted.iter().map(|rule| rule.name.clone()).collect();
     let files = load.files();
     Some(Snapshot {
@@ -232,6 +259,8 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
         unrouted,
         unrouted_names,
         stripped,
+        token_headers,
+        token_cookies,
         kept,
         state: state.map(|state| state.0),
         audit,
@@ -239,6 +268,11 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
         files: files.iter().map(|source| source.path.clone()).collect(),
         defined,
     })
+}
+
+/// What rules read is kept in records, and a record keeps no credential.
+fn carries_tokens(name: &str) -> String {
+    format!("`{name}` is read by a rule, so it cannot carry a token: records keep what rules read")
 }
 
 /// `None` where a route has mistakes. It still matches what it matches: ties and unreachable routes are looked for among all.

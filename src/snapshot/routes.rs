@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use crate::conf::{Entry, Load, Named, Node, Read, Spanned, Value, mend, nearest};
 use crate::engine::{Rule, Stage};
 use crate::policies::freeze::{self, FreezeRule};
-use crate::policies::{Defined, Draft, Inherit, KINDS, Kind, Scope, forward};
+use crate::policies::{Defined, Draft, Inherit, KINDS, Kind, Scope, authn, forward};
 use crate::routing::Match;
 use crate::targets::aggregate::{Aggregate, AggregateScope};
 use crate::targets::{Target, UpstreamIndex, fixed};
@@ -122,14 +122,15 @@ impl<'a> Compiler<'a> {
             let first = rules.partition_point(|rule| rule.stage < Stage::Authorize);
             rules.insert(first, self.freeze_rule(&route_name, name, target));
         }
-        let whole = auth.is_some().then_some(()).and(matches.as_ref().zip(target));
-        let route = whole.map(|(matches, (target, deadline))| Route {
+        let whole = auth.zip(matches.as_ref().zip(target));
+        let route = whole.map(|(auth, (matches, (target, deadline)))| Route {
             name: route_name,
             template: matches.path.text().clone(),
             place: name.place.clone(),
             rule_names: rules.iter().map(|rule| rule.name.clone()).collect(),
             rules,
             target,
+            token_sources: authn::sources(auth, &self.defined.authenticators),
             keeps_authorization: has_auth,
             deadline,
         });

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Issuer, Key, Reply, Request, Upstream, eventually, fill};
+use crate::support::{Gateway, Issuer, Key, Reply, Request, Upstream, eventually, fill, refused_start};
 
 const WHO: &str = "
 upstreams:
@@ -313,4 +313,118 @@ fn lets_no_caller_spell_a_header_of_the_gate() {
     for name in ["x_user", "x_forwarded_for", "x-real-ip", "gwanmun-at", "upgrade"] {
         assert_eq!(seen.header(name), None, "{name}");
     }
+}
+
+#[test]
+fn shows_how_its_keys_are() {
+    let (upstream, issuer) = (echo(), Issuer::new());
+    issuer.go_away();
+    let yaml = yaml(&upstream, &issuer.authenticator());
+    let gateway = Gateway::start(&yaml);
+    let customer = [("authenticator", "customer")];
+    let shown = |name: &str| gateway.metrics().value(name, &customer);
+    eventually("the first fetch has failed", || {
+        shown("gwanmun_jwks_fetch_failures_total").filter(|failures| *failures >= 1.0)
+    });
+    assert_eq!(
+        (shown("gwanmun_jwks_keys"), shown("gwanmun_jwks_age_seconds")),
+        (Some(0.0), None)
+    );
+    let response = gateway.admin("GET", "/readyz").send();
+    assert_eq!(response.status, 503);
+    assert_eq!(
+        response.text(),
+        "authenticator customer: no keys: the issuer answered 503\n"
+    );
+    issuer.come_back();
+    eventually("the keys are there", || {
+        (gateway.admin("GET", "/readyz").send().status == 200).then_some(())
+    });
+    ask(&gateway, &issuer.token(&json!({}))).send().expect(200);
+    assert_eq!(
+        (shown("gwanmun_jwks_keys"), shown("gwanmun_tokens_remembered")),
+        (Some(1.0), Some(1.0))
+    );
+    assert!(shown("gwanmun_jwks_age_seconds").is_some_and(|age| (0.0..3600.0).contains(&age)));
+    assert!(shown("gwanmun_jwks_fetches_total") >= Some(2.0));
+    // What is gone from the file is gone from the metrics, and a file is not fetched.
+    let keys = json!({"keys": [issuer.key().jwk()]}).to_string();
+    let renamed = yaml.replace("customer", "client").replace("discover", "'$KEYS'");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("keys.json"), keys).unwrap();
+    let renamed = renamed.replace("$KEYS", folder.path().join("keys.json").to_str().unwrap());
+    assert!(gateway.reload(&renamed));
+    assert_eq!(shown("gwanmun_jwks_keys"), None);
+    let metrics = gateway.metrics();
+    let client = [("authenticator", "client")];
+    assert_eq!(metrics.value("gwanmun_jwks_keys", &client), Some(1.0));
+    assert_eq!(metrics.value("gwanmun_jwks_fetches_total", &client), None);
+}
+
+#[test]
+fn follows_a_key_file_without_a_restart() {
+    let (upstream, issuer) = (echo(), Issuer::new());
+    let new = Key::es256("key-2");
+    let file = |keys: &[&Key]| json!({"keys": keys.iter().map(|key| key.jwk()).collect::<Vec<_>>()}).to_string();
+    let yaml = yaml(&upstream, &issuer.authenticator().replace("discover", "keys.json"));
+    let gateway = Gateway::with(&yaml).file("keys.json", &file(&[issuer.key()])).start();
+    let (by_old, by_new) = (issuer.token(&json!({})), issuer.token_by(&new, &json!({}), &json!({})));
+    ask(&gateway, &by_old).send().expect(200);
+    ask(&gateway, &by_new).send().expect_problem(401, "token-key-unknown");
+    assert!(gateway.reload_beside("keys.json", &file(&[issuer.key(), &new])));
+    ask(&gateway, &by_old).send().expect(200);
+    ask(&gateway, &by_new).send().expect(200);
+    // Withdrawn, also for a token that was remembered.
+    assert!(gateway.reload_beside("keys.json", &file(&[&new])));
+    ask(&gateway, &by_old).send().expect_problem(401, "token-key-unknown");
+    // A file that holds no key, or is none, changes nothing.
+    assert!(!gateway.reload_beside("keys.json", "{\"keys\":[]}"));
+    assert!(!gateway.reload_beside("keys.json", "not JSON"));
+    ask(&gateway, &by_new).send().expect(200);
+}
+
+#[test]
+fn starts_on_copied_keys_while_the_issuer_is_away() {
+    let (upstream, issuer) = (echo(), Issuer::new());
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let yaml = format!(
+        "state: {}\n{}",
+        state.display(),
+        yaml(&upstream, &issuer.authenticator())
+    );
+    let token = issuer.token(&json!({}));
+    let gateway = Gateway::start(&yaml);
+    ask(&gateway, &token).send().expect(200);
+    eventually("the copy is on disk", || state.join("keys.json").exists().then_some(()));
+    drop(gateway);
+
+    issuer.go_away();
+    let gateway = Gateway::start(&yaml);
+    ask(&gateway, &token).send().expect(200);
+    ask(&gateway, &issuer.token_by(&Key::es256("new"), &json!({}), &json!({})))
+        .send()
+        .expect_problem(503, "keys-unavailable");
+    assert_eq!(gateway.admin("GET", "/readyz").send().status, 200);
+    let shown = |name: &str| gateway.metrics().value(name, &[("authenticator", "customer")]);
+    assert_eq!(shown("gwanmun_jwks_keys"), Some(1.0));
+    assert!(shown("gwanmun_jwks_age_seconds").is_some() && shown("gwanmun_jwks_fetch_failures_total") >= Some(1.0));
+    drop(gateway);
+
+    // Without the copy it cannot be said whose the token is, which is not the caller's fault.
+    std::fs::remove_file(state.join("keys.json")).unwrap();
+    let gateway = Gateway::start(&yaml);
+    ask(&gateway, &token).send().expect_problem(503, "keys-unavailable");
+    let response = gateway.admin("GET", "/readyz").send();
+    assert_eq!(response.status, 503);
+    assert!(response.text().contains("customer: no keys: the issuer answered 503"));
+    drop(gateway);
+
+    std::fs::write(state.join("keys.json"), "{}").unwrap();
+    let output = refused_start(&format!("listen: [{{ address: 127.0.0.1:0 }}]\n{yaml}"), &[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && said.contains("keys.json` does not hold copies of keys"),
+        "{said}"
+    );
 }

@@ -420,6 +420,7 @@ fn riddled(mut snapshot: Snapshot) -> Snapshot {
             rule_names: rules.iter().map(|rule| rule.name.clone()).collect(),
             rules,
             target: Target::Upstream(UpstreamIndex(0)),
+            token_sources: Box::default(),
             keeps_authorization: route.keeps_authorization,
             deadline: route.deadline,
         })

@@ -9,12 +9,14 @@ mod table;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use self::process::Process;
@@ -53,6 +55,21 @@ pub struct UpstreamNames {
     pub name: Arc<str>,
     /// The addresses of its endpoints.
     pub endpoints: Vec<Arc<str>>,
+}
+
+/// The keys of an authenticator at this moment.
+#[derive(Debug, Clone)]
+pub struct KeyFigures {
+    /// The authenticator's name.
+    pub authenticator: Arc<str>,
+    /// How many keys can be used.
+    pub keys: usize,
+    /// How long ago they were fetched; `None` where they never were.
+    pub age: Option<Duration>,
+    /// Fetches begun, and how many of them failed; `None` where nothing is fetched.
+    pub fetches: Option<(u64, u64)>,
+    /// Verified tokens remembered.
+    pub remembered: usize,
 }
 
 /// All metrics of one gateway.
@@ -119,6 +136,12 @@ impl Metrics {
             let gauge = self.families.upstream_healthy.with_label_values(&[upstream, endpoint]);
             gauge.set(i64::from(is_healthy));
         }
+    }
+
+    /// Shows how the keys of all authenticators are, and none of authenticators that are gone.
+    pub fn show_keys(&self, all: &[KeyFigures]) {
+        let _turn = self.turn.lock();
+        self.families.show_keys(all);
     }
 
     /// Shows what is frozen: each with its kind, its name, and whether the configuration has such a name.
@@ -197,6 +220,11 @@ struct Families {
     audit_dropped: IntCounter,
     audit_write_failures: IntCounter,
     anomalies: IntCounterVec,
+    jwks_keys: IntGaugeVec,
+    jwks_age: GaugeVec,
+    jwks_fetches: IntCounterVec,
+    jwks_fetch_failures: IntCounterVec,
+    tokens_remembered: IntGaugeVec,
     in_flight: IntGauge,
     connections: IntGauge,
     build_info: IntGaugeVec,
@@ -230,6 +258,12 @@ impl Families {
             "When the gateway started, in seconds since 1970.",
         )?;
         registry.register(Box::new(start_time.clone()))?;
+        let jwks_age = Opts::new(
+            "gwanmun_jwks_age_seconds",
+            "Time since an issuer's keys were last fetched.",
+        );
+        let jwks_age = GaugeVec::new(jwks_age, &["authenticator"])?;
+        registry.register(Box::new(jwks_age.clone()))?;
         Ok(Self {
             requests: counters(
                 "gwanmun_requests_total",
@@ -300,10 +334,55 @@ impl Families {
                 "Failed attempts to write, rotate or open the audit log; each is tried again.",
             )?,
             anomalies: counters("gwanmun_anomalies_total", "Alerts by detector.", &["detector"])?,
+            jwks_keys: gauges(
+                "gwanmun_jwks_keys",
+                "Keys that tokens may be verified with; 0 until the issuer was reached.",
+                &["authenticator"],
+            )?,
+            jwks_age,
+            jwks_fetches: counters(
+                "gwanmun_jwks_fetches_total",
+                "Fetches of an issuer's keys that were begun.",
+                &["authenticator"],
+            )?,
+            jwks_fetch_failures: counters(
+                "gwanmun_jwks_fetch_failures_total",
+                "Fetches of an issuer's keys that failed; the last good keys stay.",
+                &["authenticator"],
+            )?,
+            tokens_remembered: gauges(
+                "gwanmun_tokens_remembered",
+                "Verified tokens that need not be verified again.",
+                &["authenticator"],
+            )?,
             in_flight: gauge("gwanmun_in_flight_requests", "Requests being handled.")?,
             connections: gauge("gwanmun_connections", "Open connections of clients.")?,
             build_info: gauges("gwanmun_build_info", "The version that runs; always 1.", &["version"])?,
             start_time,
         })
+    }
+
+    /// What counts fetches may begin anew with a reload: a counter that falls is one that began anew.
+    fn show_keys(&self, all: &[KeyFigures]) {
+        self.jwks_keys.reset();
+        self.jwks_age.reset();
+        self.jwks_fetches.reset();
+        self.jwks_fetch_failures.reset();
+        self.tokens_remembered.reset();
+        let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        for figures in all {
+            let name = &[&*figures.authenticator];
+            self.jwks_keys.with_label_values(name).set(whole(figures.keys));
+            self.tokens_remembered
+                .with_label_values(name)
+                .set(whole(figures.remembered));
+            if let Some(age) = figures.age {
+                self.jwks_age.with_label_values(name).set(age.as_secs_f64());
+            }
+            if let Some((begun, failed)) = figures.fetches {
+                self.jwks_fetches.with_label_values(name).inc_by(begun);
+                self.jwks_fetch_failures.with_label_values(name).inc_by(failed);
+            }
+        }
     }
 }

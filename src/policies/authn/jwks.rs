@@ -2,7 +2,7 @@
 //!
 //! One background task per issuer does all fetching: ahead of expiry by cache headers, and when a token names a key that is
 //! not there, at most once per [`Timing::cooldown`] however many such tokens come. Those tokens wait for the one fetch. While
-//! the issuer is away the last good keys stay.
+//! the issuer is away the last good keys stay; where it was away from the start, those that an earlier gateway copied do.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::copies::KeyCopies;
 use super::keys::{KeySet, MAX_SET, SetUnusable};
 use super::settings::{JwtAuthenticator, KeysFrom, is_callable, is_loopback_url};
 use crate::engine::claims;
@@ -59,7 +60,8 @@ impl Timing {
     }
 }
 
-/// Where an authenticator's keys are now.
+/// Where the keys of an issuer's tokens are now. Authenticators that take the same keys from the same place share one, so
+/// that the issuer is asked once, and keys outlive a reload that changes something else.
 #[derive(Debug)]
 pub(super) struct KeySource {
     shared: Arc<Shared>,
@@ -69,9 +71,11 @@ pub(super) struct KeySource {
 
 #[derive(Debug)]
 struct Shared {
-    authenticator: Arc<JwtAuthenticator>,
+    issuer: Arc<str>,
+    from: KeysFrom,
     client: Arc<Client>,
     timing: Timing,
+    copies: Arc<KeyCopies>,
     current: ArcSwapOption<KeySet>,
     progress: watch::Sender<Progress>,
     nudge: Notify,
@@ -102,17 +106,24 @@ pub(super) enum Newer {
 }
 
 impl KeySource {
-    pub fn new(authenticator: Arc<JwtAuthenticator>, client: Arc<Client>, timing: Timing) -> Self {
+    pub fn new(authenticator: &JwtAuthenticator, client: Arc<Client>, timing: Timing, copies: Arc<KeyCopies>) -> Self {
+        let mut progress = Progress::default();
         let current = match &authenticator.keys {
             KeysFrom::Fixed(set) => Some(set.clone()),
-            KeysFrom::Discover | KeysFrom::Url(_) | KeysFrom::Missing => None,
+            from => copied_from(from).and_then(|from| {
+                let copy = copies.find(&authenticator.issuer, from)?;
+                progress.fetched = Instant::now().checked_sub(copy.age);
+                Some(Arc::new(copy.keys))
+            }),
         };
         let shared = Shared {
-            authenticator,
+            issuer: authenticator.issuer.clone(),
+            from: authenticator.keys.clone(),
             client,
             timing,
+            copies,
             current: ArcSwapOption::new(current),
-            progress: watch::Sender::new(Progress::default()),
+            progress: watch::Sender::new(progress),
             nudge: Notify::new(),
         };
         Self {
@@ -121,12 +132,22 @@ impl KeySource {
         }
     }
 
+    /// Whether the authenticator's keys are these.
+    pub fn serves(&self, authenticator: &JwtAuthenticator) -> bool {
+        self.shared.issuer == authenticator.issuer && self.shared.from == authenticator.keys
+    }
+
     /// Begins fetching, where there is anything to fetch. Needs a tokio runtime, on which it stays.
     pub fn start(&self) {
-        if self.shared.is_remote() {
+        if self.is_remote() {
             self.task
                 .get_or_init(|| tokio::spawn(refresh(self.shared.clone())).abort_handle());
         }
+    }
+
+    /// Whether its keys are fetched.
+    pub fn is_remote(&self) -> bool {
+        self.shared.is_remote()
     }
 
     /// The keys there are.
@@ -134,20 +155,22 @@ impl KeySource {
         self.shared.current.load()
     }
 
-    /// The keys there are, after the first fetch.
+    /// The keys there are, after the first fetch: a copy is good only where that failed, or takes too long.
     pub async fn first(&self) -> Option<Arc<KeySet>> {
-        if let Some(keys) = self.shared.current.load_full() {
+        let current = || self.shared.current.load_full();
+        let is_settled = !self.is_remote() || self.shared.progress.borrow().finished > 0;
+        if is_settled && let Some(keys) = current() {
             return Some(keys);
         }
-        if self.shared.is_remote() {
+        if self.is_remote() {
             self.attempt().await;
         }
-        self.shared.current.load_full()
+        current()
     }
 
     /// Asks for other keys than `seen`, which did not verify a token.
     pub async fn newer(&self, seen: &Arc<KeySet>) -> Newer {
-        if !self.shared.is_remote() {
+        if !self.is_remote() {
             return Newer::No;
         }
         let other = || {
@@ -233,7 +256,7 @@ async fn refresh(shared: Arc<Shared>) {
 
 impl Shared {
     fn is_remote(&self) -> bool {
-        matches!(self.authenticator.keys, KeysFrom::Discover | KeysFrom::Url(_))
+        matches!(self.from, KeysFrom::Discover | KeysFrom::Url(_))
     }
 
     fn may_fetch(&self, progress: &Progress) -> bool {
@@ -254,16 +277,16 @@ impl Shared {
         let fetched = AssertUnwindSafe(self.fetch_keys()).catch_unwind().await;
         let fetched = fetched.unwrap_or(Err(Failure::Panicked));
         let wait = match &fetched {
-            Ok((set, lifetime)) => {
+            Ok(Fetched { set, lifetime, .. }) => {
                 if set.skipped > 0 {
-                    let name = &self.authenticator.name;
-                    log::debug!("authenticator `{name}`: {} keys of the set cannot be used", set.skipped);
+                    let issuer = &self.issuer;
+                    log::debug!("issuer `{issuer}`: {} keys of the set cannot be used", set.skipped);
                 }
                 self.current.store(Some(set.clone()));
                 Some(self.timing.until_refresh(*lifetime))
             }
             Err(failure) => {
-                log::warn!("authenticator `{}`: no new keys: {failure}", self.authenticator.name);
+                log::warn!("issuer `{}`: no new keys: {failure}", self.issuer);
                 None
             }
         };
@@ -271,7 +294,7 @@ impl Shared {
         let _ = self.nudge.notified().now_or_never();
         self.progress.send_modify(|progress| {
             progress.finished += 1;
-            match fetched {
+            match &fetched {
                 Ok(_) => {
                     progress.fetched = Some(Instant::now());
                     progress.failing = None;
@@ -282,21 +305,40 @@ impl Shared {
                 }
             }
         });
+        if let Ok(fetched) = fetched {
+            self.keep(fetched.body).await;
+        }
         wait
     }
 
-    async fn fetch_keys(&self) -> Result<(Arc<KeySet>, Option<Duration>), Failure> {
-        let url = match &self.authenticator.keys {
+    /// Copies a set to disk. Nobody waits for it, and where it fails the keys are as good.
+    async fn keep(&self, set: bytes::Bytes) {
+        let Some(from) = copied_from(&self.from).filter(|_| self.copies.has_folder()) else {
+            return;
+        };
+        let (copies, issuer, from) = (self.copies.clone(), self.issuer.clone(), from.to_owned());
+        let kept = tokio::task::spawn_blocking(move || copies.keep(&issuer, &from, &set)).await;
+        if let Ok(Err(failure)) = kept {
+            log::warn!("issuer `{}`: no copy of its keys is kept: {failure}", self.issuer);
+        }
+    }
+
+    async fn fetch_keys(&self) -> Result<Fetched, Failure> {
+        let url = match &self.from {
             KeysFrom::Url(url) => url.to_string(),
             _ => self.discover().await?,
         };
         let (headers, body) = self.get(&url).await?;
-        Ok((Arc::new(KeySet::parse(&body)?), lifetime(&headers)))
+        Ok(Fetched {
+            set: Arc::new(KeySet::parse(&body)?),
+            lifetime: lifetime(&headers),
+            body,
+        })
     }
 
     /// The `jwks_uri` of the issuer's own document.
     async fn discover(&self) -> Result<String, Failure> {
-        let issuer = &*self.authenticator.issuer;
+        let issuer = &*self.issuer;
         let base = issuer.strip_suffix('/').unwrap_or(issuer);
         let (_, body) = self.get(&format!("{base}/.well-known/openid-configuration")).await?;
         let document = claims::object(&body).ok_or(Failure::NotADocument)?;
@@ -325,6 +367,23 @@ impl Shared {
             return Err(Failure::Status(response.status.as_u16()));
         }
         Ok((response.headers, response.body))
+    }
+}
+
+/// What a fetch brought.
+struct Fetched {
+    set: Arc<KeySet>,
+    /// How long it is fresh; `None` where the issuer does not say.
+    lifetime: Option<Duration>,
+    body: bytes::Bytes,
+}
+
+/// The name under which keys from there are copied; `None` where they need no copy.
+fn copied_from(from: &KeysFrom) -> Option<&str> {
+    match from {
+        KeysFrom::Discover => Some("discover"),
+        KeysFrom::Url(url) => Some(url),
+        KeysFrom::Fixed(_) | KeysFrom::Missing => None,
     }
 }
 

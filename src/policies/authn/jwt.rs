@@ -153,6 +153,16 @@ impl<'a> Token<'a> {
         if self.header.contains_key("crit") {
             return Err("token-crit");
         }
+        // An unencoded payload (RFC 7797) has to be announced in `crit`, but who signs what must not rest on that.
+        if self.header.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)) {
+            return Err("token-crit");
+        }
+        // Encrypted or compressed things, and a token within the token, are read by nobody here.
+        let is_nested = |cty: &Value| cty.as_str().is_none_or(|cty| media_type(cty) == "jwt");
+        let is_wrapped = self.header.contains_key("enc") || self.header.contains_key("zip");
+        if is_wrapped || self.header.get("cty").is_some_and(is_nested) {
+            return Err("token-malformed");
+        }
         if self.header.get("kid").is_some_and(|kid| !kid.is_string()) {
             return Err("token-malformed");
         }
@@ -164,7 +174,7 @@ impl<'a> Token<'a> {
         let accepted = match (&authenticator.typ, typ.as_deref()) {
             (Some(wanted), typ) => typ == Some(wanted),
             // `logout+jwt`, `secevent+jwt`, `dpop+jwt`: tokens of the same issuer for another purpose (RFC 8725 §3.11).
-            (None, Some(typ)) => !typ.ends_with("+jwt") || typ.ends_with("at+jwt"),
+            (None, Some(typ)) => !typ.ends_with("+jwt") || typ == "at+jwt",
             (None, None) => true,
         };
         if !accepted {
@@ -211,8 +221,9 @@ impl<'a> Token<'a> {
         if !heard {
             return Err("token-audience");
         }
-        if text(&self.claims, "sub").is_none_or(str::is_empty) || !self.claims.get("exp").is_some_and(Value::is_number)
-        {
+        let is_number = |claim: &Value| claim.is_number();
+        let dated = self.claims.get("exp").is_some_and(is_number) && self.claims.get("iat").is_none_or(is_number);
+        if !dated || !text(&self.claims, "sub").is_some_and(is_subject) {
             return Err("token-claims");
         }
         // An ID token is for the client that asked for it, not for an API.
@@ -226,9 +237,14 @@ impl<'a> Token<'a> {
     }
 }
 
+/// Whether a subject names anybody, and can be written down as it is: in a header of the upstream's, in a record.
+fn is_subject(subject: &str) -> bool {
+    !subject.is_empty() && !subject.chars().any(char::is_control)
+}
+
 /// Whom claims speak of, once they are believed; `None` without a subject.
 pub fn principal_from_claims(authenticator: &JwtAuthenticator, claims: Map<String, Value>) -> Option<Principal> {
-    let subject = text(&claims, "sub").filter(|subject| !subject.is_empty())?;
+    let subject = text(&claims, "sub").filter(|subject| is_subject(subject))?;
     let mut principal = Principal {
         authenticator: authenticator.name.clone(),
         issuer: authenticator.issuer.clone(),

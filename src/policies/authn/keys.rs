@@ -1,8 +1,8 @@
 //! A JSON Web Key Set (RFC 7517) → the keys that may verify tokens, each bound to what it is for.
 //!
 //! A key is skipped, and counted, unless its `kty`, `crv`, `alg`, `use` and `key_ops` agree that it is a public key for one
-//! of our algorithms: RSA of 2048 to 8192 bits with an odd exponent from 3 to 2^33, P-256, P-384, Ed25519. Symmetric keys and
-//! private keys in a set are skipped: they were published.
+//! of our algorithms: RSA of 2048 to 8192 bits with an odd exponent from 3 to 2^33, P-256, P-384, Ed25519 of full order.
+//! Symmetric keys and private keys in a set are skipped: they were published.
 
 use std::fmt;
 
@@ -222,7 +222,8 @@ impl Jwk {
             ("EC", Some("P-384")) => Some((Curve::P384, self.point(48)?)),
             ("OKP", Some("Ed25519")) => {
                 let x = decode(self.x.as_deref()?)?;
-                (x.len() == 32).then(|| (Curve::Ed25519, DecodingKey::from_ed_der(&x)))
+                let usable = x.len() == 32 && !has_small_order(&x);
+                usable.then(|| (Curve::Ed25519, DecodingKey::from_ed_der(&x)))
             }
             _ => None,
         }
@@ -239,6 +240,33 @@ impl Jwk {
         point.extend_from_slice(&x);
         point.extend_from_slice(&y);
         Some(DecodingKey::from_ec_der(&point))
+    }
+}
+
+/// Whether an Ed25519 key is one of the eight points that sign anything, in any spelling of them: for such a key a signature
+/// can be made without knowing a secret.
+fn has_small_order(key: &[u8]) -> bool {
+    const HALF: [[u8; 32]; 2] = [
+        [
+            0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf,
+            0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+        ],
+        [
+            0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
+            0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+        ],
+    ];
+    // The highest bit is the sign of x, which does not matter.
+    let mut y = key.to_vec();
+    if let Some(last) = y.last_mut() {
+        *last &= 0x7f;
+    }
+    match y.as_slice() {
+        // 0 and 1.
+        [0 | 1, middle @ .., 0] if middle.iter().all(|byte| *byte == 0) => true,
+        // The field's p - 1, and p and p + 1, which spell 0 and 1.
+        [0xec..=0xee, middle @ .., 0x7f] if middle.iter().all(|byte| *byte == 0xff) => true,
+        y => HALF.iter().any(|half| half == y),
     }
 }
 

@@ -76,6 +76,11 @@ impl Memory {
         principal
     }
 
+    /// Forgets the tokens of those that `whom` names.
+    pub fn forget(&self, whom: impl Fn(&Principal) -> bool) {
+        self.tokens.retain(|_, remembered| !whom(&remembered.principal));
+    }
+
     /// How many tokens are remembered.
     pub fn len(&self) -> usize {
         self.tokens.len()

@@ -12,21 +12,36 @@
 //!       roles: realm_access.roles     # the claim with the roles; default `roles`
 //!       scopes: scp                   # the claim with the scopes; default `scope`
 //!       leeway: 30s                   # how far clocks may differ
+//!       from: { header: authorization }   # where the token stands; also `header: x-token`, `cookie: NAME`, `query: NAME`
 //! routes:
 //!   cart:
 //!     auth: [customer, none]          # a bad token is refused; no credential at all is fine
 //! ```
 //!
-//! 401 `token-missing` where a credential is needed and none is there; 401 `credential-unreadable` for a repeated
-//! `Authorization`, another scheme, or one without a token; 401 `token-…` for a token that does not prove
-//! anybody; 503 `keys-unavailable` where nobody can say. On a route with `auth: none` the header is not looked at.
-//! The challenge is that of RFC 6750 §3.
+//! 401 `token-missing` where a credential is needed and none is there; 401 `credential-unreadable` for more than one,
+//! another scheme, or what cannot be a token; 401 `token-…` for a token that does not prove anybody; 503
+//! `keys-unavailable` where nobody can say. On a route with `auth: none` credentials are not looked at. The challenge is
+//! that of RFC 6750 §3.
+//!
+//! Fetched keys are copied to the `state:` folder (`keys.json`), so that a gateway that starts while an issuer is away judges
+//! by the last it had; without a copy it answers 503, and `/readyz` says why.
+//!
+//! `from:` may name a header, a cookie and a query parameter at once; a request brings its token in one of them. Only a
+//! cookie, which comes along by itself, may stand beside a header, which then counts alone. Wherever it stood, the upstream
+//! sees the token as `Authorization: Bearer` where the route keeps that (`forward: { authorization: keep }`, the default),
+//! and nowhere else: the header and the cookie are taken from every request, the parameter where the route reads it, before
+//! anything is logged, stored or sent on. The answer says `Cache-Control: private` besides, as caches on the way know no
+//! credential but `Authorization`. A cookie proves nothing about an unsafe request that another site makes a browser send:
+//! 403 `cross-site`.
 
+mod copies;
+mod credential;
 pub mod crypto;
 mod jwks;
 mod jwt;
 mod keys;
 mod memory;
+mod places;
 mod settings;
 mod verifier;
 
@@ -36,19 +51,24 @@ mod tests;
 
 use std::sync::Arc;
 
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode};
 
+pub use copies::{CopyFailure, KeyCopies};
+pub use credential::{Credential, Source, without_cookies, without_parameters};
 pub use jwks::Timing;
 pub use jwt::principal_from_claims;
+pub use places::{FromSettings, TokenPlaces};
 pub use settings::{
-    AuthenticatorSettings, Authenticators, JwksFrom, JwtAuthenticator, JwtSettings, Leeway, SignatureAlgorithm,
+    AuthenticatorSettings, Authenticators, ClaimPath, JwksFrom, JwtAuthenticator, JwtSettings, Leeway,
+    SignatureAlgorithm,
 };
 pub use verifier::{KeyStatus, Verifier, Verifiers};
 
+use self::credential::{SITE_HEADERS, is_from_another_site};
 use super::{Draft, Inherit, Kind, Scope};
-use crate::conf::{Node, OneOrMany, Read, Schema, Spanned};
+use crate::conf::{Load, Node, OneOrMany, Read, Schema, Spanned};
 use crate::engine::{
-    Answer, AuthenticatorId, Denial, DenialKind, Facts, Outcome, Policy, Question, RequestView, Stage, Verdict, Why,
+    Answer, AuthenticatorId, Denial, DenialKind, Facts, Outcome, Policy, Question, Stage, Verdict, Why,
 };
 
 /// The route's key `auth`.
@@ -72,12 +92,11 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
             .load
             .error(&node.place, "say who may call; `none` where everybody may");
     }
-    let mut authenticators: Vec<AuthenticatorId> = Vec::new();
+    let mut auth = Auth::default();
     let mut issuers: Vec<(&Arc<JwtAuthenticator>, &Spanned<String>)> = Vec::new();
-    let mut anonymous = false;
     for (at, name) in names.iter().enumerate() {
         if name.value == "none" {
-            anonymous = true;
+            auth.anonymous = true;
             if at + 1 < names.len() {
                 scope.load.error(&name.place, "`none` stands alone or last");
             }
@@ -92,8 +111,13 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
                 .unknown_name("authenticator", &name.value, &name.place, known);
             continue;
         };
-        match issuers.iter().find(|(known, _)| known.issuer == authenticator.issuer) {
-            Some((first, place)) => {
+        let is_asked_before = |source: &Source| {
+            let mut before = issuers.iter();
+            before.any(|(known, _)| known.issuer == authenticator.issuer && known.sources.contains(source))
+        };
+        let rival = issuers.iter().find(|(known, _)| known.issuer == authenticator.issuer);
+        match rival {
+            Some((first, place)) if authenticator.sources.iter().all(is_asked_before) => {
                 let message = format!(
                     "`{}` would never be asked: the tokens of its issuer go to `{}`",
                     name.value, first.name
@@ -102,9 +126,9 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
                     .load
                     .error_with(&name.place, message, &place.place, "which stands here");
             }
-            None => {
+            _ => {
                 issuers.push((authenticator, name));
-                authenticators.push(id);
+                auth.add(id, &authenticator.sources);
             }
         }
     }
@@ -113,75 +137,71 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
         stage: Stage::Identify,
         shadow: false,
         place: node.place.clone(),
-        policy: Arc::new(Auth {
-            authenticators: authenticators.into(),
-            anonymous,
-        }),
+        policy: Arc::new(auth),
     }]
 }
 
-/// What a request's `Authorization` is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Credential<'a> {
-    /// There is none.
-    Absent,
-    /// A bearer token.
-    Bearer(&'a str),
-    /// More than one line.
-    Repeated,
-    /// Another scheme, or nothing that could be a token.
-    Unreadable,
-}
-
-impl<'a> Credential<'a> {
-    /// Looks at the request.
-    pub fn of(request: &RequestView<'a>) -> Self {
-        let Some(value) = request.headers.first(&header::AUTHORIZATION) else {
-            return Self::Absent;
-        };
-        if request.headers.is_repeated(&header::AUTHORIZATION) {
-            return Self::Repeated;
-        }
-        bearer(value).map_or(Self::Unreadable, Self::Bearer)
+/// The places that a route takes tokens from, by its `auth`; what is wrong with that is not reported.
+pub fn sources(auth: &Node, authenticators: &Authenticators) -> Box<[Source]> {
+    let OneOrMany(names) = OneOrMany::<String>::read(auth, &Load::new()).unwrap_or(OneOrMany(Vec::new()));
+    let mut all = Auth::default();
+    for (id, authenticator) in names.iter().filter_map(|name| authenticators.get(name)) {
+        all.add(id, &authenticator.sources);
     }
-
-    /// The word in records.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Absent => "absent",
-            Self::Bearer(_) => "bearer",
-            Self::Repeated => "repeated",
-            Self::Unreadable => "unreadable",
-        }
-    }
-}
-
-/// The token of `Bearer b64token` (RFC 6750 §2.1).
-fn bearer(value: &[u8]) -> Option<&str> {
-    let (scheme, rest) = std::str::from_utf8(value).ok()?.split_once(' ')?;
-    let token = rest.trim_matches(' ');
-    let letters =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
-    let readable = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.bytes().all(letters);
-    readable.then_some(token)
+    all.sources.into()
 }
 
 /// The rule of one route.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Auth {
-    /// In the order of the route; none for `auth: none`.
-    authenticators: Box<[AuthenticatorId]>,
+    /// Where tokens may stand; nowhere for `auth: none`.
+    sources: Vec<Source>,
+    /// Who takes tokens from each source, in the order of the route.
+    readers: Vec<Vec<AuthenticatorId>>,
     anonymous: bool,
+}
+
+impl Auth {
+    fn add(&mut self, id: AuthenticatorId, sources: &[Source]) {
+        for source in sources {
+            match self.sources.iter().position(|known| known == source) {
+                Some(at) => self
+                    .readers
+                    .get_mut(at)
+                    .into_iter()
+                    .for_each(|readers| readers.push(id)),
+                None => {
+                    self.sources.push(source.clone());
+                    self.readers.push(vec![id]);
+                }
+            }
+        }
+    }
+
+    /// Whether the route does not ask who calls.
+    fn is_open(&self) -> bool {
+        self.sources.is_empty() && self.anonymous
+    }
+
+    /// Whether the token came along with what another site made a browser send.
+    fn is_another_sites(&self, source: usize, facts: &Facts<'_>) -> bool {
+        self.is_cookie(source) && is_from_another_site(&facts.request)
+    }
+
+    fn is_cookie(&self, source: usize) -> bool {
+        matches!(self.sources.get(source), Some(Source::Cookie(_)))
+    }
 }
 
 impl Policy for Auth {
     fn ask<'a>(&'a self, facts: &'a Facts<'_>) -> Option<Question<'a>> {
-        if self.authenticators.is_empty() {
+        if self.is_open() {
             return None;
         }
-        match Credential::of(&facts.request) {
-            Credential::Bearer(token) => Some(Question::Token {
-                authenticators: &self.authenticators,
+        match Credential::of(&facts.request, &self.sources) {
+            Credential::Token { source, .. } if self.is_another_sites(source, facts) => None,
+            Credential::Token { token, source } => Some(Question::Token {
+                authenticators: self.readers.get(source)?,
                 token,
             }),
             _ => None,
@@ -189,27 +209,41 @@ impl Policy for Auth {
     }
 
     fn judge(&self, facts: &Facts<'_>, answer: Option<&Answer>) -> Verdict {
-        if self.authenticators.is_empty() {
+        if self.is_open() {
             return Verdict::pass(Why::Anonymous);
         }
-        match (Credential::of(&facts.request), answer) {
+        match (Credential::of(&facts.request, &self.sources), answer) {
             (Credential::Absent, _) if self.anonymous => Verdict::pass(Why::Anonymous),
             (Credential::Absent, _) => challenge("token-missing", "This needs a bearer token.", MISSING),
             (Credential::Repeated | Credential::Unreadable, _) => challenge(
                 "credential-unreadable",
-                "The Authorization header cannot be read.",
+                "The credential cannot be read, or there is more than one.",
                 INVALID,
             ),
-            (Credential::Bearer(_), Some(Answer::Principal(principal))) => Verdict {
+            (Credential::Token { source, .. }, _) if self.is_another_sites(source, facts) => {
+                let detail = "Another site may not do this in your name.";
+                let denial = Denial::new(DenialKind::Refuse, StatusCode::FORBIDDEN, "cross-site", detail);
+                Verdict::deny(denial, Why::Credential("cross-site"))
+            }
+            (Credential::Token { .. }, Some(Answer::Principal(principal))) => Verdict {
                 outcome: Outcome::Identify(principal.clone()),
                 why: Why::Verified,
             },
-            (Credential::Bearer(_), Some(Answer::Refused(refusal))) => challenge(refusal.code, refusal.detail, INVALID),
-            (Credential::Bearer(_), Some(Answer::Unavailable { code })) => unavailable(code),
+            (Credential::Token { .. }, Some(Answer::Refused(refusal))) => {
+                challenge(refusal.code, refusal.detail, INVALID)
+            }
+            (Credential::Token { .. }, Some(Answer::Unavailable { code })) => unavailable(code),
             // Not an answer to what was asked.
-            (Credential::Bearer(_), Some(Answer::Limit(_) | Answer::Freezes(_)) | None) => {
+            (Credential::Token { .. }, Some(Answer::Limit(_) | Answer::Freezes(_)) | None) => {
                 unavailable("keys-unavailable")
             }
+        }
+    }
+
+    fn reads_headers(&self) -> Vec<HeaderName> {
+        match (0..self.sources.len()).any(|source| self.is_cookie(source)) {
+            true => SITE_HEADERS.into(),
+            false => Vec::new(),
         }
     }
 
@@ -220,11 +254,10 @@ impl Policy for Auth {
             }
             Some(Answer::Refused(refusal)) => format!("the token is refused: {}", refusal.code),
             Some(Answer::Unavailable { code }) => format!("the token cannot be judged: {code}"),
-            Some(Answer::Limit(_) | Answer::Freezes(_)) | None if self.authenticators.is_empty() => {
-                "everybody may call".to_owned()
-            }
+            Some(Answer::Limit(_) | Answer::Freezes(_)) | None if self.is_open() => "everybody may call".to_owned(),
             Some(Answer::Limit(_) | Answer::Freezes(_)) | None => {
-                format!("the credential is {}", Credential::of(&facts.request).word())
+                let credential = Credential::of(&facts.request, &self.sources);
+                format!("the credential is {}", credential.word(&self.sources))
             }
         };
         vec![line]

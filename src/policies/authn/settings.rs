@@ -7,7 +7,9 @@ use std::time::Duration;
 use http::Uri;
 use zeroize::Zeroizing;
 
+use super::credential::Source;
 use super::keys::KeySet;
+use super::places::TokenPlaces;
 use crate::conf::{Describe, Json, Load, Named, Node, OneOrMany, Place, Read, Schema, Schemas, Secret, Spanned};
 use crate::engine::AuthenticatorId;
 
@@ -40,11 +42,38 @@ crate::settings! {
         /// What the token's header must say in `typ`, such as `at+jwt` (RFC 9068).
         pub typ: Option<TokenType>,
         /// The claim that holds the roles, by its path.
-        pub roles: String = "roles".to_owned(),
+        pub roles: ClaimPath = ClaimPath("roles".into()),
         /// The claim that holds the scopes, by its path.
-        pub scopes: String = "scope".to_owned(),
+        pub scopes: ClaimPath = ClaimPath("scope".into()),
+        /// Where callers put their token; in the header `authorization` unless said otherwise.
+        pub from: Option<TokenPlaces>,
         /// How far clocks may differ, at most `5m`.
         pub leeway: Leeway = Leeway(Duration::from_secs(30)),
+    }
+}
+
+/// Where a claim stands: its name, or the names on the way to it with dots between them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimPath(pub Box<str>);
+
+impl Describe for ClaimPath {
+    fn schema(_: &mut Schemas) -> Schema {
+        Schema::scalar_like(r"^[^.]+(\.[^.]+)*$").examples(["realm_access.roles"])
+    }
+
+    fn written(&self) -> Option<Json> {
+        Some((&*self.0).into())
+    }
+}
+
+impl Read for ClaimPath {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let path = node.text("the path of a claim, such as `realm_access.roles`", load)?;
+        if path.split('.').any(str::is_empty) {
+            let message = format!("`{path}` is not the path of a claim, such as `realm_access.roles`");
+            load.error(&node.place, message);
+        }
+        Some(Self(path.into()))
     }
 }
 
@@ -257,6 +286,8 @@ pub struct JwtAuthenticator {
     pub(super) scopes: Box<str>,
     pub(super) leeway: Duration,
     pub(super) keys: KeysFrom,
+    /// Where its tokens stand.
+    pub(super) sources: Box<[Source]>,
 }
 
 impl JwtAuthenticator {
@@ -267,7 +298,7 @@ impl JwtAuthenticator {
 }
 
 /// Where the keys of an authenticator come from.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum KeysFrom {
     /// The issuer's discovery document.
     Discover,
@@ -284,6 +315,7 @@ pub(super) enum KeysFrom {
 pub struct Authenticators {
     all: Vec<Arc<JwtAuthenticator>>,
     unfetched: Vec<(Place, String)>,
+    sources: Vec<(Source, Place)>,
 }
 
 impl Describe for Authenticators {
@@ -297,13 +329,18 @@ impl Describe for Authenticators {
 impl Authenticators {
     /// Compiles `authenticators:`. Secrets and key files are read now; a secret that is missing is a warning.
     pub fn compile(settings: &Named<AuthenticatorSettings>, load: &Load) -> Self {
-        let mut unfetched = Vec::new();
-        let all = settings
-            .0
-            .iter()
-            .map(|(name, settings)| Arc::new(compile_jwt(&name.value, &settings.jwt, load, &mut unfetched)))
-            .collect();
-        Self { all, unfetched }
+        let mut compiled = Self::default();
+        for (name, settings) in &settings.0 {
+            let sources = match &settings.jwt.from {
+                Some(from) => from.compile(load),
+                None => vec![(Source::Authorization, name.place.clone())],
+            };
+            let own = sources.iter().map(|(source, _)| source.clone()).collect();
+            let jwt = compile_jwt(&name.value, &settings.jwt, own, load, &mut compiled.unfetched);
+            compiled.all.push(Arc::new(jwt));
+            compiled.sources.extend(sources);
+        }
+        compiled
     }
 
     /// The authenticator of that name.
@@ -317,6 +354,11 @@ impl Authenticators {
         ids.zip(&self.all)
     }
 
+    /// Every place that some authenticator takes tokens from, with where it says so.
+    pub fn sources(&self) -> &[(Source, Place)] {
+        &self.sources
+    }
+
     /// Secrets that could not be fetched, each with its place and the reason. A gateway must not start with any: its
     /// authenticator would answer every token with 503.
     pub fn unfetched_secrets(&self) -> &[(Place, String)] {
@@ -327,6 +369,7 @@ impl Authenticators {
 fn compile_jwt(
     name: &str,
     settings: &JwtSettings,
+    sources: Box<[Source]>,
     load: &Load,
     unfetched: &mut Vec<(Place, String)>,
 ) -> JwtAuthenticator {
@@ -344,10 +387,11 @@ fn compile_jwt(
         audience: audience.0.clone().into(),
         algorithms: algorithms.into(),
         typ,
-        roles: settings.roles.as_str().into(),
-        scopes: settings.scopes.as_str().into(),
+        roles: settings.roles.0.clone(),
+        scopes: settings.scopes.0.clone(),
         leeway: settings.leeway.0,
         keys: compile_keys(settings, load, unfetched),
+        sources,
     }
 }
 

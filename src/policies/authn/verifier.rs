@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::copies::KeyCopies;
 use super::jwks::{KeySource, Newer, Timing};
 use super::jwt::Token;
 use super::memory::Memory;
@@ -25,18 +26,33 @@ pub struct Verifiers {
 }
 
 impl Verifiers {
-    /// One verifier for each authenticator. Those of `previous` whose settings did not change are taken over, with their keys
-    /// and remembered tokens.
+    /// One verifier for each authenticator. Those of `previous` whose settings did not change are taken over with their
+    /// remembered tokens, and the keys of those that take them from the same place.
     pub fn new(authenticators: &Authenticators, previous: Option<&Self>, client: &Arc<Client>, timing: Timing) -> Self {
+        Self::with_copies(authenticators, previous, client, timing, &Arc::default())
+    }
+
+    /// As [`new`](Self::new), with copies of the keys on disk: they are judged by where an issuer is away from the start.
+    pub fn with_copies(
+        authenticators: &Authenticators,
+        previous: Option<&Self>,
+        client: &Arc<Client>,
+        timing: Timing,
+        copies: &Arc<KeyCopies>,
+    ) -> Self {
         let known = previous.map_or(&[][..], |previous| &previous.all);
-        let all = authenticators
-            .iter()
-            .map(|(_, authenticator)| {
-                let same = known.iter().find(|known| known.authenticator == *authenticator);
-                same.cloned()
-                    .unwrap_or_else(|| Arc::new(Verifier::new(authenticator.clone(), client.clone(), timing)))
-            })
-            .collect();
+        let mut all: Vec<Arc<Verifier>> = Vec::new();
+        for (_, authenticator) in authenticators.iter() {
+            let same = known.iter().find(|known| known.authenticator == *authenticator);
+            let verifier = same.cloned().unwrap_or_else(|| {
+                let mut there = known.iter().chain(&all).map(|verifier| &verifier.keys);
+                let keys = there.find(|keys| keys.serves(authenticator)).cloned();
+                let open = || KeySource::new(authenticator, client.clone(), timing, copies.clone());
+                let keys = keys.unwrap_or_else(|| Arc::new(open()));
+                Arc::new(Verifier::new(authenticator.clone(), keys))
+            });
+            all.push(verifier);
+        }
         Self { all }
     }
 
@@ -48,6 +64,11 @@ impl Verifiers {
     /// All of them, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Verifier>> {
         self.all.iter()
+    }
+
+    /// Forgets the tokens of those that `whom` names, so that they are verified again.
+    pub fn forget(&self, whom: impl Fn(&Principal) -> bool) {
+        self.all.iter().for_each(|verifier| verifier.memory.forget(&whom));
     }
 
     /// Whom the token proves, judged by the one of `candidates` that is configured for the token's issuer. A remembered token
@@ -71,11 +92,11 @@ impl Verifiers {
     }
 }
 
-/// Everything live about one authenticator. Its background task ends when it is dropped.
+/// Everything live about one authenticator. The background task of its keys ends when the last that uses them is dropped.
 #[derive(Debug)]
 pub struct Verifier {
     authenticator: Arc<JwtAuthenticator>,
-    keys: KeySource,
+    keys: Arc<KeySource>,
     memory: Memory,
 }
 
@@ -90,6 +111,8 @@ pub struct KeyStatus {
     pub skipped: usize,
     /// How long ago they were fetched; `None` where they never were, or come from the configuration.
     pub age: Option<Duration>,
+    /// Whether they are fetched, and not part of the configuration.
+    pub is_fetched: bool,
     /// Fetches begun.
     pub fetches: u64,
     /// Fetches that failed.
@@ -101,10 +124,9 @@ pub struct KeyStatus {
 }
 
 impl Verifier {
-    /// A verifier that knows nothing yet but the keys of the configuration.
-    pub fn new(authenticator: Arc<JwtAuthenticator>, client: Arc<Client>, timing: Timing) -> Self {
+    fn new(authenticator: Arc<JwtAuthenticator>, keys: Arc<KeySource>) -> Self {
         Self {
-            keys: KeySource::new(authenticator.clone(), client, timing),
+            keys,
             memory: Memory::new(),
             authenticator,
         }
@@ -164,6 +186,7 @@ impl Verifier {
             keys: keys.as_ref().map(|set| set.keys.len()),
             skipped: keys.as_ref().map_or(0, |set| set.skipped),
             age: progress.fetched.map(|fetched| fetched.elapsed()),
+            is_fetched: self.keys.is_remote(),
             fetches: progress.started,
             failures: progress.failures,
             failing: progress.failing,

@@ -48,14 +48,14 @@ impl FreezeFailure {
 #[derive(Debug, Default)]
 pub struct Freezes {
     held: ArcSwap<Held>,
-    folder: Option<StateFolder>,
+    folder: Option<Arc<StateFolder>>,
     turn: Mutex<()>,
 }
 
 impl Freezes {
     /// Reads those that an earlier gateway kept; without a folder there are none, and none can be set. What cannot be read
     /// is an error: a frozen route must not open because a file is broken.
-    pub fn open(folder: Option<StateFolder>) -> Result<Self, FreezeFailure> {
+    pub fn open(folder: Option<Arc<StateFolder>>) -> Result<Self, FreezeFailure> {
         let held = match &folder {
             Some(folder) => read_held(folder.path())?,
             None => Held::default(),

@@ -138,7 +138,7 @@ fn counts_a_wrong_answer_against_the_request() {
 const BY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 fn open(path: &std::path::Path) -> Result<Freezes, FreezeFailure> {
-    Freezes::open(Some(StateFolder::open(path)?))
+    Freezes::open(Some(Arc::new(StateFolder::open(path)?)))
 }
 
 fn names(freezes: &Freezes, now: i64) -> Vec<String> {

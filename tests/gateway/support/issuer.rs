@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex, OnceLock};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
-use rsa::RsaPrivateKey;
-use rsa::sha2::Sha256;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
+    Ed25519KeyPair, KeyPair,
+};
+use rsa::sha2::{Sha256, Sha384, Sha512};
 use rsa::signature::{RandomizedSigner, SignatureEncoding, Signer};
 use rsa::traits::PublicKeyParts;
+use rsa::{RsaPrivateKey, RsaPublicKey};
 use serde_json::{Map, Value, json};
 
 use super::{Reply, Seen, Upstream};
@@ -24,63 +27,70 @@ pub struct Key {
 }
 
 enum Secret {
-    Es256(EcdsaKeyPair),
+    /// Of the algorithm, on its curve.
+    Ec(&'static str, EcdsaKeyPair),
     EdDsa(Ed25519KeyPair),
-    Rs256,
-    Ps256,
-    Hs256(Vec<u8>),
+    /// The process's one RSA key, which is slow to make, for an algorithm.
+    Rsa(&'static str),
+    Hmac(&'static str, Vec<u8>),
 }
 
 impl Key {
     pub fn es256(id: &str) -> Self {
-        let random = SystemRandom::new();
-        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a key");
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random);
-        Self {
-            id: id.to_owned(),
-            secret: Secret::Es256(pair.expect("the key just made")),
-        }
+        Self::of("ES256", id)
     }
 
     pub fn eddsa(id: &str) -> Self {
-        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key");
-        let pair = Ed25519KeyPair::from_pkcs8(document.as_ref());
-        Self {
-            id: id.to_owned(),
-            secret: Secret::EdDsa(pair.expect("the key just made")),
-        }
+        Self::of("EdDSA", id)
     }
 
-    /// The process's one RSA key, which is slow to make, for PKCS#1 v1.5 signatures.
     pub fn rs256(id: &str) -> Self {
-        Self {
-            id: id.to_owned(),
-            secret: Secret::Rs256,
-        }
+        Self::of("RS256", id)
     }
 
-    /// The process's one RSA key, for PSS signatures.
     pub fn ps256(id: &str) -> Self {
-        Self {
-            id: id.to_owned(),
-            secret: Secret::Ps256,
-        }
+        Self::of("PS256", id)
     }
 
     pub fn hs256(id: &str, secret: &[u8]) -> Self {
+        Self::hmac("HS256", id, secret)
+    }
+
+    /// A shared secret for one of the HS algorithms.
+    pub fn hmac(algorithm: &'static str, id: &str, secret: &[u8]) -> Self {
         Self {
             id: id.to_owned(),
-            secret: Secret::Hs256(secret.to_vec()),
+            secret: Secret::Hmac(algorithm, secret.to_vec()),
+        }
+    }
+
+    /// A key for any other algorithm.
+    pub fn of(algorithm: &'static str, id: &str) -> Self {
+        let ec = |signing: &'static EcdsaSigningAlgorithm| {
+            let random = SystemRandom::new();
+            let document = EcdsaKeyPair::generate_pkcs8(signing, &random).expect("a key");
+            let pair = EcdsaKeyPair::from_pkcs8(signing, document.as_ref(), &random);
+            Secret::Ec(algorithm, pair.expect("the key just made"))
+        };
+        let secret = match algorithm {
+            "ES256" => ec(&ECDSA_P256_SHA256_FIXED_SIGNING),
+            "ES384" => ec(&ECDSA_P384_SHA384_FIXED_SIGNING),
+            "EdDSA" => {
+                let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key");
+                Secret::EdDsa(Ed25519KeyPair::from_pkcs8(document.as_ref()).expect("the key just made"))
+            }
+            _ => Secret::Rsa(algorithm),
+        };
+        Self {
+            id: id.to_owned(),
+            secret,
         }
     }
 
     pub fn algorithm(&self) -> &'static str {
-        match self.secret {
-            Secret::Es256(_) => "ES256",
+        match &self.secret {
             Secret::EdDsa(_) => "EdDSA",
-            Secret::Rs256 => "RS256",
-            Secret::Ps256 => "PS256",
-            Secret::Hs256(_) => "HS256",
+            Secret::Ec(algorithm, _) | Secret::Rsa(algorithm) | Secret::Hmac(algorithm, _) => algorithm,
         }
     }
 
@@ -88,19 +98,21 @@ impl Key {
     pub fn jwk(&self) -> Value {
         let (id, algorithm) = (&self.id, self.algorithm());
         match &self.secret {
-            Secret::Es256(pair) => {
+            Secret::Ec(_, pair) => {
                 // Uncompressed point: a tag byte, then both coordinates.
-                let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
-                json!({"kty": "EC", "crv": "P-256", "kid": id, "alg": algorithm, "use": "sig", "x": encode(x), "y": encode(y)})
+                let point = &pair.public_key().as_ref()[1..];
+                let (x, y) = point.split_at(point.len() / 2);
+                let curve = if algorithm == "ES256" { "P-256" } else { "P-384" };
+                json!({"kty": "EC", "crv": curve, "kid": id, "alg": algorithm, "use": "sig", "x": encode(x), "y": encode(y)})
             }
             Secret::EdDsa(pair) => {
                 json!({"kty": "OKP", "crv": "Ed25519", "kid": id, "alg": algorithm, "use": "sig", "x": encode(pair.public_key())})
             }
-            Secret::Rs256 | Secret::Ps256 => {
+            Secret::Rsa(_) => {
                 let (n, e) = (rsa_key().n().to_bytes_be(), rsa_key().e().to_bytes_be());
                 json!({"kty": "RSA", "kid": id, "alg": algorithm, "use": "sig", "n": encode(n), "e": encode(e)})
             }
-            Secret::Hs256(_) => panic!("a shared secret is not published"),
+            Secret::Hmac(..) => panic!("a shared secret is not published"),
         }
     }
 
@@ -111,31 +123,56 @@ impl Key {
 
     /// A compact JWS over exactly this header and this payload.
     pub fn sign(&self, header: &Value, payload: &str) -> String {
-        let signed = format!("{}.{}", encode(header.to_string()), encode(payload));
+        self.sign_text(header.to_string(), payload)
+    }
+
+    /// A compact JWS over exactly these bytes, JSON or not.
+    pub fn sign_text(&self, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
+        let signed = format!("{}.{}", encode(header), encode(payload));
         let signature = self.signature(signed.as_bytes());
         format!("{signed}.{}", encode(signature))
     }
 
-    fn signature(&self, message: &[u8]) -> Vec<u8> {
+    /// The signature over any message.
+    pub fn signature(&self, message: &[u8]) -> Vec<u8> {
         match &self.secret {
-            Secret::Es256(pair) => pair
-                .sign(&SystemRandom::new(), message)
-                .expect("a signature")
-                .as_ref()
-                .to_vec(),
+            Secret::Ec(_, pair) => {
+                let signature = pair.sign(&SystemRandom::new(), message).expect("a signature");
+                signature.as_ref().to_vec()
+            }
             Secret::EdDsa(pair) => pair.sign(message).as_ref().to_vec(),
-            Secret::Rs256 => rsa::pkcs1v15::SigningKey::<Sha256>::new(rsa_key().clone())
-                .sign(message)
-                .to_vec(),
-            Secret::Ps256 => rsa::pss::SigningKey::<Sha256>::new(rsa_key().clone())
-                .sign_with_rng(&mut rsa::rand_core::OsRng, message)
-                .to_vec(),
-            Secret::Hs256(secret) => {
-                let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret);
+            Secret::Rsa(algorithm) => rsa_signature(algorithm, message),
+            Secret::Hmac(algorithm, secret) => {
+                let algorithm = match *algorithm {
+                    "HS256" => ring::hmac::HMAC_SHA256,
+                    "HS384" => ring::hmac::HMAC_SHA384,
+                    _ => ring::hmac::HMAC_SHA512,
+                };
+                let key = ring::hmac::Key::new(algorithm, secret);
                 ring::hmac::sign(&key, message).as_ref().to_vec()
             }
         }
     }
+}
+
+fn rsa_signature(algorithm: &str, message: &[u8]) -> Vec<u8> {
+    use rsa::pkcs1v15::SigningKey as Pkcs1;
+    use rsa::pss::SigningKey as Pss;
+    let (key, mut random) = (rsa_key().clone(), rsa::rand_core::OsRng);
+    match algorithm {
+        "RS256" => Pkcs1::<Sha256>::new(key).sign(message).to_vec(),
+        "RS384" => Pkcs1::<Sha384>::new(key).sign(message).to_vec(),
+        "RS512" => Pkcs1::<Sha512>::new(key).sign(message).to_vec(),
+        "PS256" => Pss::<Sha256>::new(key).sign_with_rng(&mut random, message).to_vec(),
+        "PS384" => Pss::<Sha384>::new(key).sign_with_rng(&mut random, message).to_vec(),
+        "PS512" => Pss::<Sha512>::new(key).sign_with_rng(&mut random, message).to_vec(),
+        other => panic!("nobody signs with {other}"),
+    }
+}
+
+/// The public half of the process's one RSA key.
+pub fn rsa_public_key() -> RsaPublicKey {
+    rsa_key().to_public_key()
 }
 
 fn rsa_key() -> &'static RsaPrivateKey {

@@ -7,12 +7,14 @@ mod client;
 mod gateway;
 mod issuer;
 mod metrics;
+mod provider;
 mod upstream;
 
 pub use client::{Connection, Request, Response, decoded, request_to};
 pub use gateway::{Gateway, is_request, refused_start};
-pub use issuer::{Issuer, Key};
+pub use issuer::{Issuer, Key, rsa_public_key};
 pub use metrics::Metrics;
+pub use provider::Provider;
 pub use upstream::{Gate, RefusingPort, Reply, Seen, Upstream};
 
 use std::sync::OnceLock;

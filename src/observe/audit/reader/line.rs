@@ -327,10 +327,18 @@ fn interned(code: &str) -> Result<&'static str, ReadFailure> {
 }
 
 fn credential(word: &str) -> Result<&'static str, ReadFailure> {
-    ["absent", "bearer", "repeated", "unreadable"]
-        .into_iter()
-        .find(|known| *known == word)
-        .ok_or(ReadFailure::Value("a credential that is not known"))
+    [
+        "absent",
+        "bearer",
+        "header",
+        "cookie",
+        "query",
+        "repeated",
+        "unreadable",
+    ]
+    .into_iter()
+    .find(|known| *known == word)
+    .ok_or(ReadFailure::Value("a credential that is not known"))
 }
 
 /// The path: as it stands, or the template with its parameters filled in.

@@ -6,7 +6,7 @@ mod line;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderName, Method, header};
+use http::{HeaderName, Method};
 use jiff::Timestamp;
 
 use self::line::{AlertLine, DroppedLine, FreezeLine, recorded};
@@ -70,7 +70,7 @@ pub struct Recorded {
     pub headers: Vec<(HeaderName, Vec<Option<String>>)>,
     /// The query values that were kept, as an encoded query.
     pub query: String,
-    /// `Authorization`: `absent`, `bearer`, `repeated` or `unreadable`.
+    /// What came to prove who calls, as in [`RecordedRequest`](crate::engine::RecordedRequest).
     pub credential: &'static str,
     /// The caller's address.
     pub address: IpAddr,
@@ -174,25 +174,19 @@ impl Recorded {
     }
 }
 
-/// The headers that were kept, and a stand-in for `Authorization`, whose value is kept nowhere.
+/// The headers that were kept, and a word for the credential, which is kept nowhere.
 impl Headers for Recorded {
     fn first(&self, name: &HeaderName) -> Option<&[u8]> {
-        if *name == header::AUTHORIZATION {
-            return match self.credential {
-                "absent" => None,
-                "unreadable" => Some(NOT_VISIBLE),
-                _ => Some(b"Bearer recorded"),
-            };
-        }
         let value = self.values(name)?.first()?;
         Some(value.as_deref().map_or(NOT_VISIBLE, str::as_bytes))
     }
 
     fn is_repeated(&self, name: &HeaderName) -> bool {
-        if *name == header::AUTHORIZATION {
-            return self.credential == "repeated";
-        }
         self.values(name).is_some_and(|values| values.len() > 1)
+    }
+
+    fn credential(&self) -> Option<&'static str> {
+        Some(self.credential)
     }
 }
 

@@ -16,6 +16,7 @@ use rsa::traits::PublicKeyParts;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use super::super::settings::{AuthenticatorSettings, Authenticators, JwtAuthenticator};
 use super::super::{crypto, keys::KeySet};
@@ -176,7 +177,7 @@ pub struct Issuer {
 
 struct Shared {
     answers: Mutex<HashMap<String, String>>,
-    asked: watch::Sender<Vec<String>>,
+    asked: watch::Sender<Vec<(String, Instant)>>,
     /// One permit for each answer, while held.
     gate: Semaphore,
 }
@@ -238,7 +239,15 @@ impl Issuer {
 
     /// The paths asked so far.
     pub fn asked(&self) -> Vec<String> {
-        self.shared.asked.borrow().clone()
+        let asked = self.shared.asked.borrow();
+        asked.iter().map(|(path, _)| path.clone()).collect()
+    }
+
+    /// When the keys were asked for.
+    pub fn key_instants(&self) -> Vec<Instant> {
+        let asked = self.shared.asked.borrow();
+        let keys = asked.iter().filter(|(path, _)| path == "/keys");
+        keys.map(|(_, at)| *at).collect()
     }
 
     /// How often the keys were asked for.
@@ -269,7 +278,9 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
         }
         let path = String::from_utf8_lossy(&read).split(' ').nth(1).unwrap().to_owned();
         read.clear();
-        shared.asked.send_modify(|asked| asked.push(path.clone()));
+        shared
+            .asked
+            .send_modify(|asked| asked.push((path.clone(), Instant::now())));
         shared.gate.acquire().await.unwrap().forget();
         let missing = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned();
         let response = shared.answers.lock().get(&path).cloned().unwrap_or(missing);

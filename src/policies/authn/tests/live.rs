@@ -6,12 +6,13 @@ use std::time::Duration;
 use futures::future::join_all;
 use jsonwebtoken::Algorithm;
 
+use super::super::copies::KeyCopies;
 use super::super::jwks::Timing;
 use super::super::settings::Authenticators;
 use super::super::verifier::{Verifier, Verifiers};
 use super::kit::*;
 use crate::engine::{Answer, AuthenticatorId};
-use crate::io::Client;
+use crate::io::{Client, StateFolder};
 
 /// No fetch happens for the sake of time, and tokens may cause as many as they like.
 fn eager() -> Timing {
@@ -25,14 +26,14 @@ fn eager() -> Timing {
 }
 
 /// Tokens may cause one fetch.
-fn patient() -> Timing {
+pub(super) fn patient() -> Timing {
     Timing {
         cooldown: Duration::from_secs(3600),
         ..eager()
     }
 }
 
-fn authenticators(issuers: &[(&str, &str)], more: &str) -> Authenticators {
+pub(super) fn authenticators(issuers: &[(&str, &str)], more: &str) -> Authenticators {
     let mut yaml = String::new();
     for (name, issuer) in issuers {
         yaml.push_str(&format!(
@@ -44,20 +45,20 @@ fn authenticators(issuers: &[(&str, &str)], more: &str) -> Authenticators {
     authenticators
 }
 
-fn discovering(issuer: &Issuer, timing: Timing) -> Arc<Verifier> {
+pub(super) fn discovering(issuer: &Issuer, timing: Timing) -> Arc<Verifier> {
     let authenticators = authenticators(&[("main", &issuer.url(""))], "jwks: discover");
-    let (_, authenticator) = authenticators.get("main").unwrap();
-    Arc::new(Verifier::new(authenticator.clone(), Arc::new(Client::new()), timing))
+    let verifiers = Verifiers::new(&authenticators, None, &Arc::new(Client::new()), timing);
+    verifiers.iter().next().unwrap().clone()
 }
 
-fn token(signer: &Signer, kid: &str, issuer: &str, sub: &str) -> String {
+pub(super) fn token(signer: &Signer, kid: &str, issuer: &str, sub: &str) -> String {
     let issuer = format!("\"{issuer}\"");
     let header = format!(r#"{{"alg":"{:?}","kid":"{kid}"}}"#, signer.algorithm);
     signer.token(header, claims(&[("iss", &issuer), ("sub", &format!("\"{sub}\""))]))
 }
 
 /// The subject, or the code.
-fn said(answer: &Answer) -> String {
+pub(super) fn said(answer: &Answer) -> String {
     match answer {
         Answer::Principal(principal) => principal.subject.to_string(),
         Answer::Refused(refusal) => refusal.code.into(),
@@ -490,4 +491,84 @@ async fn an_authenticator_without_its_secret_answers_503() {
         said(&verifiers.answer(&[AuthenticatorId(0)], &token, noon()).await),
         "keys-unavailable"
     );
+}
+
+#[tokio::test]
+async fn authenticators_of_one_issuer_fetch_its_keys_once() {
+    let signer = Signer::ed();
+    let issuer = Issuer::with_keys(&[signer.jwk("")]).await;
+    let url = issuer.url("");
+    let client = Arc::new(Client::new());
+    let both = authenticators(&[("a", &url), ("b", &url)], "jwks: discover");
+    let verifiers = Verifiers::new(&both, None, &client, patient());
+    let token = token(&signer, "a", &url, "u1");
+    for id in [AuthenticatorId(0), AuthenticatorId(1)] {
+        let Answer::Principal(principal) = verifiers.answer(&[id], &token, noon()).await else {
+            panic!()
+        };
+        assert_eq!(&*principal.authenticator, ["a", "b"][usize::from(id.0)]);
+    }
+    assert_eq!(issuer.key_requests(), 1);
+    // A reload that changes how tokens are judged asks for no keys, so that it logs nobody out while the issuer is away.
+    issuer.hold();
+    let changed = authenticators(&[("a", &url)], "jwks: discover, leeway: 1s");
+    let changed = Verifiers::new(&changed, Some(&verifiers), &client, patient());
+    drop(verifiers);
+    let answer = changed.answer(&[AuthenticatorId(0)], &token, noon()).await;
+    assert_eq!((said(&answer).as_str(), issuer.key_requests()), ("u1", 1));
+}
+
+#[tokio::test]
+async fn forgets_those_it_is_told_to() {
+    let signer = Signer::ed();
+    let issuer = Issuer::with_keys(&[signer.jwk("")]).await;
+    let url = issuer.url("");
+    let authenticators = authenticators(&[("main", &url)], "jwks: discover");
+    let verifiers = Verifiers::new(&authenticators, None, &Arc::new(Client::new()), patient());
+    let (one, two) = (token(&signer, "a", &url, "u1"), token(&signer, "a", &url, "u2"));
+    for token in [&one, &two] {
+        verifiers.answer(&[AuthenticatorId(0)], token, noon()).await;
+    }
+    verifiers.forget(|principal| &*principal.subject == "u1");
+    let verifier = verifiers.iter().next().unwrap();
+    assert!(verifier.remembered(&one, noon()).is_none() && verifier.remembered(&two, noon()).is_some());
+    assert_eq!(verifier.status().remembered, 1);
+}
+
+const AWAY: &str = "HTTP/1.1 503 Away\r\nContent-Length: 0\r\n\r\n";
+
+#[tokio::test]
+async fn starts_on_copied_keys_where_the_issuer_is_away() {
+    let (old, new) = (Signer::ed(), Signer::ed());
+    let issuer = Issuer::with_keys(&[old.jwk(r#""kid":"a","#)]).await;
+    let url = issuer.url("");
+    let authenticators = authenticators(&[("main", &url)], "jwks: discover");
+    let folder = tempfile::tempdir().unwrap();
+    let folder = StateFolder::open(&folder.path().join("state")).unwrap();
+    let copies = Arc::new(KeyCopies::open(Some(Arc::new(folder))).unwrap());
+    let client = Arc::new(Client::new());
+    let start = || Verifiers::with_copies(&authenticators, None, &client, patient(), &copies);
+    let ask =
+        async |verifiers: &Verifiers, token: &str| said(&verifiers.answer(&[AuthenticatorId(0)], token, noon()).await);
+    let by_old = token(&old, "a", &url, "u1");
+    assert_eq!(ask(&start(), &by_old).await, "u1");
+    // Nobody waits for the disk.
+    while copies.find(&url, "discover").is_none() {
+        tokio::task::yield_now().await;
+    }
+    issuer.answer("/keys", AWAY);
+    let again = start();
+    assert_eq!(ask(&again, &by_old).await, "u1");
+    assert_eq!(ask(&again, &token(&new, "b", &url, "u2")).await, "keys-unavailable");
+    let status = again.iter().next().unwrap().status();
+    assert_eq!(status.failing.as_deref(), Some("the issuer answered 503"));
+    assert!(status.keys == Some(1) && status.age.is_some(), "{status:?}");
+    // Without the copy nobody can say.
+    let without = Verifiers::new(&authenticators, None, &client, patient());
+    assert_eq!(ask(&without, &by_old).await, "keys-unavailable");
+    // What was withdrawn meanwhile is not believed for the sake of an old copy.
+    issuer.publish(&[new.jwk(r#""kid":"b","#)]);
+    let fresh = start();
+    assert_eq!(ask(&fresh, &by_old).await, "token-key-unknown");
+    assert_eq!(ask(&fresh, &token(&new, "b", &url, "u2")).await, "u2");
 }

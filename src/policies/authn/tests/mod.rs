@@ -1,5 +1,6 @@
 mod kit;
 mod live;
 mod policy;
+mod rotation;
 mod settings;
 mod tokens;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::executor::block_on;
 use http::{HeaderName, Method};
 
-use super::super::{Credential, KIND};
+use super::super::{Authenticators, KIND, Source, sources};
 use super::kit::*;
 use crate::conf::Load;
 use crate::engine::*;
@@ -16,12 +16,20 @@ const THREE: &str = "
 a: { jwt: { issuer: https://a.example, audience: x, algorithms: RS256, jwks: discover } }
 b: { jwt: { issuer: https://b.example, audience: x, algorithms: RS256, jwks: discover } }
 again: { jwt: { issuer: https://a.example, audience: y, algorithms: RS256, jwks: discover } }
+carried: { jwt: { issuer: https://a.example, audience: x, algorithms: RS256, jwks: discover, from: { cookie: t } } }
+either: { jwt: { issuer: https://a.example, audience: x, algorithms: RS256, jwks: discover, from: { header: authorization, cookie: t, query: token } } }
 ";
+
+fn three() -> Authenticators {
+    let (authenticators, findings) = compile(THREE);
+    assert_eq!(findings, Vec::<String>::new());
+    authenticators
+}
 
 /// The rules that a value of `auth` makes, and the findings.
 fn compiled(auth: &str) -> (Vec<Rule>, Vec<String>) {
     let defined = Defined {
-        authenticators: compile(THREE).0,
+        authenticators: three(),
         ..Defined::default()
     };
     let load = Load::new();
@@ -48,16 +56,16 @@ fn compiled(auth: &str) -> (Vec<Rule>, Vec<String>) {
     (rules, findings)
 }
 
-struct Lines(Vec<&'static [u8]>);
+/// Lines of one header.
+struct Lines(HeaderName, Vec<&'static [u8]>);
 
 impl Headers for Lines {
     fn first(&self, name: &HeaderName) -> Option<&[u8]> {
-        let first = self.0.first().copied();
-        first.filter(|_| name == http::header::AUTHORIZATION)
+        self.1.first().copied().filter(|_| *name == self.0)
     }
 
     fn is_repeated(&self, name: &HeaderName) -> bool {
-        name == http::header::AUTHORIZATION && self.0.len() > 1
+        *name == self.0 && self.1.len() > 1
     }
 }
 
@@ -79,20 +87,29 @@ impl Lookup for Says {
 
 /// What `auth` decides about these lines of `Authorization`: status, code, challenge, who calls; and what it asked.
 fn decided(auth: &str, lines: &[&'static [u8]], answer: &Answer) -> (String, Vec<String>) {
+    judged(
+        auth,
+        &Method::GET,
+        &Lines(http::header::AUTHORIZATION, lines.to_vec()),
+        answer,
+    )
+}
+
+fn judged(auth: &str, method: &Method, headers: &dyn Headers, answer: &Answer) -> (String, Vec<String>) {
     let (rules, findings) = compiled(auth);
     assert_eq!((findings.len(), rules.len()), (0, 1), "{findings:?}");
-    let (client, headers) = (Client::unnamed(), Lines(lines.to_vec()));
+    let client = Client::unnamed();
     let mut facts = Facts {
         now: noon(),
         window_at: noon(),
         address: "192.0.2.1".parse().unwrap(),
         client: &client,
         request: RequestView {
-            method: &Method::GET,
+            method,
             host: "h",
             path: "/",
             query: "",
-            headers: &headers,
+            headers,
         },
         params: Params::default(),
         principal: None,
@@ -197,7 +214,6 @@ fn what_cannot_be_read_is_no_missing_credential() {
         // Nobody asked for it, so nobody looks at it.
         assert_eq!(decided("none", lines, &somebody()).0, "anonymous");
     }
-    assert_eq!(Credential::Absent.word(), "absent");
 }
 
 #[test]
@@ -211,6 +227,10 @@ fn points_at_lists_that_make_no_sense() {
         ),
         ("[a, a]", "`a` would never be asked: the tokens of its issuer go to `a`"),
         (
+            "[either, carried]",
+            "r.yaml:1:10: `carried` would never be asked: the tokens of its issuer go to `either`",
+        ),
+        (
             "[b, a, again]",
             "r.yaml:1:8: `again` would never be asked: the tokens of its issuer go to `a`\n  r.yaml:1:5: which stands here",
         ),
@@ -221,5 +241,84 @@ fn points_at_lists_that_make_no_sense() {
         let found = compiled(auth).1;
         assert!(found.len() == 1 && found[0].contains(expected), "{auth}: {found:?}");
     }
-    assert!(compiled("[a, b, none]").1.is_empty() && compiled("none").1.is_empty());
+    for auth in ["[a, b, none]", "none", "[a, carried]", "[carried, either]"] {
+        assert_eq!(compiled(auth).1, Vec::<String>::new(), "{auth}");
+    }
+}
+
+#[test]
+fn asks_those_that_take_tokens_from_where_one_stood() {
+    let cookie = |line: &'static [u8]| Lines(http::header::COOKIE, vec![line]);
+    let asked = |auth: &str, headers: &Lines| judged(auth, &Method::GET, headers, &somebody()).1;
+    // By their place in the file: a is 0, carried 3, either 4.
+    assert_eq!(asked("[a, b, carried]", &cookie(b"t=x.y")), ["[3] x.y"]);
+    assert_eq!(asked("[b, either]", &cookie(b"t=x.y")), ["[4] x.y"]);
+    let line = Lines(http::header::AUTHORIZATION, vec![b"Bearer x.y"]);
+    assert_eq!(asked("[carried, b, either]", &line), ["[1, 4] x.y"]);
+    assert_eq!(asked("carried", &line), Vec::<String>::new());
+    let said = |auth: &str, headers: &Lines| judged(auth, &Method::GET, headers, &somebody()).0;
+    assert_eq!(said("[carried, none]", &line), UNREADABLE);
+    assert_eq!(said("[carried, none]", &cookie(b"u=x")), "anonymous");
+    assert_eq!(said("a", &cookie(b"t=x.y")), MISSING);
+    let places = |auth: &str| {
+        let load = Load::new();
+        sources(&load.text("r.yaml", auth).unwrap(), &three()).into_vec()
+    };
+    assert_eq!(
+        places("[carried, b, none]"),
+        [Source::Cookie("t".into()), Source::Authorization]
+    );
+    assert_eq!(places("[nobody, none]"), []);
+}
+
+#[test]
+fn another_site_cannot_make_a_cookie_speak() {
+    struct Both(&'static str);
+    impl Headers for Both {
+        fn first(&self, name: &HeaderName) -> Option<&[u8]> {
+            match name.as_str() {
+                "cookie" => Some(b"t=x.y"),
+                "sec-fetch-site" => Some(self.0.as_bytes()),
+                _ => None,
+            }
+        }
+
+        fn is_repeated(&self, _: &HeaderName) -> bool {
+            false
+        }
+    }
+    let said = |method, site| judged("either", method, &Both(site), &somebody()).0;
+    assert_eq!(said(&Method::POST, "cross-site"), "403 cross-site ");
+    assert_eq!(said(&Method::POST, "same-origin"), "u1 calls");
+    assert_eq!(said(&Method::GET, "cross-site"), "u1 calls");
+    let reads = |auth: &str| compiled(auth).0[0].policy.reads_headers().len();
+    assert_eq!((reads("a"), reads("either")), (0, 2));
+}
+
+#[test]
+fn a_told_credential_stands_where_the_route_looks() {
+    struct Told(&'static str);
+    impl Headers for Told {
+        fn first(&self, _: &HeaderName) -> Option<&[u8]> {
+            None
+        }
+
+        fn is_repeated(&self, _: &HeaderName) -> bool {
+            false
+        }
+
+        fn credential(&self) -> Option<&'static str> {
+            Some(self.0)
+        }
+    }
+    let said = |auth: &str, word| judged(auth, &Method::GET, &Told(word), &somebody()).0;
+    for word in ["bearer", "header", "cookie", "query"] {
+        for auth in ["a", "carried", "either", "[b, carried, none]"] {
+            assert_eq!(said(auth, word), "u1 calls", "{word} {auth}");
+        }
+        assert_eq!(said("none", word), "anonymous");
+    }
+    assert_eq!(said("carried", "absent"), MISSING);
+    assert_eq!(said("carried", "repeated"), UNREADABLE);
+    assert_eq!(said("carried", "unreadable"), UNREADABLE);
 }

@@ -1,5 +1,6 @@
 //! `authenticators:` as written.
 
+use super::super::Source;
 use super::super::keys::KeySet;
 use super::super::settings::*;
 use super::kit::*;
@@ -223,6 +224,7 @@ fn uses_only_keys_that_are_bound_to_verifying() {
         let (n, _) = rsa.public.rsplit_once(",\"e\"").unwrap();
         format!("{{{n},\"e\":\"{}\"}}", b64(e))
     };
+    let small = |x: &[u8]| format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{}"}}"#, b64(x));
     let usable = [
         rsa.jwk(""),
         ec.jwk(r#""use":"sig","alg":"ES384","#),
@@ -252,6 +254,24 @@ fn uses_only_keys_that_are_bound_to_verifying() {
         ed.jwk("").replace("Ed25519", "Ed448"),
         ed.jwk("").replace("Ed25519", "X25519"),
         ed.jwk("").replace("\"x\":\"", "\"x\":\"AAAA"),
+        small(&[0; 32]),
+        small(&{
+            let mut one = [0; 32];
+            one[0] = 1;
+            one
+        }),
+        small(&{
+            let mut negative = [0; 32];
+            negative[31] = 0x80;
+            negative
+        }),
+        small(&{
+            let mut p = [0xff; 32];
+            (p[0], p[31]) = (0xed, 0x7f);
+            p
+        }),
+        small(&hex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85")),
+        small(&hex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a")),
         exponent(&[1]),
         exponent(&[2]),
         exponent(&[0]),
@@ -281,4 +301,70 @@ fn bounds_a_key_set() {
     assert!(KeySet::parse(&vec![b' '; (256 << 10) + 1]).is_err());
     assert!(KeySet::parse(set(&vec!["{}".to_owned(); 64]).as_bytes()).is_ok());
     assert!(KeySet::parse(set(&vec!["{}".to_owned(); 65]).as_bytes()).is_err());
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    (0..text.len() / 2)
+        .map(|at| u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).unwrap())
+        .collect()
+}
+
+#[test]
+fn says_where_tokens_may_stand() {
+    let written = |from: &str| {
+        let jwt = format!("issuer: x, audience: a, algorithms: RS256, jwks: https://x.example/k, from: {from}");
+        let (all, found) = compile(&format!("main: {{ jwt: {{ {jwt} }} }}"));
+        let sources = all.get("main").map(|(_, main)| main.sources.clone());
+        (sources.unwrap_or_default().into_vec(), found)
+    };
+    assert_eq!(
+        written("{ header: Authorization, cookie: __Host-t, query: access_token }"),
+        (
+            vec![
+                Source::Authorization,
+                Source::Cookie("__Host-t".into()),
+                Source::Query("access_token".into())
+            ],
+            vec![]
+        )
+    );
+    let own = Source::Header("x-token".parse().unwrap());
+    assert_eq!(written("{ header: X-Token }"), (vec![own], vec![]));
+    for (from, expected) in [
+        ("{}", "say where tokens stand"),
+        ("{ heather: x }", "unknown key `heather`, did you mean `header`?"),
+        ("header", "expected a map"),
+        ("{ header: cookie }", "`cookie` is no header that a caller"),
+        ("{ header: host }", "`host` is no header that a caller"),
+        ("{ header: x_token }", "`x_token` is no header that a caller"),
+        (
+            "{ header: gwanmun-token }",
+            "`gwanmun-token` is no header that a caller",
+        ),
+        (
+            "{ header: sec-fetch-site }",
+            "`sec-fetch-site` is no header that a caller",
+        ),
+        ("{ header: 'x token' }", "`x token` is no header that a caller"),
+        ("{ cookie: '' }", "`` is not a name that needs no encoding"),
+        ("{ cookie: a=b }", "`a=b` is not a name"),
+        ("{ query: 'a b' }", "`a b` is not a name"),
+        ("{ query: a%62 }", "`a%62` is not a name"),
+    ] {
+        let (_, found) = written(from);
+        assert!(found.len() == 1 && found[0].contains(expected), "{from}: {found:?}");
+    }
+}
+
+#[test]
+fn points_at_paths_of_no_claim() {
+    for path in ["''", "a..b", ".a", "a."] {
+        let found = findings(&format!(
+            "issuer: x, audience: a, algorithms: RS256, jwks: https://x.example/k, roles: {path}"
+        ));
+        assert!(
+            found.len() == 1 && found[0].contains("is not the path of a claim"),
+            "{found:?}"
+        );
+    }
 }

@@ -187,6 +187,13 @@ fn refuses_hostile_headers() {
         ),
         (r#"{"alg":"ES256","kid":"a","crit":[]}"#.to_owned(), "token-crit"),
         (r#"{"alg":"ES256","kid":"a","crit":null}"#.to_owned(), "token-crit"),
+        (r#"{"alg":"ES256","kid":"a","b64":false}"#.to_owned(), "token-crit"),
+        (r#"{"alg":"ES256","kid":"a","b64":true}"#.to_owned(), "good"),
+        (r#"{"alg":"ES256","kid":"a","cty":"JWT"}"#.to_owned(), "token-malformed"),
+        (r#"{"alg":"ES256","kid":"a","cty":"json"}"#.to_owned(), "good"),
+        (r#"{"alg":"ES256","kid":"a","zip":"DEF"}"#.to_owned(), "token-malformed"),
+        (r#"{"alg":"ES256","kid":"a","enc":null}"#.to_owned(), "token-malformed"),
+        (r#"{"alg":"ES256","kid":"a","typ":"x-at+jwt"}"#.to_owned(), "token-type"),
         (
             r#"{"alg":"ES256","kid":"a","typ":"logout+jwt"}"#.to_owned(),
             "token-type",
@@ -301,6 +308,11 @@ fn refuses_hostile_claims() {
         ),
         ("sub", "\"사용자 1\"".into(), "good"),
         ("sub", r#""\ud800""#.into(), "token-malformed"),
+        ("sub", r#""u1\u0000""#.into(), "token-claims"),
+        ("sub", r#""u1\r\n""#.into(), "token-claims"),
+        ("iat", "\"1\"".into(), "token-claims"),
+        ("iat", "null".into(), "token-claims"),
+        ("iat", "1e300".into(), "good"),
         ("nonce", r#""n""#.into(), "token-type"),
         ("at_hash", r#""h""#.into(), "token-type"),
         ("auth_time", r#""yesterday""#.into(), "good"),
@@ -535,6 +547,30 @@ fn forgives_clocks_as_far_as_configured() {
     let authenticator = authenticator("EdDSA", "jwks: discover");
     let earlier = noon() - SignedDuration::from_secs(91);
     assert_eq!(code(judge(&token, &authenticator, &keys, earlier)), "good");
+}
+
+#[test]
+fn no_changed_letter_is_accepted_whatever_the_algorithm() {
+    use Algorithm::*;
+    let mut signers = vec![Signer::ec(ES256), Signer::ec(ES384), Signer::ed()];
+    signers.extend([RS256, PS384].map(|algorithm| Signer::rsa(algorithm, 2048)));
+    let everything = authenticator(ALL, "jwks: discover");
+    for signer in &signers {
+        let keys = key_set(&[signer.jwk(r#""kid":"a","#)]);
+        let good = signer.usual(&claims(&[]));
+        assert_eq!(code(judge(&good, &everything, &keys, noon())), "good");
+        for at in 0..good.len() {
+            let letter = good.as_bytes()[at];
+            // The neighbour in the alphabet differs in the bits that padding leaves over.
+            for other in [letter ^ 1, letter.wrapping_add(1), b'A', b'.', b'='] {
+                let mut bytes = good.clone().into_bytes();
+                bytes[at] = other;
+                let Ok(token) = String::from_utf8(bytes) else { continue };
+                let is_good = judge(&token, &everything, &keys, noon()).is_ok();
+                assert_eq!(is_good, other == letter, "{:?}: {other} at {at}", signer.algorithm);
+            }
+        }
+    }
 }
 
 proptest::proptest! {
