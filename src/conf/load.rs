@@ -314,6 +314,11 @@ impl Load {
         self.files.borrow().clone()
     }
 
+    /// Has a file watched that is no part of the configuration's hash.
+    pub fn watch(&self, path: &Path) {
+        self.wanted.borrow_mut().push(path.to_owned());
+    }
+
     /// Every path that was asked for, also of those that could not be read.
     pub fn wanted(&self) -> Vec<PathBuf> {
         self.wanted.borrow().clone()

@@ -12,6 +12,7 @@ mod excerpt;
 mod load;
 mod merge;
 mod names;
+mod pem;
 mod place;
 mod read;
 mod schema;
@@ -25,6 +26,7 @@ pub use excerpt::Excerpt;
 pub use load::{Finding, Load, Severity, one_line};
 pub use merge::{Sections, mend, merge};
 pub use names::Names;
+pub use pem::{Certificates, KeyFault, PrivateKey};
 pub use place::{Place, Source};
 pub(crate) use read::TOKEN;
 pub use read::{

@@ -44,6 +44,25 @@ enum Reference {
 }
 
 impl Secret {
+    /// Reads a reference, or the path of a file that holds the secret; a secret itself is told from a path by its lines.
+    pub(super) fn read_or_path(node: &Node, load: &Load) -> Option<Self> {
+        let text = node.text("the path of a file", load)?;
+        if text.starts_with("${") {
+            return Self::read(node, load);
+        }
+        if text.is_empty() || text.contains('\n') || text.starts_with("-----") {
+            node.place.conceal();
+            load.error(&node.place, "a key is not written here; name the path of its file");
+            return None;
+        }
+        let secret = Self {
+            reference: Reference::File(node.place.directory().join(text)),
+            place: node.place.clone(),
+        };
+        secret.attend(load);
+        Some(secret)
+    }
+
     /// Where the reference stands.
     pub fn place(&self) -> &Place {
         &self.place
@@ -71,11 +90,12 @@ impl Secret {
         Ok(bytes)
     }
 
-    /// Warns at the reference if its file can be read by others than its owner and group.
-    pub fn check_permissions(&self, load: &Load) {
+    /// Has the file watched, and warns at the reference if it can be read by others than its owner and group.
+    fn attend(&self, load: &Load) {
         use std::os::unix::fs::PermissionsExt;
-        if let Reference::File(path) = &self.reference
-            && let Ok(metadata) = std::fs::metadata(path)
+        let Reference::File(path) = &self.reference else { return };
+        load.watch(path);
+        if let Ok(metadata) = std::fs::metadata(path)
             && metadata.permissions().mode() & 0o004 != 0
         {
             load.warn(&self.place, format!("`{}` can be read by everybody", path.display()));
@@ -125,7 +145,7 @@ impl Read for Secret {
             place: node.place.clone(),
         };
         load.names.refer(REFERENCE, &node.place.to_string());
-        secret.check_permissions(load);
+        secret.attend(load);
         Some(secret)
     }
 }

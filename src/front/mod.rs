@@ -4,8 +4,10 @@
 //! first bytes. Refusals at this point: `408 header-timeout`, `431 header-too-large`, `414 uri-too-long`,
 //! `400 request-invalid`, `405 connect-not-allowed`, each answered as problem+json and the connection closed.
 
+mod door;
 mod head;
 mod stream;
+mod transport;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,10 +16,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::{Method, StatusCode};
-use pingora::apps::HttpServerApp;
+use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::{GetSocketDigest, SocketDigest};
+use pingora::protocols::{ALPN, GetSocketDigest, SocketDigest, Ssl};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -27,6 +29,9 @@ use crate::engine::{Denial, DenialKind, problem};
 
 use head::{Head, HeadFault};
 use stream::Downstream;
+use transport::Transport;
+
+pub use door::TlsDoor;
 
 /// What one connection may cost.
 #[derive(Debug, Clone, Copy)]
@@ -88,8 +93,14 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Accepts until `shutdown` turns true; connections that are idle then are closed, others finish their request.
-    pub async fn accept(self: Arc<Self>, listener: TcpListener, mut shutdown: watch::Receiver<bool>) {
+    /// Accepts until `shutdown` turns true; connections that are idle then are closed, others finish their request. With a
+    /// `door`, connections are encrypted.
+    pub async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        door: Option<Arc<TlsDoor>>,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -101,10 +112,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
                         self.open.fetch_sub(1, Ordering::Relaxed);
                         continue;
                     }
-                    let (front, shutdown) = (self.clone(), shutdown.clone());
+                    let (front, door, shutdown) = (self.clone(), door.clone(), shutdown.clone());
                     tokio::spawn(async move {
                         let _open = Open(&front.open);
-                        front.serve(tcp, peer, shutdown).await;
+                        if let Some(stream) = front.open(tcp, peer, door.as_deref()).await {
+                            front.serve(stream, peer, shutdown).await;
+                        }
                     });
                 }
                 Err(error) => {
@@ -116,8 +129,24 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         }
     }
 
-    async fn serve(&self, tcp: TcpStream, peer: SocketAddr, mut shutdown: watch::Receiver<bool>) {
-        let Some(mut stream) = prepare(tcp, peer) else { return };
+    /// The connection, ready for requests. The handshake has as long as a header has.
+    async fn open(&self, tcp: TcpStream, peer: SocketAddr, door: Option<&TlsDoor>) -> Option<Box<Downstream>> {
+        let tcp = prepare(tcp, peer)?;
+        let transport = match door {
+            None => Transport::Plain(tcp),
+            Some(door) => {
+                let shaken = timeout(self.bounds.header_deadline, door.shake_hands(tcp)).await;
+                Transport::Tls(Box::new(shaken.ok().flatten()?))
+            }
+        };
+        Some(Box::new(Downstream::new(transport)))
+    }
+
+    async fn serve(&self, mut stream: Box<Downstream>, peer: SocketAddr, mut shutdown: watch::Receiver<bool>) {
+        if stream.selected_alpn_proto() == Some(ALPN::H2) {
+            self.app.process_new(stream, &shutdown).await;
+            return;
+        }
         let mut ahead = BytesMut::new();
         let mut settings = None;
         for _ in 0..self.bounds.max_requests {
@@ -221,7 +250,7 @@ impl Drop for Open<'_> {
     }
 }
 
-fn prepare(tcp: TcpStream, peer: SocketAddr) -> Option<Box<Downstream>> {
+fn prepare(tcp: TcpStream, peer: SocketAddr) -> Option<L4Stream> {
     use std::os::fd::AsRawFd;
     tcp.set_nodelay(true).ok()?;
     let digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
@@ -230,7 +259,7 @@ fn prepare(tcp: TcpStream, peer: SocketAddr) -> Option<Box<Downstream>> {
         .set(Some(pingora::protocols::l4::socket::SocketAddr::Inet(peer)));
     let mut stream = L4Stream::from(tcp);
     stream.set_socket_digest(digest);
-    Some(Box::new(Downstream::new(stream)))
+    Some(stream)
 }
 
 /// A refusal as HTTP/1.1 that closes the connection.

@@ -19,13 +19,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use futures::FutureExt;
-use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::{SslDigest, TlsRef};
 use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
     UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::transport::Transport;
 
 /// A header and a small body; larger bodies are not copied.
 const HELD: usize = 4096;
@@ -34,7 +36,7 @@ const EARLY: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(super) struct Downstream {
-    inner: L4Stream,
+    inner: Transport,
     /// Written, and not yet sent.
     held: BytesMut,
     /// How many bytes of the request being answered are still to come; `None` for all that comes.
@@ -44,7 +46,7 @@ pub(super) struct Downstream {
 }
 
 impl Downstream {
-    pub fn new(inner: L4Stream) -> Self {
+    pub fn new(inner: Transport) -> Self {
         Self {
             inner,
             held: BytesMut::new(),
@@ -171,7 +173,19 @@ impl UniqueID for Downstream {
     }
 }
 
-impl Ssl for Downstream {}
+impl Ssl for Downstream {
+    fn get_ssl(&self) -> Option<&TlsRef> {
+        self.inner.get_ssl()
+    }
+
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
 
 #[async_trait]
 impl Peek for Downstream {
@@ -217,6 +231,7 @@ impl GetSocketDigest for Downstream {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use pingora::protocols::l4::stream::Stream as L4Stream;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -226,7 +241,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
-        (Downstream::new(L4Stream::from(accepted)), client)
+        (Downstream::new(Transport::Plain(L4Stream::from(accepted))), client)
     }
 
     #[tokio::test]

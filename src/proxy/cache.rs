@@ -45,7 +45,7 @@ pub(super) fn key(session: &Session, exchange: &Exchange) -> Result<CacheKey> {
         (Share::Principal, None) => return Err(missing()),
     };
     let (host, path, query) = address(session, exchange);
-    Ok(store::key(rule, "http", host, path, query, identity))
+    Ok(store::key(rule, upstream::scheme(session), host, path, query, identity))
 }
 
 /// Host, path and query, normalised.

@@ -76,6 +76,12 @@ pub(super) fn failed_to_connect(exchange: &Exchange, mut error: BError) -> BErro
     error
 }
 
+/// How the client reached the gate.
+pub(super) fn scheme(session: &Session) -> &'static str {
+    let is_encrypted = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+    if is_encrypted { "https" } else { "http" }
+}
+
 /// Writes what the endpoint gets: one normalised target, the gate's own word on who calls and from where.
 pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
     if let Some(target) = &exchange.target {
@@ -99,7 +105,7 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
     if let Some(recorded) = &exchange.recorded {
         request.insert_header(FORWARDED_HOST, recorded.host.as_str())?;
     }
-    request.insert_header(FORWARDED_PROTO, HeaderValue::from_static("http"))?;
+    request.insert_header(FORWARDED_PROTO, HeaderValue::from_static(scheme(session)))?;
     request.insert_header(REQUEST_ID, &*exchange.id)?;
     if !exchange.keeps_authorization() {
         request.remove_header(&header::AUTHORIZATION);

@@ -2,6 +2,7 @@
 
 mod files;
 mod reload;
+mod tls;
 mod watchers;
 
 use std::net::{SocketAddr, TcpListener};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use http::Method;
 use jiff::Timestamp;
+use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::HttpServer;
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
@@ -185,10 +187,11 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
     }
     let admin = snapshot.admin.as_ref().map(|admin| bind(admin.address)).transpose()?;
 
+    let doors = tls::Doors::open(&snapshot).map_err(StartFailure::Other)?;
     let watchers = Watchers::open(&snapshot, clock.now()).map_err(StartFailure::Other)?;
     let watchers = Arc::new(watchers);
     let live = Arc::new(Live::new(
-        doors(clock, &snapshot)?,
+        outside(clock, &snapshot)?,
         snapshot.clone(),
         watchers.observer(&snapshot),
     ));
@@ -199,10 +202,14 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
         ..ServerConf::default()
     };
     let mut proxy = HttpProxy::new(Gate::new(live.clone(), ids.clone()), Arc::new(conf));
+    let mut http2 = HttpServerOptions::default();
+    http2.h2_idle_timeout = Some(Bounds::default().idle);
+    proxy.server_options = Some(http2);
     proxy.handle_init_modules();
 
     let signals = Signals::new().map_err(|error| other("cannot listen for signals")(&error))?;
-    let reloads = reload::Reloads::watch(options.config.clone(), &snapshot).map_err(StartFailure::Other)?;
+    let tls: Vec<_> = (0..bound.len()).map(|listener| doors.of(listener)).collect();
+    let reloads = reload::Reloads::watch(options.config.clone(), &snapshot, doors).map_err(StartFailure::Other)?;
     let (shutdown, stop) = watch::channel(false);
     let refusals = Arc::new(FrontRefusals {
         live: live.clone(),
@@ -210,8 +217,8 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
     });
     let front = Front::new(Arc::new(proxy), Bounds::default(), refusals.clone());
     let mut listeners = Vec::with_capacity(bound.len());
-    for (address, listener) in bound {
-        tokio::spawn(front.clone().accept(listener, stop.clone()));
+    for ((address, listener), door) in bound.into_iter().zip(tls) {
+        tokio::spawn(front.clone().accept(listener, door, stop.clone()));
         listeners.push(address);
     }
     let admin = admin.map(|(address, listener)| {
@@ -232,7 +239,7 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
             },
             refusals,
         );
-        tokio::spawn(front.accept(listener, stop.clone()));
+        tokio::spawn(front.accept(listener, None, stop.clone()));
         address
     });
     if options.announce {
@@ -259,7 +266,7 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
 }
 
 /// What earlier gateways left behind. State that cannot be read is an error, never an empty start.
-fn doors(clock: Clock, snapshot: &Snapshot) -> Result<Doors, StartFailure> {
+fn outside(clock: Clock, snapshot: &Snapshot) -> Result<Doors, StartFailure> {
     let failed = |error: &dyn std::fmt::Display| StartFailure::Other(format!("state: {error}"));
     let folder = snapshot.state_folder().map(|path| StateFolder::open(&path)).transpose();
     let folder = folder.map_err(|error| failed(&error))?.map(Arc::new);

@@ -1,11 +1,13 @@
 //! Putting a changed configuration in force: all of it, or nothing.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::files::Files;
 use super::has_errors;
+use super::tls::Doors;
 use super::watchers::Watchers;
 use crate::conf::Finding;
 use crate::live::Live;
@@ -18,13 +20,14 @@ const SETTLE: Duration = Duration::from_millis(50);
 pub(super) struct Reloads {
     config: PathBuf,
     files: Files,
+    doors: Doors,
 }
 
 impl Reloads {
-    pub fn watch(config: PathBuf, snapshot: &Snapshot) -> Result<Self, String> {
+    pub fn watch(config: PathBuf, snapshot: &Snapshot, doors: Doors) -> Result<Self, String> {
         let mut files = Files::watch()?;
         files.follow(&config, &snapshot.files);
-        Ok(Self { config, files })
+        Ok(Self { config, files, doors })
     }
 
     /// Returns when something changed and has come to rest.
@@ -46,7 +49,7 @@ impl Reloads {
         let attempt = snapshot::attempt(&self.config, occasion);
         match next(attempt.snapshot, &attempt.findings, live, &before) {
             Ok(snapshot) if snapshot.id == before.id && !asked => self.files.follow(&self.config, &attempt.files),
-            Ok(snapshot) => match watchers.follow(&snapshot, live.clock.now()) {
+            Ok(snapshot) => match self.follow(&snapshot, live, watchers) {
                 Ok(()) => {
                     let snapshot = Arc::new(snapshot);
                     self.files.follow(&self.config, &attempt.files);
@@ -66,6 +69,14 @@ impl Reloads {
             }
         }
     }
+
+    /// Has listeners and observers follow a new configuration: all of them, or none.
+    fn follow(&self, snapshot: &Snapshot, live: &Live, watchers: &Watchers) -> Result<(), String> {
+        let prepared = self.doors.prepare(snapshot)?;
+        watchers.follow(snapshot, live.clock.now())?;
+        self.doors.follow(prepared);
+        Ok(())
+    }
 }
 
 /// The next snapshot, or every reason why there is none.
@@ -82,9 +93,14 @@ fn next(
     for (place, message) in snapshot.unfetched_secrets() {
         errors.push(format!("{place}: {message}"));
     }
+    // Certificates and keys are followed.
+    let listeners = |snapshot: &Snapshot| -> Vec<(SocketAddr, bool)> {
+        let all = snapshot.listen.iter();
+        all.map(|listen| (listen.address, listen.tls.is_some())).collect()
+    };
     let admin = |snapshot: &Snapshot| snapshot.admin.as_ref().map(|admin| admin.address);
     for (what, changed) in [
-        ("listen", snapshot.listen != before.listen),
+        ("listen", listeners(&snapshot) != listeners(before)),
         ("admin", admin(&snapshot) != admin(before)),
         ("threads", snapshot.threads != before.threads),
         ("state", snapshot.state != before.state),

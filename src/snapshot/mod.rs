@@ -3,6 +3,7 @@
 //! [`compile`] reports every finding, not the first; a snapshot exists only where there is no error.
 
 mod judge;
+mod listen;
 mod routes;
 mod schema;
 mod sections;
@@ -27,19 +28,23 @@ use crate::policies::shape::{ShapeSettings, Shapes};
 use crate::routing::{Match, Router};
 use crate::targets::Target;
 use crate::upstreams::{self, Upstream, UpstreamSettings};
+use listen::ListenSettings;
+use settings::StatePath;
 
 pub use judge::{Judged, judge};
+pub use listen::{ClientCertificates, Listen, ListenTls, NamedCertificate};
 pub use schema::schema;
 pub use sections::is_part;
-use settings::StatePath;
-pub use settings::{AdminSettings, AdminToken, ListenSettings, TrustedProxies};
+pub use settings::{AdminSettings, AdminToken, TrustedProxies};
 
 /// A compiled configuration.
 pub struct Snapshot {
     /// The SHA-256 of every file that was read, in hexadecimal. Secrets are not in it.
     pub id: Arc<str>,
     /// Where requests are accepted.
-    pub listen: Vec<ListenSettings>,
+    pub listen: Vec<Listen>,
+    /// Keys of listeners that could not be read, each with its place and the reason.
+    unfetched: Vec<(Place, String)>,
     /// The admin listener.
     pub admin: Option<AdminSettings>,
     /// Worker threads; the number of cores where nothing is said.
@@ -195,6 +200,13 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
     if !has_routes {
         load.warn(&document.place, "no routes: every request will be answered 404");
     }
+    let mut unfetched = Vec::new();
+    let listen = listen.map(|listeners| -> Vec<Listen> {
+        let compiled = listeners.into_iter();
+        compiled
+            .map(|listen| listen.compile(occasion.now, load, &mut unfetched))
+            .collect()
+    });
     let upstreams = upstreams::compile(upstreams);
     let clients = Clients::compile(&clients, load);
     let calendars = Calendars::compile(&calendars, occasion.now, occasion.at_start, load);
@@ -249,6 +261,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
     Some(Snapshot {
         id: hash(&files),
         listen: listen?,
+        unfetched,
         admin,
         threads,
         trusted_proxies,
@@ -265,7 +278,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
         state: state.map(|state| state.0),
         audit,
         anomalies,
-        files: files.iter().map(|source| source.path.clone()).collect(),
+        files: load.wanted(),
         defined,
     })
 }
@@ -352,7 +365,8 @@ impl Snapshot {
     /// Secrets that could not be fetched, each with its place and the reason. A gateway must not start with any.
     pub fn unfetched_secrets(&self) -> impl Iterator<Item = &(Place, String)> {
         let admin = self.admin.as_ref().and_then(|admin| admin.unfetched.as_ref());
-        self.defined.authenticators.unfetched_secrets().iter().chain(admin)
+        let of_authenticators = self.defined.authenticators.unfetched_secrets();
+        of_authenticators.iter().chain(&self.unfetched).chain(admin)
     }
 
     /// Whether a freeze of that kind and name closes anything.

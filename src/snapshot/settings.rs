@@ -11,15 +11,6 @@ use zeroize::Zeroizing;
 
 use crate::conf::{Describe, Load, Node, Place, Read, Schema, Schemas, Secret, Spanned};
 
-crate::settings! {
-    /// An address that requests are accepted on.
-    #[derive(PartialEq, Eq)]
-    pub struct ListenSettings {
-        /// The address with its port; port 0 lets the system choose.
-        pub address: SocketAddr,
-    }
-}
-
 /// The admin listener: metrics, health, and for those who hold its token the admin API.
 #[derive(Debug, Clone)]
 pub struct AdminSettings {

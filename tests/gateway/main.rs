@@ -35,5 +35,6 @@ mod schema;
 mod shapes;
 mod support;
 mod systemd;
+mod tls;
 mod tokens;
 mod upstreams;

@@ -17,8 +17,9 @@ use crate::targets::aggregate::Aggregate;
 use crate::targets::fixed;
 use crate::upstreams::UpstreamSettings;
 
+use super::listen::ListenSettings;
 use super::routes::TARGETS;
-use super::{AdminSettings, ListenSettings, StatePath, TrustedProxies};
+use super::{AdminSettings, StatePath, TrustedProxies};
 
 /// The schema as one document.
 pub fn schema() -> Json {

@@ -8,6 +8,7 @@ mod gateway;
 mod issuer;
 mod metrics;
 mod provider;
+mod tls;
 mod upstream;
 
 pub use client::{Connection, Request, Response, decoded, request_to};
@@ -15,6 +16,7 @@ pub use gateway::{Gateway, is_request, refused_start};
 pub use issuer::{Issuer, Key, rsa_public_key};
 pub use metrics::Metrics;
 pub use provider::Provider;
+pub use tls::{Authority, Certificate, TlsClient, names_shown};
 pub use upstream::{Gate, RefusingPort, Reply, Seen, Upstream};
 
 use std::sync::OnceLock;

@@ -1,0 +1,36 @@
+//! Encryption on a listener: the handshake, by settings that may change while connections are open.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use pingora::listeners::tls::Acceptor;
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::tls::TlsStream;
+use rustls::ServerConfig;
+
+/// Shakes hands with clients.
+pub struct TlsDoor(ArcSwap<Acceptor>);
+
+impl TlsDoor {
+    /// A door by these settings.
+    pub fn new(config: Arc<ServerConfig>) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(Acceptor::from_server_config(config))))
+    }
+
+    /// From now on by others; connections that are open stay as they are.
+    pub fn renew(&self, config: Arc<ServerConfig>) {
+        self.0.store(Arc::new(Acceptor::from_server_config(config)));
+    }
+
+    /// `None` where client and gateway do not come together; the client has been told why.
+    pub(super) async fn shake_hands(&self, stream: L4Stream) -> Option<TlsStream<L4Stream>> {
+        let acceptor = self.0.load_full();
+        match acceptor.tls_handshake(stream).await {
+            Ok(stream) => Some(stream),
+            Err(error) => {
+                log::debug!("no TLS: {error}");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What listeners with TLS are set to: made from a snapshot, and anew at every reload.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+
+use crate::front::TlsDoor;
+use crate::snapshot::{Listen, ListenTls, Snapshot};
+
+/// What the listeners of one gateway shake hands with, in the order of the configuration.
+pub(super) struct Doors(Vec<Option<Door>>);
+
+struct Door {
+    door: Arc<TlsDoor>,
+    tickets: Mutex<Tickets>,
+}
+
+/// What seals session tickets, by keys that change every six hours. A ticket stands for the certificate that the client
+/// showed, so it must not outlive the settings by which that was judged.
+#[derive(Clone)]
+struct Tickets {
+    judged_by: Option<Arc<str>>,
+    sealer: Arc<dyn ProducesTickets>,
+}
+
+/// What [`Doors::follow`] puts in force.
+pub(super) struct Prepared(Vec<Option<(Arc<ServerConfig>, Tickets)>>);
+
+impl Doors {
+    pub fn open(snapshot: &Snapshot) -> Result<Self, String> {
+        let open = |listen: &Listen| {
+            let Some((config, tickets)) = prepare(listen, None)? else {
+                return Ok(None);
+            };
+            Ok(Some(Door {
+                door: TlsDoor::new(config),
+                tickets: Mutex::new(tickets),
+            }))
+        };
+        Ok(Self(snapshot.listen.iter().map(open).collect::<Result<_, String>>()?))
+    }
+
+    /// The door of the listener at that place, where it has one.
+    pub fn of(&self, listener: usize) -> Option<Arc<TlsDoor>> {
+        self.0.get(listener)?.as_ref().map(|door| door.door.clone())
+    }
+
+    /// The settings of another snapshot with the same listeners, or what hinders.
+    pub fn prepare(&self, snapshot: &Snapshot) -> Result<Prepared, String> {
+        let pairs = self.0.iter().zip(&snapshot.listen);
+        let prepared = pairs.map(|(door, listen)| {
+            let standing = door.as_ref().map(|door| door.tickets.lock().clone());
+            prepare(listen, standing)
+        });
+        Ok(Prepared(prepared.collect::<Result<_, _>>()?))
+    }
+
+    /// From now on these count. Connections that are open stay as they are.
+    pub fn follow(&self, prepared: Prepared) {
+        for (door, next) in self.0.iter().zip(prepared.0) {
+            if let (Some(door), Some((config, tickets))) = (door, next) {
+                *door.tickets.lock() = tickets;
+                door.door.renew(config);
+            }
+        }
+    }
+}
+
+fn prepare(listen: &Listen, standing: Option<Tickets>) -> Result<Option<(Arc<ServerConfig>, Tickets)>, String> {
+    let Some(tls) = &listen.tls else { return Ok(None) };
+    let failed = |error: rustls::Error| format!("TLS on `{}`: {error}", listen.address);
+    let judged_by = tls.clients.as_ref().map(|clients| clients.fingerprint.clone());
+    let tickets = match standing.filter(|standing| standing.judged_by == judged_by) {
+        Some(standing) => standing,
+        None => Tickets {
+            judged_by,
+            sealer: ring::Ticketer::new().map_err(failed)?,
+        },
+    };
+    let config = config(tls, tickets.sealer.clone()).map_err(failed)?;
+    Ok(Some((Arc::new(config), tickets)))
+}
+
+fn config(tls: &ListenTls, sealer: Arc<dyn ProducesTickets>) -> Result<ServerConfig, rustls::Error> {
+    let mut provider = ring::default_provider();
+    provider.cipher_suites.clone_from(&tls.suites);
+    let versions = if tls.has_tls12 {
+        &[&TLS13, &TLS12][..]
+    } else {
+        &[&TLS13]
+    };
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions)?;
+    let builder = match &tls.clients {
+        Some(clients) => builder.with_client_cert_verifier(clients.verifier.clone()),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(ByName::new(tls)));
+    config.ticketer = sealer;
+    let offered: &[&[u8]] = if tls.http2 {
+        &[b"h2", b"http/1.1"]
+    } else {
+        &[b"http/1.1"]
+    };
+    config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+    Ok(config)
+}
+
+/// Chooses a certificate by the name that the client asks for, and among several by what the client can verify.
+struct ByName {
+    first: Vec<Arc<CertifiedKey>>,
+    named: HashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
+}
+
+impl fmt::Debug for ByName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.named.keys()).finish()
+    }
+}
+
+impl ByName {
+    fn new(tls: &ListenTls) -> Self {
+        let mut named: HashMap<Box<str>, Vec<Arc<CertifiedKey>>> = HashMap::new();
+        for certificate in &tls.certificates {
+            for name in &certificate.names {
+                let of_name = named.entry(name.clone()).or_default();
+                of_name.push(certificate.certified.clone());
+            }
+        }
+        Self {
+            first: tls
+                .certificates
+                .iter()
+                .take(1)
+                .map(|first| first.certified.clone())
+                .collect(),
+            named,
+        }
+    }
+
+    /// Those that name it, else those with a wildcard for its first label (RFC 9525 §6.3), else the first of all.
+    fn find(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
+        let Some(name) = name.map(str::to_ascii_lowercase) else {
+            return &self.first;
+        };
+        let wildcard = || {
+            let (_, parent) = name.split_once('.')?;
+            self.named.get(format!("*.{parent}").as_str())
+        };
+        self.named.get(name.as_str()).or_else(wildcard).unwrap_or(&self.first)
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let found = self.find(hello.server_name());
+        let can_verify =
+            |certified: &&Arc<CertifiedKey>| certified.key.choose_scheme(hello.signature_schemes()).is_some();
+        found.iter().find(can_verify).or(found.first()).cloned()
+    }
+}

@@ -1,0 +1,340 @@
+//! `listen`: where requests are accepted, and how connections are encrypted there.
+//!
+//! ```yaml
+//! listen:
+//!   - address: 0.0.0.0:8080
+//!   - address: 0.0.0.0:8443
+//!     tls:
+//!       certificate: certs/bank.pem               # the chain, the server's own certificate first
+//!       key: certs/bank.key
+//!       also: [{ certificate: certs/shop.pem, key: certs/shop.key }]
+//!       min_version: tls1.3                       # tls1.2 where nothing is said
+//!       clients: { authorities: certs/partners-ca.pem, required: true }
+//! ```
+//!
+//! Which certificate is shown is chosen by the name that the client asks for (SNI, RFC 6066 §3): one that names it, then one
+//! with a fitting wildcard, else the first; of several for one name the first whose kind of key the client knows. Certificates and keys are read again when their files change; connections that
+//! are open keep theirs. A certificate that has run out, or will within 14 days, is a warning: a restart must not take the
+//! gate down.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use ring::digest::{Context, SHA256};
+use rustls::crypto::{self, CryptoProvider};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, SupportedCipherSuite};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::conf::{
+    Certificates, Describe, Json, KeyFault, Load, Node, Place, PrivateKey, Read, Schema, Schemas, Spanned,
+};
+
+/// A certificate that runs out within this time is worth a word.
+const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// An address that requests are accepted on.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// The address with its port.
+    pub address: SocketAddr,
+    /// How connections are encrypted; `None` where they are not.
+    pub tls: Option<Arc<ListenTls>>,
+}
+
+/// TLS on one listener.
+#[derive(Debug)]
+pub struct ListenTls {
+    /// The first is for clients that ask for no name, or for one that no certificate has.
+    pub certificates: Vec<NamedCertificate>,
+    /// Whether TLS 1.2 is spoken besides 1.3.
+    pub has_tls12: bool,
+    /// The cipher suites, best first.
+    pub suites: Vec<SupportedCipherSuite>,
+    /// Whether HTTP/2 is offered.
+    pub http2: bool,
+    /// Who may connect.
+    pub clients: Option<ClientCertificates>,
+}
+
+/// A certificate with its key, and the names that it is for.
+#[derive(Debug, Clone)]
+pub struct NamedCertificate {
+    /// The chain and its key.
+    pub certified: Arc<CertifiedKey>,
+    /// DNS names in lower case, some with a leading `*.`.
+    pub names: Vec<Box<str>>,
+}
+
+/// Which certificates of clients are good.
+#[derive(Debug, Clone)]
+pub struct ClientCertificates {
+    /// Judges them.
+    pub verifier: Arc<dyn ClientCertVerifier>,
+    /// A text that is the same for settings that judge alike.
+    pub fingerprint: Arc<str>,
+}
+
+crate::settings! {
+    /// An address that requests are accepted on.
+    pub(super) struct ListenSettings {
+        /// The address with its port; port 0 lets the system choose.
+        pub(super) address: SocketAddr,
+        /// Encrypts connections; without it they are plain.
+        tls: Option<TlsSettings>,
+    }
+}
+
+crate::settings! {
+    /// How connections are encrypted.
+    struct TlsSettings {
+        /// The chain of certificates, the server's own first.
+        certificate: Certificates,
+        /// The key of the server's own certificate.
+        key: PrivateKey,
+        /// Certificates for other names; which one is shown depends on the name that the client asks for.
+        also: Vec<PairSettings> = Vec::new(),
+        /// The oldest version spoken.
+        min_version: Version = Version::Tls12,
+        /// The cipher suites, best first; without it all that are sound.
+        suites: Option<Vec<Spanned<Suite>>>,
+        /// Whether HTTP/2 is offered besides HTTP/1.1.
+        http2: bool = true,
+        /// Asks clients for certificates.
+        clients: Option<ClientSettings>,
+    }
+}
+
+crate::settings! {
+    /// A certificate and its key.
+    struct PairSettings {
+        /// The chain of certificates, the server's own first.
+        certificate: Certificates,
+        /// The key of the server's own certificate.
+        key: PrivateKey,
+    }
+}
+
+crate::settings! {
+    /// Which certificates of clients are good.
+    struct ClientSettings {
+        /// Who signs them.
+        authorities: Certificates,
+        /// Whether a client without one is turned away; otherwise it is a client like any other.
+        required: bool = true,
+    }
+}
+
+crate::words! {
+    /// A version of TLS.
+    enum Version {
+        /// TLS 1.2 (RFC 5246).
+        Tls12 = "tls1.2",
+        /// TLS 1.3 (RFC 8446).
+        Tls13 = "tls1.3",
+    }
+}
+
+/// A cipher suite by the name of its registration, such as `TLS13_AES_128_GCM_SHA256`.
+#[derive(Debug, Clone, Copy)]
+struct Suite(SupportedCipherSuite);
+
+fn suites() -> impl Iterator<Item = (String, SupportedCipherSuite)> {
+    let named = |suite: &SupportedCipherSuite| suite.suite().as_str().map(|name| (name.to_owned(), *suite));
+    crypto::ring::ALL_CIPHER_SUITES.iter().filter_map(named)
+}
+
+impl Describe for Suite {
+    fn schema(_: &mut Schemas) -> Schema {
+        let names: Vec<Json> = suites().map(|(name, _)| name.into()).collect();
+        Schema::anything().with("enum", names)
+    }
+}
+
+impl Read for Suite {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let name = node.text("a cipher suite", load)?;
+        let found = suites().find(|(known, _)| known == name);
+        if found.is_none() {
+            let known: Vec<String> = suites().map(|(name, _)| name).collect();
+            load.unknown_name("cipher suite", name, &node.place, known.iter().map(String::as_str));
+        }
+        found.map(|(_, suite)| Self(suite))
+    }
+}
+
+impl ListenSettings {
+    /// What is listened on. Keys that cannot be read now are left to `unfetched`, each with its place.
+    pub(super) fn compile(self, now: Timestamp, load: &Load, unfetched: &mut Vec<(Place, String)>) -> Listen {
+        let tls = self.tls.and_then(|tls| tls.compile(now, load, unfetched));
+        Listen {
+            address: self.address,
+            tls: tls.map(Arc::new),
+        }
+    }
+}
+
+impl TlsSettings {
+    fn compile(self, now: Timestamp, load: &Load, unfetched: &mut Vec<(Place, String)>) -> Option<ListenTls> {
+        let provider = Arc::new(crypto::ring::default_provider());
+        let mut certificates: Vec<NamedCertificate> = Vec::new();
+        let own = PairSettings {
+            certificate: self.certificate,
+            key: self.key,
+        };
+        for pair in [own].into_iter().chain(self.also) {
+            certificates.extend(pair.compile(now, &provider, load, unfetched));
+        }
+        let has_tls12 = self.min_version == Version::Tls12;
+        let suites = match &self.suites {
+            None => provider.cipher_suites.clone(),
+            Some(named) => {
+                if !has_tls12 && let Some(old) = named.iter().find(|suite| suite.value.0.tls13().is_none()) {
+                    let name = old.value.0.suite().as_str().unwrap_or_default();
+                    load.error(
+                        &old.place,
+                        format!("`{name}` is a suite of TLS 1.2, which `min_version` leaves out"),
+                    );
+                }
+                named.iter().map(|suite| suite.value.0).collect()
+            }
+        };
+        if suites.iter().all(|suite| suite.tls13().is_none())
+            && let Some(first) = self.suites.as_ref().and_then(|suites| suites.first())
+        {
+            load.error(&first.place, "at least one suite of TLS 1.3 is needed");
+        }
+        let clients = match self.clients {
+            None => None,
+            Some(clients) => Some(clients.compile(&provider, load)?),
+        };
+        // Without any certificate, for want of a key, no handshake succeeds; the listener must not be taken for a plain one.
+        Some(ListenTls {
+            certificates,
+            has_tls12,
+            suites,
+            http2: self.http2,
+            clients,
+        })
+    }
+}
+
+impl PairSettings {
+    fn compile(
+        &self,
+        now: Timestamp,
+        provider: &CryptoProvider,
+        load: &Load,
+        unfetched: &mut Vec<(Place, String)>,
+    ) -> Option<NamedCertificate> {
+        let place = &self.certificate.place;
+        let names = self
+            .certificate
+            .all
+            .first()
+            .and_then(|own| look_at(own, now, place, load));
+        let key = match self.key.fetch() {
+            Ok(key) => key,
+            Err(fault @ KeyFault::Missing(_)) => {
+                load.warn(self.key.place(), fault.to_string());
+                unfetched.push((self.key.place().clone(), fault.to_string()));
+                return None;
+            }
+            Err(fault @ KeyFault::NoKey) => {
+                load.error(self.key.place(), fault.to_string());
+                return None;
+            }
+        };
+        match CertifiedKey::from_der(self.certificate.all.clone(), key, provider) {
+            Ok(certified) => Some(NamedCertificate {
+                certified: Arc::new(certified),
+                names: names?,
+            }),
+            Err(rustls::Error::InconsistentKeys(_)) => {
+                let message = "the key is not that of the certificate";
+                load.error_with(self.key.place(), message, place, "which stands here");
+                None
+            }
+            Err(error) => {
+                load.error(self.key.place(), format!("the key cannot be used: {error}"));
+                None
+            }
+        }
+    }
+}
+
+/// The names of a server's certificate; what is wrong with it is reported.
+fn look_at(certificate: &[u8], now: Timestamp, place: &Place, load: &Load) -> Option<Vec<Box<str>>> {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+        load.error(place, "the first certificate cannot be read");
+        return None;
+    };
+    let mut names: Vec<Box<str>> = Vec::new();
+    if let Ok(Some(listed)) = certificate.subject_alternative_name() {
+        for name in &listed.value.general_names {
+            if let GeneralName::DNSName(name) = name {
+                names.push(name.to_ascii_lowercase().into());
+            }
+        }
+        if listed.value.general_names.is_empty() {
+            load.warn(place, "the certificate is for no name at all");
+        }
+    } else {
+        load.warn(
+            place,
+            "the certificate has no subject alternative names: clients will not accept it",
+        );
+    }
+    let at = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
+    let validity = certificate.validity();
+    match (at(validity.not_before), at(validity.not_after)) {
+        (Some(from), _) if now < from => load.warn(place, format!("the certificate is not good before {from}")),
+        (_, Some(until)) if now > until => load.warn(place, format!("the certificate ran out at {until}")),
+        (_, Some(until)) if until.duration_since(now) < SOON => {
+            load.warn(place, format!("the certificate runs out at {until}"));
+        }
+        (Some(_), Some(_)) => {}
+        _ => load.warn(place, "nobody can say when the certificate is good"),
+    }
+    Some(names)
+}
+
+impl ClientSettings {
+    fn compile(&self, provider: &Arc<CryptoProvider>, load: &Load) -> Option<ClientCertificates> {
+        let place = &self.authorities.place;
+        let mut roots = RootCertStore::empty();
+        for authority in &self.authorities.all {
+            if roots.add(authority.clone()).is_err() {
+                load.error(place, "one of the certificates cannot be an authority's");
+                return None;
+            }
+        }
+        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let builder = match self.required {
+            true => builder,
+            false => builder.allow_unauthenticated(),
+        };
+        match builder.build() {
+            Ok(verifier) => Some(ClientCertificates {
+                verifier,
+                fingerprint: fingerprint(&self.authorities, self.required),
+            }),
+            Err(error) => {
+                load.error(place, format!("clients cannot be judged by these: {error}"));
+                None
+            }
+        }
+    }
+}
+
+fn fingerprint(authorities: &Certificates, required: bool) -> Arc<str> {
+    let mut hash = Context::new(&SHA256);
+    for authority in &authorities.all {
+        hash.update(&(authority.len() as u64).to_le_bytes());
+        hash.update(authority);
+    }
+    format!("{required} {:?}", hash.finish()).into()
+}

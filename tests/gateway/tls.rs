@@ -1,0 +1,255 @@
+//! Encrypted listeners: which certificate is shown, who may come in, and what a change does.
+
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use serde_json::json;
+
+use crate::support::{Authority, Certificate, Gateway, Reply, TlsClient, Upstream, fill, names_shown};
+
+const ROUTES: &str = "
+upstreams:
+  all: { endpoints: [$upstream] }
+routes:
+  hello: { match: GET /hello, auth: none, reply: { status: 200, json: { hello: true } } }
+  rest:  { match: 'GET,POST /up/{rest...}', auth: none, upstream: all }
+";
+
+fn listening(tls: &str, upstream: &Upstream) -> String {
+    let routes = fill(ROUTES, &[("upstream", &upstream.address())]);
+    format!("listen: [{{ address: 127.0.0.1:0, tls: {tls} }}]\n{routes}")
+}
+
+fn upstream() -> Upstream {
+    Upstream::http1(|seen| {
+        Reply::json(
+            &json!({ "proto": seen.header("x-forwarded-proto"), "host": seen.header("host"), "bytes": seen.body.len() }),
+        )
+    })
+}
+
+fn start(tls: &str, files: &[(&str, &str)], upstream: &Upstream) -> Gateway {
+    let launch = Gateway::with(&listening(tls, upstream));
+    files
+        .iter()
+        .fold(launch, |launch, (name, text)| launch.file(name, text))
+        .start()
+}
+
+fn json_of(response: &http::Response<Bytes>) -> serde_json::Value {
+    serde_json::from_slice(response.body()).unwrap()
+}
+
+const PLAIN: &str = "{ certificate: a.pem, key: a.key }";
+
+#[test]
+fn speaks_both_versions_of_http_and_says_how_it_was_reached() {
+    let (authority, upstream) = (Authority::new(), upstream());
+    let own = authority.server(&["gate.example"]);
+    let gateway = start(PLAIN, &[("a.pem", &own.chain), ("a.key", &own.key)], &upstream);
+    for (protocols, version) in [
+        (&["h2", "http/1.1"][..], http::Version::HTTP_2),
+        (&["http/1.1"], http::Version::HTTP_11),
+        (&[], http::Version::HTTP_11),
+    ] {
+        let client = TlsClient::new(gateway.address(), &authority, None).offering(protocols);
+        let response = client.get("gate.example", "/hello").unwrap();
+        assert_eq!((response.status().as_u16(), response.version()), (200, version));
+        let post = http::Request::post("https://gate.example/up/x?y=1")
+            .body(Bytes::from(vec![b'x'; 100_000]))
+            .unwrap();
+        let response = client.send("gate.example", post).unwrap();
+        assert_eq!(response.status(), 200);
+        let seen = json_of(&response);
+        assert_eq!(
+            (&seen["proto"], &seen["bytes"]),
+            (&json!("https"), &json!(100_000)),
+            "{version:?}"
+        );
+        let missing = client.get("gate.example", "/nowhere").unwrap();
+        assert_eq!(missing.status(), 404);
+        assert_eq!(json_of(&missing)["code"], "route-not-found");
+    }
+}
+
+#[test]
+fn shows_the_certificate_that_the_client_asks_for() {
+    let (authority, upstream) = (Authority::new(), upstream());
+    let (bank, shop) = (
+        authority.server(&["bank.example"]),
+        authority.server(&["shop.example", "*.shop.example"]),
+    );
+    let gateway = start(
+        "{ certificate: a.pem, key: a.key, also: [{ certificate: b.pem, key: b.key }] }",
+        &[
+            ("a.pem", &bank.chain),
+            ("a.key", &bank.key),
+            ("b.pem", &shop.chain),
+            ("b.key", &shop.key),
+        ],
+        &upstream,
+    );
+    let client = TlsClient::new(gateway.address(), &authority, None);
+    for (name, shown) in [
+        ("bank.example", "bank.example"),
+        ("shop.example", "shop.example"),
+        ("a.shop.example", "*.shop.example"),
+    ] {
+        let stream = client.connect(name).unwrap();
+        assert!(names_shown(&stream).contains(&format!("\"{shown}\"")), "{name}");
+    }
+    for name in ["other.example", "a.b.shop.example", "127.0.0.1"] {
+        let error = client.connect(name).unwrap_err().to_string();
+        assert!(error.contains("invalid peer certificate"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn lets_in_clients_with_a_certificate_alone() {
+    let (authority, partners, upstream) = (Authority::new(), Authority::new(), upstream());
+    let own = authority.server(&["gate.example"]);
+    let (good, foreign) = (partners.client("partner"), authority.client("stranger"));
+    let files = [
+        ("a.pem", own.chain.as_str()),
+        ("a.key", &own.key),
+        ("partners.pem", &partners.pem()),
+    ];
+    let with = |required: bool| {
+        let clients = format!("clients: {{ authorities: partners.pem, required: {required} }}");
+        start(
+            &format!("{{ certificate: a.pem, key: a.key, {clients} }}"),
+            &files,
+            &upstream,
+        )
+    };
+    let status = |gateway: &Gateway, own: Option<&Certificate>| {
+        let client = TlsClient::new(gateway.address(), &authority, own);
+        client
+            .get("gate.example", "/hello")
+            .map(|response| response.status().as_u16())
+    };
+    let strict = with(true);
+    assert_eq!(status(&strict, Some(&good)), Ok(200));
+    assert!(status(&strict, None).is_err());
+    assert!(status(&strict, Some(&foreign)).is_err());
+    let lenient = with(false);
+    assert_eq!(status(&lenient, Some(&good)), Ok(200));
+    assert_eq!(status(&lenient, None), Ok(200));
+    assert!(status(&lenient, Some(&foreign)).is_err());
+}
+
+#[test]
+fn a_ticket_does_not_outlive_who_may_come_in() {
+    let (authority, old, new, upstream) = (Authority::new(), Authority::new(), Authority::new(), upstream());
+    let own = authority.server(&["gate.example"]);
+    let gateway = start(
+        "{ certificate: a.pem, key: a.key, clients: { authorities: partners.pem } }",
+        &[("a.pem", &own.chain), ("a.key", &own.key), ("partners.pem", &old.pem())],
+        &upstream,
+    );
+    // The same client throughout: it keeps the tickets it is given.
+    let client = TlsClient::new(gateway.address(), &authority, Some(&old.client("partner")));
+    for _ in 0..3 {
+        assert_eq!(client.get("gate.example", "/hello").unwrap().status(), 200);
+    }
+    assert!(gateway.reload_beside("partners.pem", &new.pem()));
+    assert!(client.get("gate.example", "/hello").is_err());
+}
+
+#[test]
+fn follows_certificates_under_load_without_a_failed_handshake() {
+    let (authority, upstream) = (Authority::new(), upstream());
+    let first = authority.server(&["gate.example", "one.example"]);
+    let gateway = start(PLAIN, &[("a.pem", &first.chain), ("a.key", &first.key)], &upstream);
+    let (stop, made) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    // A client of its own each time: a whole handshake.
+                    let client = TlsClient::new(gateway.address(), &authority, None);
+                    assert_eq!(client.get("gate.example", "/hello").unwrap().status(), 200);
+                    made.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for turn in 0..10 {
+            let next = authority.server(&["gate.example", &format!("turn-{turn}.example")]);
+            // Both files change before either is looked at, or the pair does not fit and the old one stays.
+            let taken = gateway.reload_folder(|folder| {
+                std::fs::write(folder.join("next.key"), &next.key).unwrap();
+                std::fs::write(folder.join("next.pem"), &next.chain).unwrap();
+                std::fs::rename(folder.join("next.key"), folder.join("a.key")).unwrap();
+                std::fs::rename(folder.join("next.pem"), folder.join("a.pem")).unwrap();
+            });
+            assert!(taken, "turn {turn}");
+            let before = made.load(Ordering::Relaxed);
+            while made.load(Ordering::Relaxed) < before + 8 {
+                std::thread::yield_now();
+            }
+            let client = TlsClient::new(gateway.address(), &authority, None);
+            assert!(names_shown(&client.connect("gate.example").unwrap()).contains(&format!("turn-{turn}.example")));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn keeps_the_old_certificate_where_the_new_one_does_not_fit_its_key() {
+    let (authority, upstream) = (Authority::new(), upstream());
+    let (own, other) = (authority.server(&["gate.example"]), authority.server(&["gate.example"]));
+    let gateway = start(PLAIN, &[("a.pem", &own.chain), ("a.key", &own.key)], &upstream);
+    assert!(!gateway.reload_beside("a.pem", &other.chain));
+    assert!(gateway.log().contains("the key is not that of the certificate"));
+    let client = TlsClient::new(gateway.address(), &authority, None);
+    assert_eq!(client.get("gate.example", "/hello").unwrap().status(), 200);
+    assert!(gateway.reload_beside("a.key", &other.key));
+    assert_eq!(client.get("gate.example", "/hello").unwrap().status(), 200);
+}
+
+#[test]
+fn is_not_disturbed_by_what_is_no_handshake() {
+    let (authority, upstream) = (Authority::new(), upstream());
+    let own = authority.server(&["gate.example"]);
+    let gateway = start(PLAIN, &[("a.pem", &own.chain), ("a.key", &own.key)], &upstream);
+    for bytes in [
+        &b"GET /hello HTTP/1.1\r\nHost: gate.example\r\n\r\n"[..],
+        &[0x16, 3, 1, 255, 255, 1],
+        &[0; 300],
+    ] {
+        let mut stream = std::net::TcpStream::connect(gateway.address()).unwrap();
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(!answer.starts_with(b"HTTP"), "an answer in the clear");
+    }
+    let client = TlsClient::new(gateway.address(), &authority, None);
+    assert_eq!(client.get("gate.example", "/hello").unwrap().status(), 200);
+}
+
+#[test]
+fn speaks_no_older_version_than_it_may() {
+    let (authority, upstream) = (Authority::new(), upstream());
+    let own = authority.server(&["gate.example"]);
+    let files = [("a.pem", own.chain.as_str()), ("a.key", &own.key)];
+    for (tls, version, may) in [
+        (PLAIN, &rustls::version::TLS12, true),
+        (PLAIN, &rustls::version::TLS13, true),
+        (
+            "{ certificate: a.pem, key: a.key, min_version: tls1.3 }",
+            &rustls::version::TLS12,
+            false,
+        ),
+        (
+            "{ certificate: a.pem, key: a.key, min_version: tls1.3 }",
+            &rustls::version::TLS13,
+            true,
+        ),
+    ] {
+        let gateway = start(tls, &files, &upstream);
+        let client = TlsClient::new(gateway.address(), &authority, None).speaking(version);
+        assert_eq!(client.get("gate.example", "/hello").is_ok(), may, "{tls} {version:?}");
+    }
+}
