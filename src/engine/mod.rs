@@ -9,6 +9,7 @@ mod decide;
 mod decision;
 mod facts;
 mod freeze;
+mod head;
 pub mod json;
 mod lookup;
 mod mentions;
@@ -23,6 +24,7 @@ pub use decide::{decide, reopens_at};
 pub use decision::{Decision, Denial, DenialKind, Effect, Mark, Messages, Reply, Trail};
 pub use facts::{Client, Facts, Headers, NoHeaders, Params, RequestView};
 pub use freeze::{Freezable, Freeze, FreezeChange};
+pub use head::Head;
 pub use lookup::{
     Answer, Answers, Asked, AuthenticatorId, CredentialRefusal, LimitAnswer, LimitId, LimitKey, Lookup, Question,
 };

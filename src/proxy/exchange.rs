@@ -15,7 +15,7 @@ use crate::engine::{
 use crate::live::{Generation, InFlight, Live};
 use crate::policies::cache::storable::Lookup;
 use crate::policies::compress::encode::Encoder;
-use crate::snapshot::Route;
+use crate::snapshot::{Carried, Route};
 use crate::upstreams::Pool;
 
 /// One request being served.
@@ -99,6 +99,18 @@ impl Exchange {
             self.decision.as_ref().map(|decision| &decision.effect),
             Some(Effect::Forward)
         )
+    }
+
+    /// What every answer carries.
+    pub(super) fn carried(&self) -> Carried<'_> {
+        let snapshot = &self.generation.snapshot;
+        Carried {
+            snapshot,
+            rules: self.route.as_ref().map_or(&snapshot.unrouted, |route| &route.rules),
+            decision: self.decision.as_ref(),
+            id: &self.id,
+            rehearsed: self.rehearsal.then_some(self.at),
+        }
     }
 
     pub(super) fn cache_rule(&self) -> Option<&Arc<CacheRule>> {

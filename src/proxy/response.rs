@@ -1,22 +1,18 @@
 //! Answers of upstreams and of the cache on their way to the client.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::ResponseHeader;
-use pingora::{Error, ErrorType, OrErr, Result};
+use pingora::{BError, Error, ErrorType, OrErr, Result};
 use pingora_proxy::Session;
 
 use super::{Exchange, reply};
+use crate::engine::Head;
 use crate::engine::json::is_json;
-use crate::policies::compress::accept::{Coding, choose_coding};
+use crate::policies::compress::accept::Coding;
 use crate::policies::compress::encode::Encoder;
-use crate::policies::compress::is_worthwhile;
-use crate::policies::rate_limit::limit_fields;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const REHEARSAL: HeaderName = HeaderName::from_static("gwanmun-rehearsal");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+use crate::policies::compress::{negotiate, weaken};
+use crate::snapshot;
 
 /// The header that was sent, if it was the last one: an interim 1xx is not.
 pub(super) fn written(session: &Session) -> Option<&ResponseHeader> {
@@ -53,53 +49,35 @@ fn strip(response: &mut ResponseHeader) {
 }
 
 /// What every answer carries: CORS and other edits, limits' fields, the request id.
-pub(super) fn decorate(head: &mut ResponseHeader, exchange: &Exchange) -> Result<()> {
-    if let Some(decision) = &exchange.decision {
-        for edits in decision.response_edits() {
-            for name in &edits.remove {
-                head.remove_header(name);
-            }
-            for (name, value) in &edits.set {
-                head.insert_header(name.clone(), value.clone())?;
-            }
-            for (name, value) in &edits.append {
-                head.append_header(name.clone(), value.clone())?;
-            }
-        }
-        if !decision.limits.is_empty() {
-            limits(head, exchange)?;
-        }
-    }
-    head.insert_header(REQUEST_ID, &*exchange.id)?;
-    if exchange.rehearsal {
-        head.insert_header(REHEARSAL, exchange.at.to_string())?;
-    }
-    Ok(())
+fn decorate(head: &mut ResponseHeader, exchange: &Exchange) -> Result<()> {
+    snapshot::decorate(&mut Kept(head), &exchange.carried())
 }
 
-fn limits(head: &mut ResponseHeader, exchange: &Exchange) -> Result<()> {
-    let Some(decision) = &exchange.decision else {
-        return Ok(());
-    };
-    let snapshot = &exchange.generation.snapshot;
-    let rules = exchange.route.as_ref().map_or(&snapshot.unrouted, |route| &route.rules);
-    let fields: Vec<_> = decision
-        .answers
-        .iter()
-        .filter_map(|(rule, answer)| {
-            let crate::engine::Answer::Limit(answer) = answer else {
-                return None;
-            };
-            let name = &rules.get(usize::from(*rule))?.name;
-            let (_, limit) = snapshot.defined.limits.get(name)?;
-            Some((&limit.fields, answer))
-        })
-        .collect();
-    if let Some((policy, state)) = limit_fields(fields.iter().copied()) {
-        head.insert_header(RATE_LIMIT_POLICY, policy)?;
-        head.insert_header(RATE_LIMIT, state)?;
+/// Pingora's header of an answer as the engine sees it.
+pub(super) struct Kept<'a>(pub &'a mut ResponseHeader);
+
+impl Head for Kept<'_> {
+    type Fault = BError;
+
+    fn status(&self) -> StatusCode {
+        self.0.status
     }
-    Ok(())
+
+    fn headers(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+
+    fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<()> {
+        self.0.insert_header(name, value)
+    }
+
+    fn append(&mut self, name: HeaderName, value: HeaderValue) -> Result<()> {
+        self.0.append_header(name, value).map(drop)
+    }
+
+    fn remove(&mut self, name: &HeaderName) {
+        self.0.remove_header(name);
+    }
 }
 
 /// Holds a JSON body back to be cut for the client.
@@ -132,7 +110,7 @@ fn reshape(session: &Session, response: &mut ResponseHeader, exchange: &mut Exch
     ] {
         response.remove_header(&name);
     }
-    weaken(response)?;
+    weaken(&mut Kept(response))?;
     if bodyless {
         return Ok(());
     }
@@ -150,24 +128,6 @@ fn unshaped(exchange: &mut Exchange) -> Result<()> {
     Error::e_explain(ErrorType::HTTPStatus(502), "an answer that cannot be reshaped")
 }
 
-/// A cut body is no longer byte for byte what a strong validator promises.
-fn weaken(response: &mut ResponseHeader) -> Result<()> {
-    let Some(tag) = response.headers.get(header::ETAG) else {
-        return Ok(());
-    };
-    match tag.to_str() {
-        Ok(tag) if tag.starts_with("W/") => Ok(()),
-        Ok(tag) => {
-            let weak = format!("W/{tag}");
-            response.insert_header(header::ETAG, weak)
-        }
-        Err(_) => {
-            response.remove_header(&header::ETAG);
-            Ok(())
-        }
-    }
-}
-
 fn unreadable() -> crate::engine::Denial {
     let detail = "a service behind the gate answered what cannot be read";
     let kind = crate::engine::DenialKind::Refuse;
@@ -175,39 +135,21 @@ fn unreadable() -> crate::engine::Denial {
 }
 
 /// Chooses a coding; the body is encoded on its way.
-pub(super) fn compress(session: &Session, head: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
+fn compress(session: &Session, head: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
     let Some(rule) = exchange.compress_rule() else {
         return Ok(());
     };
-    if !is_worthwhile(&rule, head.status, &head.headers) {
-        return Ok(());
-    }
-    let varies = head
-        .headers
-        .get_all(header::VARY)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    let named = varies
-        .flat_map(|value| value.split(','))
-        .any(|name| name.trim().eq_ignore_ascii_case("accept-encoding"));
-    if !named {
-        head.append_header(header::VARY, "Accept-Encoding")?;
-    }
-    let accepted = reply::joined(session, &header::ACCEPT_ENCODING);
-    let Some(coding) = choose_coding(accepted.as_deref(), &Coding::ALL) else {
+    let asker = reply::asker(session);
+    let accepted = || asker.joined(&header::ACCEPT_ENCODING);
+    let Some(coding) = negotiate(&rule, asker.method, accepted, &mut Kept(head))? else {
         return Ok(());
     };
-    if session.req_header().method == Method::HEAD {
-        head.remove_header(&header::CONTENT_LENGTH);
-        return weaken(head);
-    }
-    let encoder = Encoder::new(coding).or_err(ErrorType::InternalError, "cannot encode")?;
-    exchange.body.encoder = Some(encoder);
-    head.insert_header(header::CONTENT_ENCODING, coding.token())?;
-    head.remove_header(&header::CONTENT_LENGTH);
-    head.remove_header(&header::ACCEPT_RANGES);
-    weaken(head)?;
+    exchange.body.encoder = Some(encoder(coding)?);
     head.insert_header(header::TRANSFER_ENCODING, "chunked")
+}
+
+pub(super) fn encoder(coding: Coding) -> Result<Encoder> {
+    Encoder::new(coding).or_err(ErrorType::InternalError, "cannot encode")
 }
 
 /// Passes a body on: held back until it can be cut, then encoded.

@@ -2,6 +2,7 @@
 //!
 //! [`compile`] reports every finding, not the first; a snapshot exists only where there is no error.
 
+mod answer;
 mod judge;
 mod listen;
 mod routes;
@@ -31,6 +32,7 @@ use crate::upstreams::{self, Upstream, UpstreamSettings};
 use listen::ListenSettings;
 use settings::StatePath;
 
+pub use answer::{Asker, Carried, decorate, is_bodyless, refusal, write_own};
 pub use judge::{Judged, judge};
 pub use listen::{ClientCertificates, Listen, ListenTls, NamedCertificate};
 pub use schema::schema;

@@ -11,11 +11,13 @@ pub mod encode;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use crate::conf::{ByteSize, Describe, Node, Read};
-use crate::engine::{Act, Answer, CompressRule, Facts, Policy, Stage, Verdict};
+use crate::engine::{Act, Answer, CompressRule, Facts, Head, Policy, Stage, Verdict};
 use crate::policies::{Draft, Inherit, Kind, Scope};
+
+use self::accept::{Coding, choose_coding};
 
 /// The kind.
 pub const KIND: Kind = Kind {
@@ -58,6 +60,57 @@ struct Compresses(Arc<CompressRule>);
 impl Policy for Compresses {
     fn judge(&self, _: &Facts<'_>, _: Option<&Answer>) -> Verdict {
         Verdict::add(Act::Compress(self.0.clone()))
+    }
+}
+
+/// Chooses the coding that the body of an answer is sent in, and says so in its head; `None` where it goes as it is, as it does
+/// to HEAD. `accepted` gives all lines of `Accept-Encoding`, joined by `,`.
+pub fn negotiate<H: Head>(
+    rule: &CompressRule,
+    method: &Method,
+    accepted: impl FnOnce() -> Option<String>,
+    head: &mut H,
+) -> Result<Option<Coding>, H::Fault> {
+    if !is_worthwhile(rule, head.status(), head.headers()) {
+        return Ok(None);
+    }
+    let varies = head.headers().get_all(header::VARY).iter();
+    let named = varies
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|name| name.trim().eq_ignore_ascii_case("accept-encoding"));
+    if !named {
+        head.append(header::VARY, HeaderValue::from_static("Accept-Encoding"))?;
+    }
+    let Some(coding) = choose_coding(accepted().as_deref(), &Coding::ALL) else {
+        return Ok(None);
+    };
+    head.remove(&header::CONTENT_LENGTH);
+    if method == Method::HEAD {
+        weaken(head)?;
+        return Ok(None);
+    }
+    head.set(header::CONTENT_ENCODING, HeaderValue::from_static(coding.token()))?;
+    head.remove(&header::ACCEPT_RANGES);
+    weaken(head)?;
+    Ok(Some(coding))
+}
+
+/// A changed body is no longer byte for byte what a strong validator promises.
+pub fn weaken<H: Head>(head: &mut H) -> Result<(), H::Fault> {
+    let Some(tag) = head.headers().get(header::ETAG) else {
+        return Ok(());
+    };
+    match tag.to_str() {
+        Ok(tag) if tag.starts_with("W/") => Ok(()),
+        Ok(tag) => match HeaderValue::try_from(format!("W/{tag}")) {
+            Ok(weak) => head.set(header::ETAG, weak),
+            Err(_) => Ok(()),
+        },
+        Err(_) => {
+            head.remove(&header::ETAG);
+            Ok(())
+        }
     }
 }
 
