@@ -15,6 +15,7 @@
 
 mod matching;
 mod normalise;
+mod rivals;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use tree::{Entry, Leaf, Node};
 
 pub use matching::{HeaderCondition, HostPattern, Match, Methods};
 pub use normalise::{HostFault, PathFault, normalise_host, normalise_path};
+pub use rivals::Rival;
 pub use template::{Segment, Template};
 
 /// Finds the route of a request.

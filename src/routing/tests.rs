@@ -258,6 +258,64 @@ fn finds_any_of_ten_thousand_routes() {
     ));
 }
 
+/// The routes beside the one that is taken, each with what decided.
+fn rivals(router: &Router<usize>, request: &str, host: &str, headers: &[(&'static str, &'static str)]) -> Vec<String> {
+    let (method, path) = request.split_once(' ').unwrap();
+    let (method, lines) = (method.parse().unwrap(), Lines(headers.to_vec()));
+    let taken = match router.find(&method, host, path, &lines) {
+        Found::Route(route, _) => Some(route),
+        Found::MethodNotAllowed(_) | Found::NotFound => None,
+    };
+    let rivals = router.rivals(taken, &method, host, path, &lines);
+    let told = rivals.iter().map(|rival| {
+        let fits = if rival.fits { "fits" } else { "fails" };
+        format!("{} {fits}, {}", rival.value, rival.because)
+    });
+    told.collect()
+}
+
+#[test]
+fn says_what_decided_between_routes() {
+    let router = sound(&[
+        "GET /cards/new",
+        "GET /cards/{card}",
+        "{ path: '/cards/{card}', host: b.example }",
+        "{ path: '/cards/{card}', host: '*.example' }",
+        "{ path: '/cards/{card}', headers: { x-v: ['1', '2'] } }",
+        "{ path: '/cards/{card}' }",
+        "POST /{rest...}",
+        "GET /other",
+    ]);
+    assert_eq!(
+        rivals(&router, "GET /cards/new", "h", &[]),
+        [
+            "1 fits, segment 2: `new` comes before `{card}`",
+            "5 fits, segment 2: `new` comes before `{card}`",
+        ]
+    );
+    assert_eq!(
+        rivals(&router, "HEAD /cards/7", "a.example", &[("x-v", "1")]),
+        [
+            "2 fails, it is for host `b.example`",
+            "4 fits, host: hosts `*.example` comes before any host",
+            "1 fits, host: hosts `*.example` comes before any host",
+            "5 fits, host: hosts `*.example` comes before any host",
+        ]
+    );
+    assert_eq!(
+        rivals(&router, "HEAD /cards/7", "h", &[]),
+        [
+            "2 fails, it is for host `b.example`",
+            "3 fails, it is for hosts `*.example`",
+            "4 fails, it wants `x-v` to be `1` or `2`",
+            "5 fits, method: `HEAD` after `GET` comes before any method",
+        ]
+    );
+    assert_eq!(rivals(&router, "PUT /x", "h", &[]), ["6 fails, it takes POST"]);
+    assert_eq!(rivals(&router, "GET /cards", "h", &[]), ["6 fails, it takes POST"]);
+    assert!(rivals(&router, "GET *", "h", &[]).is_empty());
+}
+
 /// The same precedence, written as a linear scan over split strings.
 mod naive {
     use super::*;
@@ -299,10 +357,22 @@ mod naive {
     }
 
     pub(super) fn find(router: &Router<usize>, method: &Method, host: &str, path: &str, headers: &Lines) -> String {
+        without(router, &[], method, host, path, headers)
+    }
+
+    /// The same, were some routes not there.
+    pub(super) fn without(
+        router: &Router<usize>,
+        gone: &[usize],
+        method: &Method,
+        host: &str,
+        path: &str,
+        headers: &Lines,
+    ) -> String {
         let parts: Vec<&str> = path.strip_prefix('/').unwrap().split('/').collect();
         let mut best: Option<(Rank, usize)> = None;
         let mut allow = Vec::new();
-        for (matched, route) in router.iter() {
+        for (matched, route) in router.iter().filter(|(_, route)| !gone.contains(route)) {
             let Some(kinds) = kinds(matched.path.segments(), &parts) else {
                 continue;
             };
@@ -430,7 +500,18 @@ proptest! {
                 Found::MethodNotAllowed(allow) => format!("405 {allow}"),
                 Found::NotFound => "404".to_owned(),
             };
-            prop_assert_eq!(found, expected, "{} {} {} {:?} in {:?}", method, host, path, headers, kept);
+            prop_assert_eq!(&found, &expected, "{} {} {} {:?} in {:?}", method, host, path, headers, kept);
+            // Without the routes that come before it, each that fits would be taken in turn.
+            let taken = router.iter().map(|(_, route)| route).find(|route| route.to_string() == found);
+            let rivals = router.rivals(taken, &method, host, path, &lines);
+            let fitting: Vec<usize> = rivals.iter().filter(|rival| rival.fits).map(|rival| *rival.value).collect();
+            let mut gone: Vec<usize> = taken.into_iter().copied().collect();
+            for next in fitting {
+                prop_assert_eq!(naive::without(&router, &gone, &method, host, path, &lines), next.to_string());
+                gone.push(next);
+            }
+            let last = naive::without(&router, &gone, &method, host, path, &lines);
+            prop_assert!(last == "404" || last.starts_with("405 "), "{}", last);
         }
     }
 }
