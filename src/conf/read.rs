@@ -530,6 +530,8 @@ read_by_parsing! {
         Schema::whole(1, u64::MAX), |number| Some(number.get().into());
     SocketAddr, |_| Ok(()), "an address with a port such as `127.0.0.1:8080`",
         Schema::text(r"^([0-9.]+|\[[0-9A-Fa-f:.%]+\]):[0-9]+$"), |address| Some(address.to_string().into());
+    IpAddr, |_| Ok(()), "an address such as `192.0.2.7`",
+        Schema::text(r"^[0-9A-Fa-f:.]+$"), |address| Some(address.to_string().into());
     HeaderName, |_| Ok(()), "a header name",
         Schema::scalar_like(&format!("^{TOKEN}$")), |name| Some(name.as_str().into());
     HeaderValue, |_| Ok(()), "a header value", Schema::scalar_like(r"^[^\x00-\x08\x0A-\x1F\x7F]*$"), |_| None;

@@ -1,7 +1,12 @@
-//! Durations, sizes and rates: a number without its unit is an error.
+//! Durations, sizes, rates and instants: a number without its unit is an error, and so is an instant without its offset.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::Offset;
 
 use super::{Describe, Json, Load, Node, Read, Schema, Schemas};
 
@@ -106,6 +111,18 @@ pub struct Rate {
     pub period: Duration,
 }
 
+/// As one would write it.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.period.as_secs() {
+            3_600 => "h",
+            60 => "m",
+            _ => "s",
+        };
+        write!(f, "{}/{unit}", self.count)
+    }
+}
+
 impl Describe for Rate {
     fn schema(schemas: &mut Schemas) -> Schema {
         schemas.named::<Self>("Rate", |_| {
@@ -134,6 +151,67 @@ impl Read for Rate {
                 period: Duration::from_secs(period),
             })
         })
+    }
+}
+
+/// An instant of RFC 3339, with the offset it was written in; seconds may be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instant {
+    /// The instant.
+    pub at: Timestamp,
+    /// The offset, in which it is shown.
+    pub offset: Offset,
+}
+
+impl Instant {
+    const PATTERN: &str = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})$";
+
+    /// Reads `2026-09-25T23:45+09:00`; the error is the rest of a sentence.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        let wanted = || "is not an instant such as `2026-09-25T23:45+09:00`".to_owned();
+        let rest = shape.strip_prefix("0000-00-00T00:00").ok_or_else(wanted)?;
+        let offset = match rest.strip_prefix(":00") {
+            Some(rest) => match rest.strip_prefix(".0") {
+                Some(fraction) => fraction.trim_start_matches('0'),
+                None => rest,
+            },
+            None => rest,
+        };
+        match offset {
+            "Z" | "+00:00" | "-00:00" => {}
+            "" => return Err(format!("has no offset: write `{text}+09:00`, or `{text}Z` for UTC")),
+            _ => return Err(wanted()),
+        }
+        let at = text.parse().map_err(|_| wanted())?;
+        let written = Pieces::parse(text).ok().and_then(|pieces| pieces.to_numeric_offset());
+        Ok(Self {
+            at,
+            offset: written.unwrap_or(Offset::UTC),
+        })
+    }
+}
+
+/// In RFC 3339 with seconds.
+impl fmt::Display for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.at.display_with_offset(self.offset).fmt(f)
+    }
+}
+
+impl Describe for Instant {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        schemas.named::<Self>("Instant", |_| {
+            Schema::text(Self::PATTERN)
+                .about("An instant with its offset; seconds may be left out.")
+                .examples(["2026-09-25T23:45+09:00"])
+        })
+    }
+}
+
+impl Read for Instant {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        node.parse("an instant such as `2026-09-25T23:45+09:00`", load, Self::parse)
     }
 }
 
@@ -192,5 +270,37 @@ mod tests {
         assert_eq!(read("10"), (None, None));
         assert_eq!(read("0/s"), (None, None));
         assert_eq!(read("18446744073709551615GiB"), (None, None));
+    }
+    #[test]
+    fn reads_instants_only_with_their_offset() {
+        let shown = |text: &str| Instant::parse(text).map(|instant| instant.to_string());
+        for (text, found) in [
+            ("2026-09-25T23:45+09:00", "2026-09-25T23:45:00+09:00"),
+            ("2026-09-25T23:45:10.25-03:30", "2026-09-25T23:45:10.25-03:30"),
+            ("2026-09-25T23:45:10Z", "2026-09-25T23:45:10+00:00"),
+        ] {
+            assert_eq!(shown(text).as_deref(), Ok(found), "{text}");
+        }
+        assert_eq!(
+            shown("2026-09-25T23:45").unwrap_err(),
+            "has no offset: write `2026-09-25T23:45+09:00`, or `2026-09-25T23:45Z` for UTC"
+        );
+        for wrong in [
+            "",
+            "23:45",
+            "2026-09-25",
+            "2026-09-25 23:45Z",
+            "20260925T2345Z",
+            "2026-13-25T23:45Z",
+            "2026-09-25T23:45+9",
+            "2026-09-25T23:45z",
+            "2026-09-25T23:45+09:00[Asia/Seoul]",
+            "2026-09-25T23Z",
+            "2026-09-25T23:45:Z",
+            "2026-09-25T23:45:00.Z",
+            "2026-09-25T23:45+99:00",
+        ] {
+            assert!(shown(wrong).is_err(), "{wrong}");
+        }
     }
 }
