@@ -148,7 +148,7 @@ impl Held<'_> {
             Slot::Exact { arrival } => {
                 let arrival = arrival.max(now).saturating_add(self.table.bounds.interval);
                 self.shard.arrivals.insert(self.key, arrival);
-                let after = self.table.exact_standing(arrival, now);
+                let after = self.table.bounds.standing(arrival, now);
                 Standing {
                     admitted: true,
                     retry_after: 0,
@@ -204,7 +204,7 @@ impl LimitTable {
         let mut shard = self.shards.get(usize::from(low) % SHARDS)?.lock();
         let slot = self.slot(&mut shard, key, now);
         let standing = match slot {
-            Slot::Exact { arrival } => self.exact_standing(arrival, now),
+            Slot::Exact { arrival } => self.bounds.standing(arrival, now),
             Slot::Sketched => self.sketch().standing(key, now),
         };
         Some(Held {
@@ -232,18 +232,6 @@ impl LimitTable {
         let owed = self.bounds.interval.saturating_mul(used).min(self.bounds.window());
         Slot::Exact {
             arrival: now.saturating_add(owed),
-        }
-    }
-
-    fn exact_standing(&self, arrival: u64, now: u64) -> Standing {
-        let Bounds { interval, .. } = self.bounds;
-        let owed = arrival.saturating_sub(now);
-        let over = owed.saturating_add(interval).saturating_sub(self.bounds.window());
-        Standing {
-            admitted: over == 0,
-            remaining: self.bounds.window().saturating_sub(owed) / interval.max(1),
-            reset: owed,
-            retry_after: over,
         }
     }
 
@@ -324,6 +312,43 @@ impl Shard {
             self.sweep_after = now.saturating_add((window / 16).clamp(1_000_000, 1_000_000_000));
         }
         self.arrivals.len() < cap
+    }
+}
+
+impl Bounds {
+    fn standing(&self, arrival: u64, now: u64) -> Standing {
+        let owed = arrival.saturating_sub(now);
+        let over = owed.saturating_add(self.interval).saturating_sub(self.window());
+        Standing {
+            admitted: over == 0,
+            remaining: self.window().saturating_sub(owed) / self.interval.max(1),
+            reset: owed,
+            retry_after: over,
+        }
+    }
+
+    /// What the limit says of a key that so many requests have just used, up to the burst.
+    fn after(&self, count: u32) -> Standing {
+        let (count, burst) = (u64::from(count), u64::from(self.burst.get()));
+        match self.approximate {
+            true => Sketch::standing_after(count, burst, self.window()),
+            false => self.standing(self.interval.saturating_mul(count), 0),
+        }
+    }
+
+    /// The answer to the first request of a key; `charged` unless another limit refuses it.
+    pub fn first(&self, charged: bool) -> LimitAnswer {
+        let standing = Standing {
+            admitted: true,
+            retry_after: 0,
+            ..self.after(u32::from(charged))
+        };
+        standing.answer()
+    }
+
+    /// The answer where nothing is left.
+    pub fn exhausted(&self) -> LimitAnswer {
+        self.after(self.burst.get()).answer()
     }
 }
 

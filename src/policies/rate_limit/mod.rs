@@ -25,6 +25,7 @@ mod sketch;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderName, StatusCode};
@@ -138,6 +139,24 @@ impl Limited {
     }
 }
 
+impl Limited {
+    /// Whom it counts, in words. No value of a header or claim: those may be private.
+    fn counted(&self, facts: &Facts<'_>) -> String {
+        let address = facts.address;
+        match (self.key(facts), facts.principal.as_deref()) {
+            (LimitKey::Keyless(_), _) => format!("the request has no `{}`: counted by its address {address}", self.key),
+            (LimitKey::Address(IpAddr::V6(_)), _) => format!("counted by the /64 of the address {address}"),
+            (LimitKey::Address(_), _) => format!("counted by the address {address}"),
+            (LimitKey::Identity(_), Some(principal)) => {
+                format!("counted by `{}` of `{}`", principal.subject, principal.authenticator)
+            }
+            (LimitKey::Identity(_) | LimitKey::Text(_) | LimitKey::Claim { .. }, _) => {
+                format!("counted by the value of `{}`", self.key)
+            }
+        }
+    }
+}
+
 impl Policy for Limited {
     fn ask<'a>(&'a self, facts: &'a Facts<'_>) -> Option<Question<'a>> {
         let (limit, key) = (self.id, self.key(facts));
@@ -163,10 +182,7 @@ impl Policy for Limited {
     }
 
     fn describe(&self, facts: &Facts<'_>, answer: Option<&Answer>) -> Vec<String> {
-        let mut lines = vec![self.words.clone()];
-        if matches!(self.key(facts), LimitKey::Keyless(_)) {
-            lines.push(format!("the request has no `{}`: counted by its address", self.key));
-        }
+        let mut lines = vec![self.words.clone(), self.counted(facts)];
         if let Some(Answer::Limit(limit)) = answer {
             lines.push(format!("{} left, full again in {:?}", limit.remaining, limit.reset));
         }

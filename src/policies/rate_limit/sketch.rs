@@ -50,19 +50,17 @@ impl Sketch {
 
     /// What the key has used and whether one more fits; nothing is counted.
     pub(super) fn standing(&self, key: Fingerprint, now: u64) -> Standing {
-        let counts = self.counts(key, now);
-        let used = counts.estimate(self.window);
-        let admitted = used < self.quota;
-        Standing {
-            admitted,
-            remaining: self.quota.saturating_sub(used),
-            reset: counts.forgotten_after(self.window),
-            retry_after: if admitted {
-                0
-            } else {
-                counts.wait(self.quota, self.window)
-            },
-        }
+        self.counts(key, now).standing(self.quota, self.window)
+    }
+
+    /// The same of a key that was counted so often in this window, which has just begun.
+    pub(super) fn standing_after(count: u64, quota: u64, window: u64) -> Standing {
+        let counts = Counts {
+            last: 0,
+            this: count,
+            elapsed: 0,
+        };
+        counts.standing(quota.max(1), window.max(1))
     }
 
     /// Counts one request.
@@ -121,6 +119,17 @@ impl Sketch {
 }
 
 impl Counts {
+    fn standing(self, quota: u64, window: u64) -> Standing {
+        let used = self.estimate(window);
+        let admitted = used < quota;
+        Standing {
+            admitted,
+            remaining: quota.saturating_sub(used),
+            reset: self.forgotten_after(window),
+            retry_after: if admitted { 0 } else { self.wait(quota, window) },
+        }
+    }
+
     fn estimate(&self, window: u64) -> u64 {
         let left = u128::from(window.saturating_sub(self.elapsed));
         let last = (u128::from(self.last) * left).div_ceil(u128::from(window));

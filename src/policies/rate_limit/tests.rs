@@ -102,6 +102,30 @@ fn keeps_kinds_of_keys_apart_and_counts_ipv6_by_its_64() {
 }
 
 #[test]
+fn says_what_a_table_would_say_of_new_and_of_used_up_keys() {
+    for bounds in [bounds(3, SECOND, false), bounds(1, 7, false), bounds(5, SECOND, true)] {
+        let table = LimitTable::with_cap(bounds.clone(), 100);
+        let one_left = bounds.burst.get() - 1;
+        assert_eq!(ask(&table, "k", 0), bounds.first(true), "{bounds:?}");
+        for _ in 0..one_left {
+            assert!(ask(&table, "k", 0).admitted);
+        }
+        assert_eq!(ask(&table, "k", 0), bounds.exhausted(), "{bounds:?}");
+        // Not charged where another limit refuses.
+        let none = LimitTable::with_cap(
+            Bounds {
+                burst: NonZeroU32::MIN,
+                ..bounds.clone()
+            },
+            100,
+        );
+        assert!(ask(&none, "k", 0).admitted);
+        let both = check(&[(&table, LimitKey::Text("other")), (&none, LimitKey::Text("k"))], 0);
+        assert_eq!(both[0], bounds.first(false), "{bounds:?}");
+    }
+}
+
+#[test]
 fn charges_all_limits_or_none() {
     let (wide, narrow) = (table(10, SECOND), table(2, SECOND));
     let both = |now| check(&[(&wide, LimitKey::Text("k")), (&narrow, LimitKey::Text("k"))], now);
@@ -436,7 +460,7 @@ fn refuses_with_the_wait_and_when_nobody_counts() {
             words,
             [
                 "20 in 1 s, 40 at once, by `principal.sub`",
-                "the request has no `principal.sub`: counted by its address",
+                "the request has no `principal.sub`: counted by its address 192.0.2.1",
                 "3 left, full again in 1.85s"
             ]
         );
