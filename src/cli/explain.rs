@@ -1,59 +1,86 @@
 //! `gwanmun explain`: what would happen to a request, which rule decides, and when that changes.
 //!
 //! The gateway's own code decides; only the questions are answered from assumptions: the caller is who `--as` says, and
-//! no limit is reached. Frozen is what the gateway's state folder and `--frozen` say.
+//! limits were never used but for those that `--exhausted` names. Frozen is what the gateway's state folder and `--frozen`
+//! say. Of a record (`--record FILE --id ID`) the recorded answers are used, and the decision is compared to the recorded one.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
+use http::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::{Offset, TimeZone};
 
+use super::replay::{decided, differences};
 use super::{NO, complain, tell};
 use crate::conf::nearest;
 use crate::engine::{Freezable, Freeze, rfc3339};
+use crate::observe::audit::reader::Recorded;
 use crate::policies::freeze::{Held, HeldFreeze, read_held};
-use crate::rehearse::{Asked, Paint, explain, read_claims, show_findings};
-use crate::snapshot::{self, Occasion, Snapshot};
+use crate::rehearse::{Case, Explanation, Paint, ToldRecord, explain, read_claims, show_findings};
+use crate::snapshot::{self, Asked, Occasion, Snapshot};
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  gwanmun explain conf/bank.yaml 'POST /transfers' --as teller.yaml --at 2026-11-24T23:45+09:00\n\n  \
-                  with teller.yaml: { sub: t2001, roles: [teller], scope: transfer:write, acr: otp, auth_age: 1m }"
+    after_help = "Examples:\n  gwanmun explain conf/bank.yaml 'POST /transfers' --as teller.yaml --at 2026-11-24T23:45+09:00\n\n  \
+                  with teller.yaml: { sub: t2001, roles: [teller], scope: transfer:write, acr: otp, auth_age: 1m }\n\n  \
+                  gwanmun explain conf/bank.yaml --record var/bank/audit.jsonl --id 4f1c0a…"
 )]
 pub(super) struct Arguments {
     /// The configuration: a file, or a directory whose `*.yaml` and `*.yml` come together
     file: PathBuf,
     /// The request: `METHOD /path?query` or `METHOD https://host/path?query`
-    request: String,
+    #[arg(required_unless_present = "record")]
+    request: Option<String>,
+    #[command(flatten)]
+    assumed: Assumptions,
+    /// Explain a recorded request instead, with the answers that were given then: the audit log it stands in
+    #[arg(long, value_name = "FILE", requires = "id", conflicts_with_all = ["request", "Assumptions"])]
+    record: Option<PathBuf>,
+    /// The id of the recorded request, as its `X-Request-Id` said
+    #[arg(long, value_name = "ID", requires = "record")]
+    id: Option<String>,
+    /// Print `{route, decision: {effect, status, policy, code, reopens_at}, rules: [...], matched, rivals, limits, answer, next, ...}`
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is assumed of a request.
+#[derive(Debug, clap::Args)]
+struct Assumptions {
     /// A YAML or JSON file with the claims of the caller, who is anonymous otherwise; `auth_age: 1m` may stand for `auth_time`
     #[arg(long = "as", value_name = "FILE")]
     claims: Option<PathBuf>,
+    /// The authenticator that maps the claims; otherwise the route's first
+    #[arg(long, value_name = "NAME", requires = "claims")]
+    via: Option<String>,
     /// When, in RFC 3339; otherwise now
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     at: Option<Instant>,
     /// The kind of application that calls
     #[arg(long, value_name = "NAME")]
     client: Option<String>,
-    /// The address it calls from
-    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
-    ip: IpAddr,
+    /// The address it calls from; 127.0.0.1 otherwise
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<IpAddr>,
     /// A header of the request; may be repeated
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
     headers: Vec<String>,
+    /// Assume that a limit has no room left; may be repeated
+    #[arg(long, value_name = "LIMIT")]
+    exhausted: Vec<String>,
     /// Assume that a route or upstream is frozen, until then where that is said (RFC 3339, or HH:MM); may be repeated
     #[arg(long, value_name = "NAME[=UNTIL]")]
     frozen: Vec<String>,
     /// Leave aside what is frozen on the running gateway, which is read from the folder of `state:`
     #[arg(long)]
     no_state: bool,
-    /// Print `{route, decision: {effect, status, policy, code, reopens_at}, rules: [...]}`
-    #[arg(long)]
-    json: bool,
 }
 
 /// An instant and the offset it was written in, which is how it is shown.
@@ -61,6 +88,15 @@ pub(super) struct Arguments {
 pub(super) struct Instant {
     pub at: Timestamp,
     pub offset: Offset,
+}
+
+impl Instant {
+    fn now() -> Self {
+        Self {
+            at: Timestamp::now(),
+            offset: Offset::UTC,
+        }
+    }
 }
 
 pub(super) fn instant(text: &str) -> Result<Instant, String> {
@@ -75,44 +111,139 @@ pub(super) fn instant(text: &str) -> Result<Instant, String> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let at = arguments.at.unwrap_or_else(|| Instant {
-        at: Timestamp::now(),
-        offset: Offset::UTC,
-    });
-    let snapshot = open(&arguments.file, at.at)?;
-    let mut asked = Asked::new(&arguments.request, arguments.ip, at.at)?;
-    for header in &arguments.headers {
-        asked.add_header(header)?;
-    }
-    if let Some(client) = &arguments.client {
-        asked.come_from(client, &snapshot)?;
-    }
-    if let Some(file) = &arguments.claims {
-        let shown = file.display();
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read `{shown}`"))?;
-        let claims = read_claims(&text).with_context(|| format!("no claims in `{shown}`"))?;
-        asked.hold(claims).with_context(|| format!("no caller in `{shown}`"))?;
-    }
-    asked.frozen = frozen(arguments, &snapshot, at.at)?;
-    asked.strip(&snapshot);
-    let explanation = explain(&snapshot, &asked)?;
+    let (head, explanation) = match (&arguments.record, &arguments.id, &arguments.request) {
+        (Some(log), Some(id), _) => (String::new(), of_record(&arguments.file, log, id)?),
+        (_, _, Some(request)) => {
+            let at = arguments.assumed.at.unwrap_or_else(Instant::now);
+            let when = rfc3339(at.at, &TimeZone::fixed(at.offset));
+            let explanation = of_request(&arguments.file, request, &arguments.assumed, at.at)?;
+            (format!("{request} at {when}\n"), explanation)
+        }
+        _ => bail!("say which request, or which record"),
+    };
     if arguments.json {
         tell(&format!("{:#}\n", explanation.json()))?;
     } else {
-        let when = rfc3339(at.at, &TimeZone::fixed(at.offset));
-        let head = format!("{} at {when}\n", arguments.request);
         tell(&format!("{head}{}", explanation.text(Paint::for_stdout())))?;
     }
     Ok(if explanation.is_refusal() { NO } else { 0 }.into())
 }
 
+fn of_request(file: &Path, request: &str, assumed: &Assumptions, at: Timestamp) -> anyhow::Result<Explanation> {
+    let snapshot = open(file, at)?;
+    let address = assumed.ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let mut asked = Asked::new(request, address, at)?;
+    for header in &assumed.headers {
+        asked.add_header(header)?;
+    }
+    if let Some(client) = &assumed.client {
+        asked.come_from(client, &snapshot.clients)?;
+    }
+    if let Some(file) = &assumed.claims {
+        let shown = file.display();
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read `{shown}`"))?;
+        let claims = read_claims(&text).with_context(|| format!("no claims in `{shown}`"))?;
+        asked.hold(claims).with_context(|| format!("no caller in `{shown}`"))?;
+    }
+    let defined = &snapshot.defined;
+    if let Some(name) = &assumed.via {
+        let known = defined.authenticators.iter().map(|(_, known)| &*known.name);
+        let found = defined.authenticators.get(name);
+        asked.via = Some(found.with_context(|| unknown("authenticator", name, known))?.0);
+    }
+    for name in &assumed.exhausted {
+        let known = defined.limits.iter().map(|(_, limit)| &*limit.name);
+        let found = defined.limits.get(name);
+        asked
+            .exhausted
+            .push(found.with_context(|| unknown("limit", name, known))?.0);
+    }
+    asked.frozen = frozen(assumed, &snapshot, address, at)?;
+    explain(&snapshot, &asked)
+}
+
+fn unknown<'k>(kind: &str, name: &str, known: impl Iterator<Item = &'k str>) -> String {
+    let hint = nearest(name, known).map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
+    format!("there is no {kind} `{name}`{hint}")
+}
+
+/// Decides a recorded request again, with what was answered then.
+fn of_record(file: &Path, log: &Path, id: &str) -> anyhow::Result<Explanation> {
+    let recorded = find_record(log, id)?;
+    let snapshot = open(file, recorded.at)?;
+    let view = recorded.view();
+    let headers: HeaderMap = recorded
+        .headers
+        .iter()
+        .flat_map(|(name, values)| values.iter().flatten().map(move |value| (name, value)))
+        .filter_map(|(name, value)| Some((name.clone(), HeaderValue::from_str(value).ok()?)))
+        .collect();
+    let lookup = recorded.answering(snapshot.rules_for(&view));
+    let case = Case {
+        snapshot: &snapshot,
+        request: view,
+        headers: &headers,
+        address: recorded.address,
+        at: recorded.at,
+        id: &recorded.id,
+        is_assumed: false,
+    };
+    let mut explanation = case.explain(&lookup)?;
+    let zone = snapshot.calendars.zone().cloned().unwrap_or(TimeZone::UTC);
+    let is_same = *recorded.config == *snapshot.id;
+    explanation.record = Some(ToldRecord {
+        n: recorded.n,
+        id: recorded.id.clone(),
+        at: rfc3339(recorded.at, &zone),
+        request: format!("{} {}{}", recorded.method, recorded.host, recorded.path),
+        decided_under: (!is_same).then(|| recorded.config.clone()),
+        explained_under: snapshot.id.to_string(),
+        status: recorded.status,
+        differences: differences(&recorded, &case.judged(recorded.at, &lookup)?),
+    });
+    Ok(explanation)
+}
+
+/// The first record of the request with that id.
+fn find_record(log: &Path, id: &str) -> anyhow::Result<Box<Recorded>> {
+    let shown = log.display();
+    let unreadable = || format!("cannot read `{shown}`");
+    let mut lines = BufReader::new(File::open(log).with_context(unreadable)?);
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        if lines.read_until(b'\n', &mut line).with_context(unreadable)? == 0 {
+            break;
+        }
+        let text = String::from_utf8_lossy(&line);
+        if !text.contains(id) {
+            continue;
+        }
+        // Of other lines nobody asked.
+        let is_meant = serde_json::from_str(&text).is_ok_and(|named: Named| named.id.as_deref() == Some(id));
+        if !is_meant {
+            continue;
+        }
+        let found = decided(text.trim_end()).map_err(|error| anyhow!("{shown}:{number}: {error}"))?;
+        return found
+            .with_context(|| format!("{shown}:{number}: the request could not be read, so nothing was decided"));
+    }
+    bail!("there is no record of a request `{id}` in `{shown}`")
+}
+
+/// As much of a line as tells which request it is about.
+#[derive(serde::Deserialize)]
+struct Named {
+    id: Option<String>,
+}
+
 /// What the flags say, and what the running gateway keeps. Whoever may not read that still gets an explanation.
-fn frozen(arguments: &Arguments, snapshot: &Snapshot, at: Timestamp) -> anyhow::Result<Held> {
-    let mut frozen = match arguments.no_state {
+fn frozen(assumed: &Assumptions, snapshot: &Snapshot, by: IpAddr, at: Timestamp) -> anyhow::Result<Held> {
+    let mut frozen = match assumed.no_state {
         true => Held::default(),
         false => kept_frozen(snapshot),
     };
-    for written in &arguments.frozen {
+    for written in &assumed.frozen {
         let (name, until) = match written.split_once('=') {
             Some((name, until)) => (name, Some(until)),
             None => (written.as_str(), None),
@@ -134,14 +265,13 @@ fn frozen(arguments: &Arguments, snapshot: &Snapshot, at: Timestamp) -> anyhow::
                     reason: Arc::from("assumed"),
                 }),
                 since: at,
-                by: arguments.ip,
+                by,
             });
         }
         if !found {
             let routes = snapshot.router.iter().map(|(_, route)| &*route.name);
             let names = routes.chain(snapshot.upstreams.iter().map(|upstream| &*upstream.name));
-            let hint = nearest(name, names).map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
-            bail!("there is no route or upstream `{name}`{hint}");
+            bail!(unknown("route or upstream", name, names));
         }
     }
     Ok(frozen)

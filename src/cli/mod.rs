@@ -39,7 +39,7 @@ struct Arguments {
 enum Command {
     /// List when each window of the calendars opens and closes
     Calendar(calendar::Arguments),
-    /// Find everything that is wrong with a configuration, in one run
+    /// Find everything that is wrong with a configuration, in one run, then try its own tests
     Check(check::Arguments),
     /// Freeze and thaw routes and upstreams of a running gateway, and see how it is
     Ctl(ctl::Arguments),

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::engine::Effected;
 use crate::observe::audit::reader::{Line, Recorded, RecordedDecision, read_line};
+use crate::rehearse::Difference;
 use crate::snapshot::{self, Judged, Occasion, Snapshot, judge};
 
 /// Refusals of requests that could not be read: nothing was decided about them.
@@ -66,11 +67,13 @@ impl Replayer {
         let judged = judge(&self.snapshot, recorded.view(), recorded.address, recorded.at, &lookup);
         // What was answered then is at hand: there is nothing to wait for.
         let judged = judged.now_or_never().ok_or("a recorded answer was waited for")?;
-        Ok(difference(recorded, &judged))
+        let found: Vec<String> = differences(recorded, &judged).iter().map(ToString::to_string).collect();
+        Ok((!found.is_empty()).then(|| format!("record {}: {}", recorded.n, found.join("; "))))
     }
 }
 
-fn decided(record_line: &str) -> Result<Option<Box<Recorded>>, String> {
+/// The request that a line records, if it is one of a request that was decided.
+pub(super) fn decided(record_line: &str) -> Result<Option<Box<Recorded>>, String> {
     // Such a record may have no path that could be read back.
     if serde_json::from_str(record_line).is_ok_and(|glance: Glance| glance.is_undecided()) {
         return Ok(None);
@@ -94,7 +97,8 @@ impl Glance {
     }
 }
 
-fn difference(recorded: &Recorded, judged: &Judged<'_>) -> Option<String> {
+/// In what a decision differs from the recorded one.
+pub(super) fn differences(recorded: &Recorded, judged: &Judged<'_>) -> Vec<Difference> {
     let then = &recorded.decision;
     let Effected {
         effect,
@@ -104,10 +108,9 @@ fn difference(recorded: &Recorded, judged: &Judged<'_>) -> Option<String> {
         reopens_at,
     } = judged.effected();
     let mut found = Vec::new();
-    let mut compare = |what: &str, then: Option<String>, now: Option<String>| {
+    let mut compare = |what, then: Option<String>, now: Option<String>| {
         if then != now {
-            let shown = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
-            found.push(format!("{what}: {} then, {} now", shown(then), shown(now)));
+            found.push(Difference { what, then, now });
         }
     };
     let route = judged.route.map(|route| route.name.to_string());
@@ -119,7 +122,7 @@ fn difference(recorded: &Recorded, judged: &Judged<'_>) -> Option<String> {
     compare("code", then.code.clone(), text(&code));
     compare("rule", then.rule.clone(), text(&rule));
     compare("reopens_at", text(&then.reopens_at), text(&reopens_at));
-    (!found.is_empty()).then(|| format!("record {}: {}", recorded.n, found.join("; ")))
+    found
 }
 
 fn text(value: &Option<impl ToString>) -> Option<String> {

@@ -2,7 +2,6 @@
 //! `private`: caches between the caller and here know only `Authorization` for a credential (RFC 9111 §3.5, RFC 6750 §2.3).
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use http::{HeaderValue, Method, Uri, header};
 use pingora::http::RequestHeader;
@@ -10,9 +9,9 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::{Exchange, request};
-use crate::engine::{Act, HeaderEdits, RequestView};
+use crate::engine::RequestView;
 use crate::policies::authn::{Credential, Source, without_cookies, without_parameters};
-use crate::snapshot::{Route, Snapshot};
+use crate::snapshot::{Route, Snapshot, private};
 
 /// Takes them from a request that was decided, before anything is looked up, logged or sent on by what it carries.
 pub(super) fn take_away(session: &mut Session, exchange: &mut Exchange, route: &Route) -> Result<()> {
@@ -32,11 +31,7 @@ pub(super) fn take_away(session: &mut Session, exchange: &mut Exchange, route: &
         request.insert_header(header::AUTHORIZATION, token)?;
     }
     if let Some(decision) = &mut exchange.decision {
-        let edits = HeaderEdits {
-            append: vec![(header::CACHE_CONTROL, HeaderValue::from_static("private"))],
-            ..HeaderEdits::default()
-        };
-        decision.acts.push(Act::ResponseHeaders(Arc::new(edits)));
+        decision.acts.push(private());
     }
     Ok(())
 }

@@ -1,14 +1,15 @@
-//! Answers from assumptions: the caller is who the flags say, and no limit is reached and nothing is frozen.
+//! Answers from assumptions: the caller is who one says, limits were never used but for those said to be exhausted, and
+//! frozen is what is said to be.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::engine::{Answer, Answers, CredentialRefusal, LimitAnswer, Lookup, Question};
-use crate::policies::authn::{Authenticators, principal_from_claims};
+use crate::engine::{Answer, Answers, AuthenticatorId, CredentialRefusal, LimitId, Lookup, Question};
+use crate::policies::authn::{Authenticators, JwtAuthenticator, principal_from_claims};
 use crate::policies::freeze::Held;
+use crate::policies::rate_limit::Limits;
 
 /// Assumes that operators have frozen something; the other questions are somebody else's.
 pub(super) struct Freezing<'a, L> {
@@ -38,45 +39,74 @@ pub struct Assumed<'a> {
     pub authenticators: &'a Authenticators,
     /// What the caller is assumed to hold.
     pub claims: &'a Map<String, Value>,
-    /// Whose token it is; otherwise one of the first authenticator that the route names.
-    pub issuer: Option<&'a str>,
+    /// Whose token it is.
+    pub token: Issued<'a>,
+    /// The limits.
+    pub limits: &'a Limits,
+    /// Those without room.
+    pub exhausted: &'a [LimitId],
+}
+
+/// Whose token is assumed.
+#[derive(Debug, Clone, Copy)]
+pub enum Issued<'a> {
+    /// One of the first authenticator that the route names.
+    ForFirst,
+    /// One of this authenticator.
+    For(AuthenticatorId),
+    /// One of the issuer.
+    By(&'a str),
 }
 
 impl Lookup for Assumed<'_> {
     async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
-        asked.iter().map(|(_, question)| self.one(question)).collect()
+        let is_exhausted = |question: &Question<'_>| match question {
+            Question::Limit { limit, .. } => self.exhausted.contains(limit),
+            Question::Token { .. } | Question::Freezes { .. } => false,
+        };
+        // Limits asked together are charged all or none.
+        let charged = !asked.iter().any(|(_, question)| is_exhausted(question));
+        let one = |(_, question): &(u16, Question<'_>)| match question {
+            Question::Token { authenticators, .. } => self.token(authenticators),
+            Question::Freezes { .. } => Answer::Freezes(Vec::new()),
+            Question::Limit { limit, .. } => match self.limits.by_id(*limit) {
+                Some(rule) if is_exhausted(question) => Answer::Limit(rule.bounds.exhausted()),
+                Some(rule) => Answer::Limit(rule.bounds.first(charged)),
+                None => Answer::Unavailable {
+                    code: "limits-unavailable",
+                },
+            },
+        };
+        asked.iter().map(one).collect()
     }
 }
 
 impl Assumed<'_> {
-    fn one(&self, question: &Question<'_>) -> Answer {
-        match question {
-            Question::Token { authenticators, .. } => {
-                let first = authenticators.first();
-                let mut all = self.authenticators.iter();
-                let found = match self.issuer {
-                    None => all.find(|(id, _)| Some(id) == first),
-                    Some(issuer) => all.find(|(id, one)| authenticators.contains(id) && *one.issuer == *issuer),
-                };
-                if let (Some(_), None) = (self.issuer, &found) {
-                    return Answer::Refused(CredentialRefusal {
-                        code: "token-issuer",
-                        detail: "The token is from an issuer that is not accepted here.",
-                        claimed_sub: None,
-                    });
-                }
-                let principal = found.and_then(|(_, found)| principal_from_claims(found, self.claims.clone()));
-                principal.map_or(Answer::Unavailable { code: "not-assumed" }, |principal| {
-                    Answer::Principal(Arc::new(principal))
-                })
-            }
-            Question::Freezes { .. } => Answer::Freezes(Vec::new()),
-            Question::Limit { .. } => Answer::Limit(LimitAnswer {
-                admitted: true,
-                remaining: u32::MAX,
-                reset: Duration::ZERO,
-                retry_after: Duration::ZERO,
-            }),
-        }
+    fn token(&self, candidates: &[AuthenticatorId]) -> Answer {
+        let known = |wanted: AuthenticatorId| self.authenticators.iter().find(|(id, _)| *id == wanted);
+        let of_issuer = |issuer: &str| {
+            let all = candidates.iter().filter_map(|id| known(*id));
+            all.map(|(_, one)| one).find(|one| *one.issuer == *issuer)
+        };
+        let found: Option<&Arc<JwtAuthenticator>> = match self.token {
+            Issued::ForFirst => candidates.first().and_then(|first| known(*first)).map(|(_, one)| one),
+            Issued::By(issuer) => of_issuer(issuer),
+            Issued::For(id) => match known(id) {
+                Some((_, one)) if candidates.contains(&id) => Some(one),
+                Some((_, one)) => of_issuer(&one.issuer),
+                None => None,
+            },
+        };
+        let Some(found) = found else {
+            return Answer::Refused(CredentialRefusal {
+                code: "token-issuer",
+                detail: "The token is from an issuer that is not accepted here.",
+                claimed_sub: None,
+            });
+        };
+        let principal = principal_from_claims(found, self.claims.clone());
+        principal.map_or(Answer::Unavailable { code: "not-assumed" }, |principal| {
+            Answer::Principal(Arc::new(principal))
+        })
     }
 }

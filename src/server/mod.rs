@@ -29,7 +29,7 @@ use crate::live::{Doors, Live};
 use crate::policies::authn::KeyCopies;
 use crate::policies::freeze::Freezes;
 use crate::proxy::{Gate, RequestIds};
-use crate::rehearse::{Paint, show_findings};
+use crate::rehearse::{Paint, failures, show_findings};
 use crate::snapshot::{self, AdminToken, Occasion, Snapshot};
 
 use watchers::Watchers;
@@ -196,6 +196,11 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
         watchers.observer(&snapshot),
     ));
     watchers.watch_health(&live);
+    let (count, lines) = failing_tests(&snapshot);
+    watchers.count_failing_tests(count);
+    for line in lines {
+        log::error!("{line}");
+    }
     let ids = Arc::new(RequestIds::new().map_err(|error| other("no randomness")(&error))?);
     let conf = ServerConf {
         threads: snapshot.threads.unwrap_or(1),
@@ -410,6 +415,18 @@ impl Refusals for FrontRefusals {
         generation.observer.record(&Arc::new(record));
         id
     }
+}
+
+/// How many tests of a configuration fail, and what is said of the first of them.
+fn failing_tests(snapshot: &Snapshot) -> (usize, Vec<String>) {
+    const MAX_LINES: usize = 20;
+    let failures = failures(snapshot);
+    let told = failures.iter().take(MAX_LINES);
+    let mut lines: Vec<String> = told.map(|failure| failure.finding().headline()).collect();
+    if let Some(more) = failures.len().checked_sub(MAX_LINES).filter(|more| *more > 0) {
+        lines.push(format!("{more} more tests fail: `gwanmun check` says which"));
+    }
+    (failures.len(), lines)
 }
 
 /// Whether any finding makes a configuration unusable.

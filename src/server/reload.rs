@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::files::Files;
-use super::has_errors;
 use super::tls::Doors;
 use super::watchers::Watchers;
+use super::{failing_tests, has_errors};
 use crate::conf::Finding;
 use crate::live::Live;
 use crate::snapshot::{self, Occasion, Snapshot};
@@ -47,7 +47,9 @@ impl Reloads {
             at_start: false,
         };
         let attempt = snapshot::attempt(&self.config, occasion);
-        match next(attempt.snapshot, &attempt.findings, live, &before) {
+        // What is in force already is not tested anew, unless somebody wants to know.
+        let is_news = |snapshot: &Snapshot| asked || snapshot.id != before.id;
+        match next(attempt.snapshot, &attempt.findings, live, &before, is_news) {
             Ok(snapshot) if snapshot.id == before.id && !asked => self.files.follow(&self.config, &attempt.files),
             Ok(snapshot) => match self.follow(&snapshot, live, watchers) {
                 Ok(()) => {
@@ -56,6 +58,7 @@ impl Reloads {
                     live.swap(snapshot.clone(), watchers.observer(&snapshot));
                     watchers.watch_health(live);
                     watchers.count_reload(live.clock.now(), &[]);
+                    watchers.count_failing_tests(0);
                     log::info!("configuration {} is in force", short(&snapshot.id));
                 }
                 Err(error) => {
@@ -85,6 +88,7 @@ fn next(
     findings: &[Finding],
     live: &Live,
     before: &Snapshot,
+    is_news: impl Fn(&Snapshot) -> bool,
 ) -> Result<Snapshot, Vec<String>> {
     let Some(snapshot) = snapshot.filter(|_| !has_errors(findings)) else {
         return Err(findings.iter().map(ToString::to_string).collect());
@@ -110,6 +114,9 @@ fn next(
         }
     }
     errors.extend(dropped(live, before, &snapshot));
+    if is_news(&snapshot) {
+        errors.extend(failing_tests(&snapshot).1);
+    }
     if errors.is_empty() { Ok(snapshot) } else { Err(errors) }
 }
 

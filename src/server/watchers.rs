@@ -93,6 +93,11 @@ impl Watchers {
         self.reloads.note(at, errors);
     }
 
+    /// Takes note of how many tests of the configuration in force fail.
+    pub fn count_failing_tests(&self, count: usize) {
+        self.metrics.set_failing_tests(count);
+    }
+
     pub fn reloads(&self) -> &Arc<Reloads> {
         &self.reloads
     }

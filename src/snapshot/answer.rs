@@ -1,11 +1,13 @@
 //! The answers of the gateway's own, and what it adds to those of others. What `explain` shows is written by the same lines as
 //! what clients get.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use jiff::Timestamp;
 
 use super::Snapshot;
-use crate::engine::{Answer, CompressRule, Decision, Denial, Head, Reply, Rule, problem};
+use crate::engine::{Act, Answer, CompressRule, Decision, Denial, Head, HeaderEdits, Reply, Rule, problem};
 use crate::policies::compress::accept::{Coding, choose_language};
 use crate::policies::compress::negotiate;
 use crate::policies::rate_limit::limit_fields;
@@ -115,6 +117,15 @@ pub fn decorate<H: Head>(head: &mut H, carried: &Carried<'_>) -> Result<(), H::F
         head.set(REHEARSAL, at)?;
     }
     Ok(())
+}
+
+/// What the answer says besides to a caller whose token stood anywhere but in `Authorization`: caches on the way know no other
+/// credential (RFC 9111 §3.5, RFC 6750 §2.3).
+pub fn private() -> Act {
+    Act::ResponseHeaders(Arc::new(HeaderEdits {
+        append: vec![(header::CACHE_CONTROL, HeaderValue::from_static("private"))],
+        ..HeaderEdits::default()
+    }))
 }
 
 fn limits<H: Head>(head: &mut H, decision: &Decision, carried: &Carried<'_>) -> Result<(), H::Fault> {

@@ -16,7 +16,8 @@ use crate::engine::{
     Act, Client, Decision, Denial, DenialKind, Effect, Effected, Facts, HeaderEdits, Lookup, Params, Reply,
     RequestView, Rule, Stage, Trail, decide, reopens_at,
 };
-use crate::routing::{Allow, Found};
+use crate::routing::{Allow, Found, Rival};
+use crate::targets::Target;
 
 /// A request that was decided.
 #[derive(Debug)]
@@ -47,6 +48,18 @@ pub async fn judge<'a>(
     now: Timestamp,
     lookup: &impl Lookup,
 ) -> Judged<'a> {
+    judge_later(snapshot, request, address, now, now, lookup).await
+}
+
+/// As [`judge`], with windows and freezes as they are at `window_at` and all else as it is at `now`.
+pub async fn judge_later<'a>(
+    snapshot: &'a Snapshot,
+    request: RequestView<'a>,
+    address: IpAddr,
+    now: Timestamp,
+    window_at: Timestamp,
+    lookup: &impl Lookup,
+) -> Judged<'a> {
     let (found, is_preflight) = find(snapshot, &request);
     let (route, params, allow) = match found {
         Found::Route(route, params) => (Some(route), params, None),
@@ -57,7 +70,7 @@ pub async fn judge<'a>(
     let client = snapshot.clients.of(&request);
     let mut facts = Facts {
         now,
-        window_at: now,
+        window_at,
         address,
         client,
         request,
@@ -91,12 +104,42 @@ impl Snapshot {
             Found::MethodNotAllowed(_) | Found::NotFound => standing(self, None).0,
         }
     }
+
+    /// The routes beside the one that [`judge`] takes for `request`, with what decided between them.
+    pub fn rivals<'a>(
+        &'a self,
+        request: &RequestView<'_>,
+        taken: Option<&'a Arc<Route>>,
+    ) -> Vec<Rival<'a, Arc<Route>>> {
+        let router = &self.router;
+        let by = |method: &Method| router.find(method, request.host, request.path, request.headers);
+        let asked = asked_about(request).filter(|asked| {
+            let found = by(asked);
+            matches!((&found, taken), (Found::Route(route, _), Some(taken)) if Arc::ptr_eq(route, taken))
+        });
+        let method = asked.as_ref().unwrap_or(request.method);
+        router.rivals(taken, method, request.host, request.path, request.headers)
+    }
 }
 
 impl Judged<'_> {
     /// The decision in short, as records keep it.
     pub fn effected(&self) -> Effected {
         self.decision.effected(self.rule_names)
+    }
+
+    /// Whether it is refused.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.decision.effect, Effect::Deny(_))
+    }
+
+    /// The status, where the gateway itself answers.
+    pub fn status(&self) -> Option<StatusCode> {
+        match (&self.decision.effect, self.route.map(|route| &route.target)) {
+            (Effect::Deny(denial), _) => Some(denial.status),
+            (Effect::Reply(reply), _) | (Effect::Forward, Some(Target::Fixed(reply))) => Some(reply.status),
+            (Effect::Forward, Some(Target::Upstream(_) | Target::Aggregate(_)) | None) => None,
+        }
     }
 }
 
@@ -114,12 +157,10 @@ fn find<'a>(snapshot: &'a Snapshot, request: &RequestView<'a>) -> (Found<'a, Arc
             .router
             .find(method, request.host, request.path, request.headers)
     };
-    let asked = request.header(&header::ACCESS_CONTROL_REQUEST_METHOD);
-    let is_preflight = request.method == Method::OPTIONS && request.header(&header::ORIGIN).is_some();
-    let Some(asked) = asked.filter(|_| is_preflight) else {
+    if !is_preflight(request) {
         return (by(request.method), false);
-    };
-    if let Ok(method) = Method::from_bytes(asked.as_bytes())
+    }
+    if let Some(method) = asked_about(request)
         && let Found::Route(route, params) = by(&method)
         && route.rules.iter().any(|rule| rule.stage == Stage::Preflight)
     {
@@ -129,6 +170,20 @@ fn find<'a>(snapshot: &'a Snapshot, request: &RequestView<'a>) -> (Found<'a, Arc
         Found::Route(route, params) => (Found::Route(route, params), false),
         Found::MethodNotAllowed(_) | Found::NotFound => (Found::NotFound, true),
     }
+}
+
+fn is_preflight(request: &RequestView<'_>) -> bool {
+    request.method == Method::OPTIONS
+        && request.header(&header::ORIGIN).is_some()
+        && request.header(&header::ACCESS_CONTROL_REQUEST_METHOD).is_some()
+}
+
+/// The method that a preflight asks about, if it is one.
+fn asked_about(request: &RequestView<'_>) -> Option<Method> {
+    let asked = request.header(&header::ACCESS_CONTROL_REQUEST_METHOD)?;
+    Method::from_bytes(asked.as_bytes())
+        .ok()
+        .filter(|_| is_preflight(request))
 }
 
 /// Answers a preflight so that the browser goes no further and learns nothing of what is there.

@@ -3,8 +3,10 @@
 //! [`compile`] reports every finding, not the first; a snapshot exists only where there is no error.
 
 mod answer;
+mod asked;
 mod judge;
 mod listen;
+mod own_tests;
 mod routes;
 mod schema;
 mod sections;
@@ -32,9 +34,11 @@ use crate::upstreams::{self, Upstream, UpstreamSettings};
 use listen::ListenSettings;
 use settings::StatePath;
 
-pub use answer::{Asker, Carried, decorate, is_bodyless, refusal, write_own};
-pub use judge::{Judged, judge};
+pub use answer::{Asker, Carried, decorate, is_bodyless, private, refusal, write_own};
+pub use asked::{Asked, AskedFault, Sent};
+pub use judge::{Judged, judge, judge_later};
 pub use listen::{ClientCertificates, Listen, ListenTls, NamedCertificate};
+pub use own_tests::{Expect, Reopens, Test};
 pub use schema::schema;
 pub use sections::is_part;
 pub use settings::{AdminSettings, AdminToken, TrustedProxies};
@@ -81,6 +85,8 @@ pub struct Snapshot {
     pub audit: Option<AuditSettings>,
     /// The detectors.
     pub anomalies: Anomalies,
+    /// What it says of itself.
+    pub tests: Box<[Test]>,
     /// Every file the configuration consists of, to be watched.
     pub files: Vec<PathBuf>,
 }
@@ -189,6 +195,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
     let state = fields.take::<Option<StatePath>>("state", None).flatten();
     let audit = fields.take::<Option<AuditSettings>>("audit", None).flatten();
     let anomalies = fields.take::<Anomalies>("anomalies", None).unwrap_or_default();
+    let tests = fields.node("tests");
     fields.finish();
 
     if listen.as_ref().is_some_and(Vec::is_empty) {
@@ -232,6 +239,19 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
     let unrouted = compiler.unrouted();
     let compiled: Vec<_> = routes.0.iter().map(|(name, node)| compiler.route(name, node)).collect();
     let router = router(compiled, load);
+    let tests = tests.map(|node| {
+        let rules = router.as_ref().map(|router| rule_names(router, &unrouted));
+        let names = own_tests::Names {
+            load,
+            defined: &defined,
+            clients: &clients,
+            calendars: &calendars,
+            routes: &routes.names().collect::<Vec<_>>(),
+            upstreams: &upstream_names,
+            rules: rules.as_deref(),
+        };
+        own_tests::read(node, &names)
+    });
     load.check_references(written);
     sections::check_unused(document, load);
     let router = router?;
@@ -280,6 +300,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
         state: state.map(|state| state.0),
         audit,
         anomalies,
+        tests: tests.unwrap_or_default(),
         files: load.wanted(),
         defined,
     })
@@ -302,6 +323,15 @@ fn router(compiled: Vec<(Option<Match>, Option<Arc<Route>>)>, load: &Load) -> Op
     }
     let routes = compiled.into_iter().filter_map(|(matches, route)| matches.zip(route));
     Some(Router::new(routes.collect(), load))
+}
+
+/// Every rule that a request may meet, by name.
+fn rule_names<'a>(router: &'a Router<Arc<Route>>, unrouted: &'a [Rule]) -> Vec<&'a str> {
+    let routed = router.iter().flat_map(|(_, route)| &route.rules);
+    let mut names: Vec<&str> = routed.chain(unrouted).map(|rule| &*rule.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 fn kept(router: &Router<Arc<Route>>, clients: &Clients, unrouted: &[Rule]) -> Kept {

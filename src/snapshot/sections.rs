@@ -24,6 +24,7 @@ pub(super) const SECTIONS: Sections<'static> = Sections {
         "routes",
         "audit",
         "anomalies",
+        "tests",
     ],
     named: &[
         "upstreams",
@@ -36,7 +37,7 @@ pub(super) const SECTIONS: Sections<'static> = Sections {
         "routes",
         "anomalies",
     ],
-    lists: &["listen"],
+    lists: &["listen", "tests"],
 };
 
 /// The sections whose names others refer to, each with the kind of its names.

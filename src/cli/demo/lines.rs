@@ -11,8 +11,8 @@ use serde_json::Value;
 use crate::demo::{User, Which};
 use crate::engine::rfc3339;
 use crate::policies::freeze::Held;
-use crate::rehearse::{Asked, explain};
-use crate::snapshot::Snapshot;
+use crate::rehearse::explain;
+use crate::snapshot::{Asked, Snapshot};
 
 /// One request to try.
 struct Try {
@@ -184,7 +184,7 @@ fn answers(tried: &Try, snapshot: &Snapshot, users: &[User], frozen: &Held, at: 
     let request = format!("{} {}", tried.method, tried.path);
     let mut asked = Asked::new(&request, IpAddr::V4(Ipv4Addr::LOCALHOST), at)?;
     if let Some(client) = tried.client {
-        asked.come_from(client, snapshot)?;
+        asked.come_from(client, &snapshot.clients)?;
     }
     if let Some(name) = tried.user {
         let user = users.iter().find(|user| user.name == name);

@@ -13,7 +13,7 @@ use super::sides::Token;
 use super::units::Variant;
 use crate::engine::Mentions;
 use crate::policies::clients::Clients;
-use crate::rehearse::Asked;
+use crate::snapshot::Asked;
 
 /// Of more names than that not every combination is tried.
 const ALL_COMBINATIONS: usize = 3;

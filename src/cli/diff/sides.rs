@@ -9,9 +9,9 @@ use serde_json::Map;
 
 use crate::engine::{AuthenticatorId, Decision, Effect, Facts, Mentions, Question, Rule, Stage, decide};
 use crate::policies::authn::JwtAuthenticator;
-use crate::rehearse::{Asked, Assumed};
+use crate::rehearse::{Assumed, Issued};
 use crate::routing::Found;
-use crate::snapshot::{Route, Snapshot, judge};
+use crate::snapshot::{Asked, Route, Snapshot, judge};
 use crate::targets::Target;
 
 /// What becomes of a request.
@@ -156,7 +156,9 @@ impl<'a> Side<'a> {
         let lookup = Assumed {
             authenticators,
             claims: asked.claims.as_ref().unwrap_or(&nothing),
-            issuer,
+            token: issuer.map_or(Issued::ForFirst, Issued::By),
+            limits: &self.snapshot.defined.limits,
+            exhausted: &[],
         };
         const WAITED: &str = "an assumption was waited for";
         let judged = judge(self.snapshot, asked.view(), asked.address, asked.at, &lookup);

@@ -12,8 +12,9 @@ use serde_json::json;
 use super::*;
 use crate::conf::Load;
 use crate::engine::{Answer, Denial, DenialKind, Facts, Policy, Rule, Stage, Verdict, Why};
-use crate::rehearse::{self, Asked};
+use crate::rehearse;
 use crate::routing::Router;
+use crate::snapshot::Asked;
 use crate::snapshot::{self, Occasion, Route};
 use crate::targets::{Target, UpstreamIndex};
 

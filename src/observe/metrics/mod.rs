@@ -130,6 +130,12 @@ impl Metrics {
         self.families.config_reload_failed.set(i64::from(!succeeded));
     }
 
+    /// Shows how many tests of the configuration in force fail.
+    pub fn set_failing_tests(&self, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.families.config_tests_failed.set(count);
+    }
+
     /// Shows whether an endpoint is in use; one that the configuration does not name is passed over.
     pub fn set_healthy(&self, upstream: &str, endpoint: &str, is_healthy: bool) {
         if self.tables.load().names_endpoint(upstream, endpoint) {
@@ -214,6 +220,7 @@ struct Families {
     upstream_healthy: IntGaugeVec,
     config_reloads: IntCounterVec,
     config_reload_failed: IntGauge,
+    config_tests_failed: IntGauge,
     config_info: IntGaugeVec,
     freezes: IntGaugeVec,
     audit_records: IntCounter,
@@ -313,6 +320,10 @@ impl Families {
             config_reload_failed: gauge(
                 "gwanmun_config_reload_failed",
                 "Whether the last reload failed: 1 or 0.",
+            )?,
+            config_tests_failed: gauge(
+                "gwanmun_config_tests_failed",
+                "Tests of the configuration that failed at the start, which goes on; a reload with such is refused.",
             )?,
             config_info: gauges(
                 "gwanmun_config_info",

@@ -115,7 +115,7 @@ impl<'a> Credential<'a> {
 
 impl Source {
     /// The word in records for a token that stood here.
-    fn word(&self) -> &'static str {
+    pub fn word(&self) -> &'static str {
         match self {
             Self::Authorization => "bearer",
             Self::Header(_) => "header",

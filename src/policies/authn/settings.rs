@@ -295,6 +295,11 @@ impl JwtAuthenticator {
     pub fn scopes_and_roles(&self) -> (&str, &str) {
         (&self.scopes, &self.roles)
     }
+
+    /// Where its tokens stand.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
 }
 
 /// Where the keys of an authenticator come from.

@@ -18,6 +18,7 @@ use crate::targets::fixed;
 use crate::upstreams::UpstreamSettings;
 
 use super::listen::ListenSettings;
+use super::own_tests::Tests;
 use super::routes::TARGETS;
 use super::{AdminSettings, StatePath, TrustedProxies};
 
@@ -89,6 +90,11 @@ impl Describe for Configuration {
                 ),
                 Key::new::<AuditSettings>(schemas, "audit", "The audit log: one JSON line per finished request."),
                 Key::new::<Named<AnomalySettings>>(schemas, "anomalies", "Detectors of attacks, by name."),
+                Key::new::<Tests>(
+                    schemas,
+                    "tests",
+                    "Requests with what is to become of them; `check` tries them, and so does every reload before it is taken.",
+                ),
             ];
             Schema::map(keys).about("A configuration of Gwanmun.")
         })
