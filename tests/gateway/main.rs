@@ -33,6 +33,7 @@ mod reload;
 mod routing;
 mod schema;
 mod shapes;
+mod step_up;
 mod support;
 mod systemd;
 mod tls;
