@@ -12,6 +12,7 @@
 //!       roles: realm_access.roles     # the claim with the roles; default `roles`
 //!       scopes: scp                   # the claim with the scopes; default `scope`
 //!       leeway: 30s                   # how far clocks may differ
+//!       max_lifetime: 12h             # from `iat`, which must be there, to `exp`; longer-lived tokens are refused
 //!       from: { header: authorization }   # where the token stands; also `header: x-token`, `cookie: NAME`, `query: NAME`
 //! routes:
 //!   cart:
