@@ -8,9 +8,9 @@ use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
+use crate::cli::explain::Kept;
 use crate::demo::{User, Which};
 use crate::engine::rfc3339;
-use crate::policies::freeze::Held;
 use crate::rehearse::{Asked, explain};
 use crate::snapshot::Snapshot;
 
@@ -132,14 +132,14 @@ const SHOP: [Try; 6] = [
     },
 ];
 
-/// The lines for a gateway at `address` that starts at `now`, with what an earlier one left `frozen`: each request with what it answers then, and where the hour
+/// The lines for a gateway at `address` that starts at `now`, with what an earlier one `kept`: each request with what it answers then, and where the hour
 /// matters at noon and late at night too. On a rehearsal clock these are requests of their own.
 pub(super) fn lines(
     which: Which,
     snapshot: &Snapshot,
     users: &[User],
     address: SocketAddr,
-    frozen: &Held,
+    kept: &Kept,
     now: Timestamp,
     is_rehearsal: bool,
 ) -> anyhow::Result<String> {
@@ -150,7 +150,7 @@ pub(super) fn lines(
     let (zone, night) = hours(which)?;
     let mut text = String::new();
     for tried in tries {
-        let answers = |at| answers(tried, snapshot, users, frozen, at);
+        let answers = |at| answers(tried, snapshot, users, kept, at);
         text.push_str(&format!("# {}\n# now: {}\n", tried.about, answers(now)?));
         let curl = tried.curl(address);
         let mut variants = String::new();
@@ -180,7 +180,7 @@ fn hours(which: Which) -> anyhow::Result<(TimeZone, Time)> {
     Ok((TimeZone::get("Asia/Seoul")?, night))
 }
 
-fn answers(tried: &Try, snapshot: &Snapshot, users: &[User], frozen: &Held, at: Timestamp) -> anyhow::Result<String> {
+fn answers(tried: &Try, snapshot: &Snapshot, users: &[User], kept: &Kept, at: Timestamp) -> anyhow::Result<String> {
     let request = format!("{} {}", tried.method, tried.path);
     let mut asked = Asked::new(&request, IpAddr::V4(Ipv4Addr::LOCALHOST), at)?;
     if let Some(client) = tried.client {
@@ -191,7 +191,8 @@ fn answers(tried: &Try, snapshot: &Snapshot, users: &[User], frozen: &Held, at: 
         let claims = user.map(|user| &user.claims).and_then(Value::as_object);
         asked.hold(claims.cloned().context("a sample user is missing")?)?;
     }
-    asked.frozen = frozen.clone();
+    asked.frozen = kept.frozen.clone();
+    asked.revoked = kept.revoked.clone();
     let told = explain(snapshot, &asked)?;
     Ok(match (&told.route, told.decision.effect, told.decision.status) {
         (Some(route), "allow", None) => format!("{} from {}", tried.success(), route.target),
@@ -246,7 +247,7 @@ mod tests {
                 &snapshot,
                 services.users(),
                 address,
-                &Held::default(),
+                &Kept::default(),
                 now,
                 is_rehearsal,
             )
