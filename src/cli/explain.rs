@@ -1,7 +1,7 @@
 //! `gwanmun explain`: what would happen to a request, which rule decides, and when that changes.
 //!
 //! The gateway's own code decides; only the questions are answered from assumptions: the caller is who `--as` says, and
-//! no limit is reached. Frozen is what the gateway's state folder and `--frozen` say.
+//! no limit is reached. Frozen and revoked is what the gateway's state folder, `--frozen` and `--revoked` say.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use super::{NO, complain, tell};
 use crate::conf::nearest;
 use crate::engine::{Freezable, Freeze, rfc3339};
 use crate::policies::freeze::{Held, HeldFreeze, read_held};
+use crate::policies::revocation::{self, read_revoked};
 use crate::rehearse::{Asked, Paint, explain, read_claims, show_findings};
 use crate::snapshot::{self, Occasion, Snapshot};
 
@@ -48,7 +49,10 @@ pub(super) struct Arguments {
     /// Assume that a route or upstream is frozen, until then where that is said (RFC 3339, or HH:MM); may be repeated
     #[arg(long, value_name = "NAME[=UNTIL]")]
     frozen: Vec<String>,
-    /// Leave aside what is frozen on the running gateway, which is read from the folder of `state:`
+    /// Assume that the caller is revoked
+    #[arg(long)]
+    revoked: bool,
+    /// Leave aside what is frozen and revoked on the running gateway, which is read from the folder of `state:`
     #[arg(long)]
     no_state: bool,
     /// Print `{route, decision: {effect, status, policy, code, reopens_at}, rules: [...]}`
@@ -93,7 +97,15 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let claims = read_claims(&text).with_context(|| format!("no claims in `{shown}`"))?;
         asked.hold(claims).with_context(|| format!("no caller in `{shown}`"))?;
     }
-    asked.frozen = frozen(arguments, &snapshot, at.at)?;
+    let kept = match arguments.no_state {
+        true => Kept::default(),
+        false => Kept::of(&snapshot),
+    };
+    asked.frozen = frozen(arguments, kept.frozen, &snapshot, at.at)?;
+    asked.revoked = match arguments.revoked {
+        true => Arc::new(revocation::Held::of_everybody()),
+        false => kept.revoked,
+    };
     asked.strip(&snapshot);
     let explanation = explain(&snapshot, &asked)?;
     if arguments.json {
@@ -106,12 +118,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if explanation.is_refusal() { NO } else { 0 }.into())
 }
 
-/// What the flags say, and what the running gateway keeps. Whoever may not read that still gets an explanation.
-fn frozen(arguments: &Arguments, snapshot: &Snapshot, at: Timestamp) -> anyhow::Result<Held> {
-    let mut frozen = match arguments.no_state {
-        true => Held::default(),
-        false => kept_frozen(snapshot),
-    };
+/// What the flags say is frozen, and what the running gateway keeps.
+fn frozen(arguments: &Arguments, mut frozen: Held, snapshot: &Snapshot, at: Timestamp) -> anyhow::Result<Held> {
     for written in &arguments.frozen {
         let (name, until) = match written.split_once('=') {
             Some((name, until)) => (name, Some(until)),
@@ -147,14 +155,32 @@ fn frozen(arguments: &Arguments, snapshot: &Snapshot, at: Timestamp) -> anyhow::
     Ok(frozen)
 }
 
-/// What the running gateway keeps frozen, as far as it can be read.
-pub(super) fn kept_frozen(snapshot: &Snapshot) -> Held {
-    let kept = snapshot.state_folder().map(|folder| read_held(&folder));
-    kept.unwrap_or_else(|| Ok(Held::default())).unwrap_or_else(|error| {
+/// What a running gateway keeps frozen and revoked. Whoever may not read that still gets an explanation.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub frozen: Held,
+    pub revoked: Arc<revocation::Held>,
+}
+
+impl Kept {
+    /// What the folder of `state:` says, as far as it can be read.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let Some(folder) = snapshot.state_folder() else {
+            return Self::default();
+        };
+        Self {
+            frozen: known("frozen", read_held(&folder)),
+            revoked: Arc::new(known("revoked", read_revoked(&folder))),
+        }
+    }
+}
+
+fn known<T: Default>(what: &str, kept: Result<T, impl std::fmt::Display>) -> T {
+    kept.unwrap_or_else(|error| {
         complain(&format!(
-            "gwanmun: what is frozen is not known, and taken for nothing: {error}"
+            "gwanmun: what is {what} is not known, and taken for nothing: {error}"
         ));
-        Held::default()
+        T::default()
     })
 }
 

@@ -16,6 +16,7 @@ mod policy;
 mod principal;
 mod problem;
 mod record;
+mod revocation;
 mod step_up;
 mod truth;
 
@@ -32,6 +33,7 @@ pub use policy::{Outcome, Policy, Rule, Stage, Verdict, Why};
 pub use principal::Principal;
 pub use problem::{problem, retry_after, rfc3339};
 pub use record::{Effected, Observer, PartSummary, Record, RecordedRequest, UpstreamSummary};
+pub use revocation::{Extent, Reach, Revocation, RevocationChange, Revoked, Whom};
 pub use step_up::StepUp;
 pub use truth::Truth;
 

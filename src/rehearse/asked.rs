@@ -1,6 +1,7 @@
 //! The request that is asked about, read as the gateway reads one from the wire.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -12,6 +13,7 @@ use smallvec::SmallVec;
 use crate::conf::{Load, Read};
 use crate::engine::{Headers, RequestView};
 use crate::policies::freeze::Held;
+use crate::policies::revocation;
 use crate::routing::{normalise_host, normalise_path};
 use crate::snapshot::Snapshot;
 
@@ -36,6 +38,8 @@ pub struct Asked {
     pub claims: Option<Map<String, Value>>,
     /// What operators have frozen; nothing unless said.
     pub frozen: Held,
+    /// What they have revoked; nothing unless said.
+    pub revoked: Arc<revocation::Held>,
 }
 
 /// Headers that somebody wrote, and whether a credential is assumed beside them.
@@ -92,6 +96,7 @@ impl Asked {
             at,
             claims: None,
             frozen: Held::default(),
+            revoked: Arc::default(),
         };
         asked.set_host(authority)?;
         Ok(asked)

@@ -1,4 +1,4 @@
-//! Answers from assumptions: the caller is who the flags say, and no limit is reached and nothing is frozen.
+//! Answers from assumptions: the caller is who the flags say, no limit is reached, and nothing is frozen or revoked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,23 +9,30 @@ use serde_json::{Map, Value};
 use crate::engine::{Answer, Answers, CredentialRefusal, LimitAnswer, Lookup, Question};
 use crate::policies::authn::{Authenticators, principal_from_claims};
 use crate::policies::freeze::Held;
+use crate::policies::revocation;
 
-/// Assumes that operators have frozen something; the other questions are somebody else's.
-pub(super) struct Freezing<'a, L> {
+/// Assumes that operators have frozen and revoked something; the other questions are somebody else's.
+pub(super) struct Closing<'a, L> {
     /// What is frozen.
     pub frozen: &'a Held,
+    /// What is revoked.
+    pub revoked: &'a revocation::Held,
     /// When.
     pub at: Timestamp,
     /// Answers the others.
     pub others: L,
 }
 
-impl<L: Lookup> Lookup for Freezing<'_, L> {
+impl<L: Lookup> Lookup for Closing<'_, L> {
     async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
         let mut answers = self.others.answer(asked).await;
         for ((_, question), answer) in asked.iter().zip(&mut answers) {
-            if let Question::Freezes { route, upstreams } = question {
-                *answer = Answer::Freezes(self.frozen.concerning(route, upstreams, self.at));
+            match question {
+                Question::Freezes { route, upstreams } => {
+                    *answer = Answer::Freezes(self.frozen.concerning(route, upstreams, self.at));
+                }
+                Question::Revocation { principal } => *answer = Answer::Revoked(self.revoked.hit(principal, self.at)),
+                Question::Token { .. } | Question::Limit { .. } => {}
             }
         }
         answers
@@ -71,6 +78,7 @@ impl Assumed<'_> {
                 })
             }
             Question::Freezes { .. } => Answer::Freezes(Vec::new()),
+            Question::Revocation { .. } => Answer::Revoked(None),
             Question::Limit { .. } => Answer::Limit(LimitAnswer {
                 admitted: true,
                 remaining: u32::MAX,

@@ -11,7 +11,7 @@ use anyhow::Context;
 use futures::FutureExt;
 use serde_json::Map;
 
-use self::assumed::Freezing;
+use self::assumed::Closing;
 use crate::engine::{Answer, Effect, Facts, Mark, Params, Stage, rfc3339};
 use crate::snapshot::{Judged, Snapshot, judge};
 use crate::targets::Target;
@@ -30,8 +30,9 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked) -> anyhow::Result<Explanation
         claims: asked.claims.as_ref().unwrap_or(&nothing),
         issuer: None,
     };
-    let lookup = Freezing {
+    let lookup = Closing {
         frozen: &asked.frozen,
+        revoked: &asked.revoked,
         at: asked.at,
         others: lookup,
     };

@@ -387,6 +387,6 @@ impl Snapshot {
 }
 
 #[cfg(test)]
-mod allocations;
+pub(crate) mod allocations;
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,7 @@ mod provider;
 mod records;
 mod refusals;
 mod reload;
+mod revocations;
 mod routing;
 mod schema;
 mod shapes;

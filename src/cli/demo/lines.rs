@@ -8,9 +8,9 @@ use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
+use crate::cli::explain::Kept;
 use crate::demo::{Running, Which};
 use crate::engine::rfc3339;
-use crate::policies::freeze::Held;
 use crate::rehearse::{Asked, explain};
 use crate::snapshot::Snapshot;
 
@@ -150,8 +150,8 @@ pub(super) struct Scene<'a> {
     pub services: &'a Running,
     /// Where the gateway listens.
     pub address: SocketAddr,
-    /// What an earlier one left frozen.
-    pub frozen: &'a Held,
+    /// What an earlier one kept.
+    pub kept: &'a Kept,
     /// When it starts.
     pub now: Timestamp,
     /// Whether that is on a rehearsal clock.
@@ -226,7 +226,8 @@ fn answers(tried: &Try, scene: &Scene<'_>, at: Timestamp) -> anyhow::Result<Stri
         claims.insert("auth_time".to_owned(), at.as_second().into());
         asked.hold(claims)?;
     }
-    asked.frozen = scene.frozen.clone();
+    asked.frozen = scene.kept.frozen.clone();
+    asked.revoked = scene.kept.revoked.clone();
     let told = explain(scene.snapshot, &asked)?;
     Ok(match (&told.route, told.decision.effect, told.decision.status) {
         (Some(route), "allow", None) => format!("{} from {}", tried.success(), route.target),
@@ -281,7 +282,7 @@ mod tests {
                 snapshot: &snapshot,
                 services: &services,
                 address: "127.0.0.1:8080".parse().unwrap(),
-                frozen: &Held::default(),
+                kept: &Kept::default(),
                 now,
                 is_rehearsal,
             };
