@@ -20,6 +20,10 @@ use crate::policies::cache::store::{DEFAULT_CAPACITY, Store};
 pub use crate::policies::freeze::FreezeFailure;
 use crate::policies::freeze::Freezes;
 use crate::policies::rate_limit::{LimitTable, LimitTables, check};
+use crate::policies::revocation::Lifetimes;
+pub use crate::policies::revocation::{
+    MAX_ENTRIES as MAX_REVOCATIONS, RevocationFailure, Revocations, SKEW as REVOCATION_SKEW,
+};
 use crate::snapshot::Snapshot;
 use crate::targets::{Call, UpstreamIndex};
 use crate::upstreams::{CallError, Called, Caller, Pool};
@@ -39,6 +43,8 @@ pub struct Live {
     pub cache_lock: &'static CacheKeyLockImpl,
     /// What operators have frozen.
     pub freezes: Freezes,
+    /// What operators have revoked.
+    pub revocations: Revocations,
     client: Arc<Client>,
     key_copies: Arc<KeyCopies>,
     began: Instant,
@@ -66,15 +72,17 @@ pub struct Doors {
     caller: Arc<Caller>,
     client: Arc<Client>,
     freezes: Freezes,
+    revocations: Revocations,
     key_copies: Arc<KeyCopies>,
 }
 
 impl Doors {
     /// Opens them; inside a runtime.
-    pub fn open(clock: Clock, freezes: Freezes, key_copies: KeyCopies) -> Self {
+    pub fn open(clock: Clock, freezes: Freezes, revocations: Revocations, key_copies: KeyCopies) -> Self {
         Self {
             clock,
             freezes,
+            revocations,
             caller: Arc::new(Caller::default()),
             client: Arc::new(Client::new()),
             key_copies: Arc::new(key_copies),
@@ -90,6 +98,7 @@ impl Live {
             caller,
             client,
             freezes,
+            revocations,
             key_copies,
         } = doors;
         let generation = Generation::new(snapshot, observer, None, &client, &key_copies);
@@ -100,6 +109,7 @@ impl Live {
             cache: Store::leak(DEFAULT_CAPACITY),
             cache_lock: Box::leak(lock),
             freezes,
+            revocations,
             client,
             key_copies,
             began: Instant::now(),
@@ -130,6 +140,25 @@ impl Live {
     /// Nanoseconds on the monotonic clock of limits.
     pub fn monotonic(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// How long revocations have to be kept; `None` on a rehearsed clock, which must not make anybody forget.
+    pub fn lifetimes(&self) -> Option<Lifetimes> {
+        let is_real = !self.clock.is_rehearsal();
+        is_real.then(|| Lifetimes(self.current().snapshot.defined.authenticators.lifetimes()))
+    }
+
+    /// Forgets revocations that hit nothing any more. Blocks.
+    pub fn forget_revocations(&self) {
+        let forgotten = self
+            .revocations
+            .turn()
+            .forget(self.clock.now(), self.lifetimes().as_ref());
+        match forgotten {
+            Ok(0) => {}
+            Ok(count) => log::info!("{count} revocations hit nothing any more"),
+            Err(error) => log::error!("revocations that hit nothing any more cannot be forgotten: {error}"),
+        }
     }
 
     /// Requests being served.
@@ -201,6 +230,8 @@ pub struct Asking<'a> {
     pub generation: &'a Generation,
     /// What is frozen.
     pub freezes: &'a Freezes,
+    /// What is revoked.
+    pub revocations: &'a Revocations,
     /// The instant of the request.
     pub now: Timestamp,
     /// The instant limits are counted at, in nanoseconds ([`Live::monotonic`]).
@@ -227,6 +258,7 @@ impl Lookup for Asking<'_> {
                 Question::Freezes { route, upstreams } => {
                     Answer::Freezes(self.freezes.held().concerning(route, upstreams, self.now))
                 }
+                Question::Revocation { principal } => Answer::Revoked(self.revocations.hit(principal, self.now)),
                 Question::Limit { limit, .. } => {
                     match self.generation.limits.get(*limit).and_then(|_| counted.next()) {
                         Some(answer) => Answer::Limit(answer),

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Admin, Asked, Problem};
+use super::{Admin, Asked, Problem, blocking};
 use crate::conf::{Load, Read, nearest};
 use crate::engine::{Freezable, Freeze, FreezeChange, rfc3339};
 use crate::live::Live;
@@ -23,19 +23,12 @@ impl Admin {
     pub(super) async fn freezes(&self, asked: Asked) -> Result<Value, Problem> {
         let live = self.live.clone();
         // A change waits for the disk, and for others that change.
-        let done = tokio::task::spawn_blocking(move || match (&asked.name, &asked.method) {
+        blocking(move || match (&asked.name, &asked.method) {
             (None, _) => Ok(json!({ "freezes": frozen(&live) })),
             (Some(name), &Method::DELETE) => thaw(&live, &asked, name),
             (Some(name), _) => freeze(&live, &asked, name),
-        });
-        let failed = |_| {
-            Problem::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "this failed; see the log",
-            )
-        };
-        done.await.map_err(failed)?
+        })
+        .await
     }
 }
 
@@ -84,7 +77,7 @@ fn freeze(live: &Live, asked: &Asked, name: &str) -> Result<Value, Problem> {
     let turn = live.freezes.turn();
     let (generation, now) = (live.current(), live.clock.now());
     let snapshot = &generation.snapshot;
-    let until = until(&order, snapshot, now)?;
+    let until = until(order.until.as_deref(), order.r#for.as_deref(), snapshot, now)?;
     let reason: Arc<str> = order.reason.unwrap_or_default().trim().into();
     check_reason(&reason)?;
     let meant = kinds.iter().filter(|kind| snapshot.has(**kind, name));
@@ -190,9 +183,15 @@ fn kinds(query: &str) -> Result<Vec<Freezable>, Problem> {
     }
 }
 
-fn until(order: &Order, snapshot: &Snapshot, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
+/// The end that `until` or `for` says, in whole seconds.
+pub(super) fn until(
+    until: Option<&str>,
+    lasts: Option<&str>,
+    snapshot: &Snapshot,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Problem> {
     let invalid = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "until-invalid", detail);
-    let until = match (&order.until, &order.r#for) {
+    let until = match (until, lasts) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => return Err(invalid("`until` and `for` say the same: write one of them".into())),
         (Some(text), None) => {
@@ -223,7 +222,7 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 /// It goes to logs and terminals: no line of it may look like another.
-fn check_reason(reason: &str) -> Result<(), Problem> {
+pub(super) fn check_reason(reason: &str) -> Result<(), Problem> {
     let is_plain = reason.chars().count() <= MAX_REASON && !reason.chars().any(char::is_control);
     let detail = format!("a reason is one line of at most {MAX_REASON} letters");
     match is_plain {
@@ -243,14 +242,14 @@ fn unknown(name: &str, kinds: &[Freezable], snapshot: &Snapshot) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "name-unknown", detail)
 }
 
-fn hint<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
+pub(super) fn hint<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
     // What is far longer than any name is near none, and comparing takes as long as both are.
     let near = (name.len() <= 128).then(|| nearest(name, known)).flatten();
     near.map_or_else(String::new, |near| format!(", did you mean `{near}`?"))
 }
 
 /// As much of what somebody sent as is worth repeating.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control()).take(64).collect()
 }
 

@@ -8,19 +8,29 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /status` | what runs: version, configuration, reloads, freezes |
+//! | `GET /status` | what runs: version, configuration, reloads, freezes, how much is revoked |
 //! | `GET /freezes` | `{freezes: [{kind, name, until, reason, since, by}]}` |
 //! | `PUT /freezes/{name}`, or `POST` | `{until, for, reason}`, all optional → `{frozen: [...]}` |
 //! | `DELETE /freezes/{name}` | `{thawed: [...]}` |
+//! | `GET /revocations` | `{revocations: {held, most, memory_bytes, token, identity, …}}`: how many, and what they take |
+//! | `POST /revocations` | whom, and `{issued_before, until, for, expires, reason}`, all optional → `{revoked: [...]}` |
+//! | `DELETE /revocations?…` | whom, in the query → `{lifted: [...]}` |
 //!
 //! `until` is RFC 3339, or `HH:MM` in the zone of the calendars; `for` is a duration. A name that is a route's and an
 //! upstream's means both, unless `?kind=route` or `?kind=upstream` says which. Bodies are at most 16 KiB.
 //!
-//! Errors are problem+json: 401 `token-missing`, `token-invalid`; 404 `name-unknown`, `not-frozen`; 409 `state-missing`;
-//! 400 `body-unreadable`; 413 `body-too-large`; 422 `until-invalid`, `reason-invalid`, `kind-invalid`; 500 `state-failed`.
+//! Whom a revocation means: `subject` with `authenticator` and `issuer`, or `anywhere: true`; `jti` with `authenticator` and
+//! `issuer`, and best with `expires`, the token's `exp`; or, `issued_before` an instant (`now`), all of an `authenticator`,
+//! of an `issuer`, or `everybody: true`. The authenticator may be left out where there is one, the issuer where the
+//! authenticator has one. `until` and `for` are for a `subject` that is shut out whenever its tokens were issued.
+//!
+//! Errors are problem+json: 401 `token-missing`, `token-invalid`; 404 `name-unknown`, `not-frozen`, `not-revoked`; 409
+//! `state-missing`; 400 `body-unreadable`; 413 `body-too-large`; 422 `until-invalid`, `reason-invalid`, `kind-invalid`,
+//! `whom-invalid`, `issued-before-invalid`, `expires-invalid`; 500 `state-failed`; 507 `revocations-full`.
 //! `Host` must be the address or `localhost`: a web page that rebinds its name to this machine is told 421.
 
 mod freezes;
+mod revocations;
 mod status;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -99,6 +109,7 @@ impl Admin {
         let name = path.strip_prefix("/freezes/").filter(|name| !name.is_empty());
         let allowed: &[Method] = match path.as_str() {
             "/healthz" | "/readyz" | "/metrics" | "/status" | "/freezes" => &[Method::GET, Method::HEAD],
+            "/revocations" => &[Method::GET, Method::HEAD, Method::POST, Method::DELETE],
             _ if name.is_some() => &[Method::PUT, Method::POST, Method::DELETE],
             _ => return Err(Problem::new(StatusCode::NOT_FOUND, "page-unknown", "no such page")),
         };
@@ -125,7 +136,11 @@ impl Admin {
                     address: peer(session),
                     body: read_body(session).await?,
                 };
-                self.freezes(asked).await.map(|told| json(&told))
+                let told = match path.as_str() {
+                    "/revocations" => self.revocations(asked).await,
+                    _ => self.freezes(asked).await,
+                };
+                told.map(|told| json(&told))
             }
         }
     }
@@ -169,6 +184,9 @@ impl Admin {
             (freeze.kind.word(), &*freeze.name, is_known)
         });
         self.metrics.show_freezes(shown);
+        let revoked = self.live.revocations.figures();
+        let counts = revoked.counts.iter().map(|(whom, count)| (whom.word(), *count));
+        self.metrics.show_revocations(counts, revoked.memory);
         self.metrics.show_keys(&self.keys());
         match self.metrics.render(self.live.in_flight(), (self.connections)()) {
             Ok(text) => Ok(page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)),
@@ -213,6 +231,15 @@ impl Admin {
             false => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, missing),
         }
     }
+}
+
+/// Does what waits for the disk, or for others that change the same.
+async fn blocking(work: impl FnOnce() -> Result<Value, Problem> + Send + 'static) -> Result<Value, Problem> {
+    let failed = |_| {
+        let detail = "this failed; see the log";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    };
+    tokio::task::spawn_blocking(work).await.map_err(failed)?
 }
 
 fn is_local(host: &str) -> bool {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::freezes::{frozen, shown};
+use super::revocations::figures;
 
 impl Admin {
     /// Everything at a glance. Nothing in it is secret.
@@ -31,6 +32,7 @@ impl Admin {
                 "errors": reloaded.errors,
             },
             "freezes": frozen(live),
+            "revocations": figures(live),
         })
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The token comes from the environment alone: arguments can be read by everybody on the machine.
 
+mod revocations;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Map, Value};
 
+use self::revocations::{Revoke, Whom, figures, told as told_revocation};
 use super::{NO, complain, tell};
 use crate::io::{Bounds, Client, PlainHttp};
 
@@ -28,6 +31,7 @@ const MAX_BODY: usize = 16 << 20;
                         gwanmun ctl freeze transfer --until 06:00 --reason 'fraud wave, call Kim'\n  \
                         gwanmun ctl freeze accounts --upstream --for 2h\n  \
                         gwanmun ctl thaw transfer\n  \
+                        gwanmun ctl revoke --subject u1001 --authenticator customer --issued-before now\n  \
                         gwanmun ctl status"
 )]
 pub(super) struct Arguments {
@@ -64,6 +68,25 @@ enum Order {
         #[command(flatten)]
         named: Named,
     },
+    /// Refuse the tokens of a caller, one token, or what was issued before an instant
+    #[command(
+        after_help = "A caller is revoked with all its tokens, those issued later too, until it is lifted or till --until; with \
+                      --issued-before whoever logs in again is let in.\n\nExamples:\n  \
+                      gwanmun ctl revoke --subject u1001 --authenticator customer --issued-before now\n  \
+                      gwanmun ctl revoke --jti 7f3a… --authenticator customer --expires 1795564800\n  \
+                      gwanmun ctl revoke --subject u1001 --anywhere --for 24h --reason 'stolen phone'\n  \
+                      gwanmun ctl revoke --authenticator customer --issued-before 2026-11-24T12:00:00+09:00"
+    )]
+    Revoke(Revoke),
+    /// Lift a revocation
+    #[command(after_help = "Example:\n  gwanmun ctl unrevoke --subject u1001 --authenticator customer")]
+    Unrevoke {
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Say how much is revoked, and what memory that takes
+    #[command(after_help = "Example:\n  gwanmun ctl revocations")]
+    Revocations,
     /// Say what runs: version, configuration, reloads, freezes
     #[command(after_help = "Example:\n  gwanmun ctl status --json")]
     Status,
@@ -104,6 +127,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             )
         }
         Order::Thaw { named } => (Method::DELETE, named.target()?, String::new()),
+        Order::Revoke(revoke) => (Method::POST, "/revocations".to_owned(), revoke.body()),
+        Order::Unrevoke { whom } => (Method::DELETE, whom.target(), String::new()),
+        Order::Revocations => (Method::GET, "/revocations".to_owned(), String::new()),
         Order::Status => (Method::GET, "/status".to_owned(), String::new()),
     };
     let admin = arguments.admin.clone().or_else(|| std::env::var(ADMIN).ok());
@@ -183,13 +209,22 @@ impl Named {
 /// For people.
 fn report(answer: &Value) -> String {
     let list = |member: &str| answer.get(member).and_then(Value::as_array).map(Vec::as_slice);
-    let lines: Vec<String> = match (list("frozen"), list("thawed")) {
-        (Some(frozen), _) => frozen.iter().map(|freeze| format!("froze {}", told(freeze))).collect(),
-        (_, Some(thawed)) => thawed
-            .iter()
-            .map(|freeze| format!("thawed {}", named(freeze)))
-            .collect(),
-        (None, None) => status(answer),
+    let each = |all: &[Value], tell: &dyn Fn(&Value) -> String| all.iter().map(tell).collect();
+    let revocations = answer.get("revocations").filter(|_| answer.get("version").is_none());
+    let lines: Vec<String> = if let Some(frozen) = list("frozen") {
+        each(frozen, &|freeze| format!("froze {}", told(freeze)))
+    } else if let Some(thawed) = list("thawed") {
+        each(thawed, &|freeze| format!("thawed {}", named(freeze)))
+    } else if let Some(revoked) = list("revoked") {
+        each(revoked, &|revocation| {
+            format!("revoked {}", told_revocation(revocation))
+        })
+    } else if let Some(lifted) = list("lifted") {
+        each(lifted, &|revocation| format!("lifted: {}", told_revocation(revocation)))
+    } else if let Some(revocations) = revocations {
+        vec![figures(revocations)]
+    } else {
+        status(answer)
     };
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
@@ -246,6 +281,9 @@ fn status(answer: &Value) -> Vec<String> {
                     .map(|freeze| format!("frozen     {}, {}", told(freeze), since(freeze))),
             );
         }
+    }
+    if let Some(revocations) = answer.get("revocations") {
+        lines.push(format!("revoked    {}", figures(revocations)));
     }
     lines
 }

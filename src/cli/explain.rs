@@ -1,8 +1,8 @@
 //! `gwanmun explain`: what would happen to a request, which rule decides, and when that changes.
 //!
 //! The gateway's own code decides; only the questions are answered from assumptions: the caller is who `--as` says, and
-//! limits were never used but for those that `--exhausted` names. Frozen is what the gateway's state folder and `--frozen`
-//! say. Of a record (`--record FILE --id ID`) the recorded answers are used, and the decision is compared to the recorded one.
+//! limits were never used but for those that `--exhausted` names. Frozen and revoked is what the gateway's state folder,
+//! `--frozen` and `--revoked` say. Of a record (`--record FILE --id ID`) the recorded answers are used, and the decision is compared to the recorded one.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -23,6 +23,7 @@ use crate::conf::nearest;
 use crate::engine::{Freezable, Freeze, rfc3339};
 use crate::observe::audit::reader::Recorded;
 use crate::policies::freeze::{Held, HeldFreeze, read_held};
+use crate::policies::revocation::{self, read_revoked};
 use crate::rehearse::{Case, Explanation, Paint, ToldRecord, explain, read_claims, show_findings};
 use crate::snapshot::{self, Asked, Occasion, Snapshot};
 
@@ -78,7 +79,10 @@ struct Assumptions {
     /// Assume that a route or upstream is frozen, until then where that is said (RFC 3339, or HH:MM); may be repeated
     #[arg(long, value_name = "NAME[=UNTIL]")]
     frozen: Vec<String>,
-    /// Leave aside what is frozen on the running gateway, which is read from the folder of `state:`
+    /// Assume that the caller is revoked
+    #[arg(long)]
+    revoked: bool,
+    /// Leave aside what is frozen and revoked on the running gateway, which is read from the folder of `state:`
     #[arg(long)]
     no_state: bool,
 }
@@ -158,7 +162,15 @@ fn of_request(file: &Path, request: &str, assumed: &Assumptions, at: Timestamp) 
             .exhausted
             .push(found.with_context(|| unknown("limit", name, known))?.0);
     }
-    asked.frozen = frozen(assumed, &snapshot, address, at)?;
+    let kept = match assumed.no_state {
+        true => Kept::default(),
+        false => Kept::of(&snapshot),
+    };
+    asked.frozen = frozen(assumed, kept.frozen, &snapshot, at)?;
+    asked.revoked = match assumed.revoked {
+        true => Arc::new(revocation::Held::of_everybody()),
+        false => kept.revoked,
+    };
     explain(&snapshot, &asked)
 }
 
@@ -237,12 +249,8 @@ struct Named {
     id: Option<String>,
 }
 
-/// What the flags say, and what the running gateway keeps. Whoever may not read that still gets an explanation.
-fn frozen(assumed: &Assumptions, snapshot: &Snapshot, by: IpAddr, at: Timestamp) -> anyhow::Result<Held> {
-    let mut frozen = match assumed.no_state {
-        true => Held::default(),
-        false => kept_frozen(snapshot),
-    };
+/// What the flags say is frozen, and what the running gateway keeps.
+fn frozen(assumed: &Assumptions, mut frozen: Held, snapshot: &Snapshot, at: Timestamp) -> anyhow::Result<Held> {
     for written in &assumed.frozen {
         let (name, until) = match written.split_once('=') {
             Some((name, until)) => (name, Some(until)),
@@ -265,7 +273,7 @@ fn frozen(assumed: &Assumptions, snapshot: &Snapshot, by: IpAddr, at: Timestamp)
                     reason: Arc::from("assumed"),
                 }),
                 since: at,
-                by,
+                by: IpAddr::V4(Ipv4Addr::LOCALHOST),
             });
         }
         if !found {
@@ -277,14 +285,32 @@ fn frozen(assumed: &Assumptions, snapshot: &Snapshot, by: IpAddr, at: Timestamp)
     Ok(frozen)
 }
 
-/// What the running gateway keeps frozen, as far as it can be read.
-pub(super) fn kept_frozen(snapshot: &Snapshot) -> Held {
-    let kept = snapshot.state_folder().map(|folder| read_held(&folder));
-    kept.unwrap_or_else(|| Ok(Held::default())).unwrap_or_else(|error| {
+/// What a running gateway keeps frozen and revoked. Whoever may not read that still gets an explanation.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub frozen: Held,
+    pub revoked: Arc<revocation::Held>,
+}
+
+impl Kept {
+    /// What the folder of `state:` says, as far as it can be read.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let Some(folder) = snapshot.state_folder() else {
+            return Self::default();
+        };
+        Self {
+            frozen: known("frozen", read_held(&folder)),
+            revoked: Arc::new(known("revoked", read_revoked(&folder))),
+        }
+    }
+}
+
+fn known<T: Default>(what: &str, kept: Result<T, impl std::fmt::Display>) -> T {
+    kept.unwrap_or_else(|error| {
         complain(&format!(
-            "gwanmun: what is frozen is not known, and taken for nothing: {error}"
+            "gwanmun: what is {what} is not known, and taken for nothing: {error}"
         ));
-        Held::default()
+        T::default()
     })
 }
 

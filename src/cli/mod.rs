@@ -41,7 +41,7 @@ enum Command {
     Calendar(calendar::Arguments),
     /// Find everything that is wrong with a configuration, in one run, then try its own tests
     Check(check::Arguments),
-    /// Freeze and thaw routes and upstreams of a running gateway, and see how it is
+    /// Freeze routes and upstreams of a running gateway, revoke tokens, and see how it is
     Ctl(ctl::Arguments),
     /// Say what would happen to a request, which rule decides, and when that changes
     Explain(explain::Arguments),

@@ -80,7 +80,9 @@ pub(super) fn decided(record_line: &str) -> Result<Option<Box<Recorded>>, String
     }
     match read_line(record_line.as_bytes()).map_err(|error| error.to_string())? {
         Line::Request(recorded) => Ok(Some(recorded)),
-        Line::Dropped { .. } | Line::Torn { .. } | Line::Alert { .. } | Line::Freeze(_) => Ok(None),
+        Line::Dropped { .. } | Line::Torn { .. } | Line::Alert { .. } | Line::Freeze(_) | Line::Revocation(_) => {
+            Ok(None)
+        }
     }
 }
 

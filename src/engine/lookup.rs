@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use smallvec::SmallVec;
 
-use super::{Freeze, Principal};
+use super::{Freeze, Principal, Revoked};
 
 /// An authenticator of the snapshot, by its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,6 +42,11 @@ pub enum Question<'a> {
         /// The upstreams.
         upstreams: &'a [Arc<str>],
     },
+    /// Is this caller, or its token, revoked?
+    Revocation {
+        /// Who calls.
+        principal: &'a Principal,
+    },
 }
 
 /// A token must not reach a log by way of a question.
@@ -51,6 +56,7 @@ impl fmt::Debug for Question<'_> {
             Self::Token { authenticators, .. } => write!(f, "Token({authenticators:?})"),
             Self::Limit { limit, .. } => write!(f, "Limit({limit:?})"),
             Self::Freezes { route, .. } => write!(f, "Freezes({route})"),
+            Self::Revocation { principal } => write!(f, "Revocation({})", principal.authenticator),
         }
     }
 }
@@ -88,6 +94,8 @@ pub enum Answer {
     Limit(LimitAnswer),
     /// The freezes in force, mostly none.
     Freezes(Vec<Arc<Freeze>>),
+    /// What revocation hits the caller, mostly none.
+    Revoked(Option<Revoked>),
     /// Nobody could say; `code` is stable kebab-case, for clients and records.
     Unavailable {
         /// Why.
@@ -98,7 +106,11 @@ pub enum Answer {
 impl Answer {
     /// Whether there is nothing in it that a decision would have to remember.
     pub fn is_silent(&self) -> bool {
-        matches!(self, Self::Freezes(freezes) if freezes.is_empty())
+        match self {
+            Self::Freezes(freezes) => freezes.is_empty(),
+            Self::Revoked(revoked) => revoked.is_none(),
+            _ => false,
+        }
     }
 }
 

@@ -53,6 +53,13 @@ impl Principal {
         self.roles.iter().any(|held| &**held == role)
     }
 
+    /// When the credential was issued (`iat`), in seconds since 1970, a fraction cut off; `None` where it does not say.
+    pub fn issued(&self) -> Option<i64> {
+        let number = self.claims.get("iat")?.as_number()?;
+        // Saturates, which is as far as time goes.
+        number.as_i64().or_else(|| Some(number.as_f64()?.floor() as i64))
+    }
+
     /// A claim by its path (`address.country`): the exact name first, then member by member, shorter names first.
     pub fn claim(&self, path: &str) -> Option<&Value> {
         claim_at(&self.claims, path)

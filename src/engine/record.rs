@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 use jiff::Timestamp;
 
-use super::{Answer, FreezeChange, Principal, Trail};
+use super::{Answer, FreezeChange, Principal, RevocationChange, Trail};
 
 /// One finished request. Suffices, with the configuration of its hash, to decide again.
 #[derive(Debug, Clone)]
@@ -149,11 +149,14 @@ pub struct PartSummary {
     pub duration: Duration,
 }
 
-/// Told about finished requests, and about what operators freeze. Returns at once; slow work goes on a queue.
+/// Told about finished requests, and about what operators freeze and revoke. Returns at once; slow work goes on a queue.
 pub trait Observer: Send + Sync {
     /// Takes note.
     fn record(&self, record: &Arc<Record>);
 
     /// Takes note that something was frozen or thawed.
     fn froze(&self, _: &Arc<FreezeChange>) {}
+
+    /// Takes note that something was revoked, or a revocation lifted.
+    fn revoked(&self, _: &Arc<RevocationChange>) {}
 }

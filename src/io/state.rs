@@ -1,7 +1,7 @@
 //! The folder that outlives the process: 0700, its files 0600, each written whole or not at all.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,7 @@ pub enum StateFailure {
     #[error("the state folder `{}` is being used by another gateway", .0.display())]
     InUse(PathBuf),
     /// Not a file that a gateway wrote.
-    #[error("`{}` is not a file of at most 64 MiB", .0.display())]
+    #[error("`{}` is not a file, or larger than a gateway writes one", .0.display())]
     NotAFile(PathBuf),
 }
 
@@ -90,8 +90,17 @@ impl StateFolder {
 
     /// Puts a file in place of the one of that name; on disk when this returns. After an error the old one stands.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StateFailure> {
+        self.write_with(name, |out| out.write_all(bytes))
+    }
+
+    /// As [`write`](Self::write), with what is written piece by piece.
+    pub fn write_with(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    ) -> Result<(), StateFailure> {
         let (path, new) = (self.path.join(name), self.path.join(format!("{name}.new")));
-        let written = write_synced(&new, bytes).and_then(|()| fs::rename(&new, &path));
+        let written = write_synced(&new, write).and_then(|()| fs::rename(&new, &path));
         written.map_err(|cause| failure("write", &path, cause))?;
         // The rename is on disk when the folder is. It has happened: what fails here does not undo it.
         if let Err(error) = File::open(&self.path).and_then(|folder| folder.sync_all()) {
@@ -101,38 +110,48 @@ impl StateFolder {
     }
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_synced(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
     // What a crash left behind may have any mode.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut out = BufWriter::new(file);
+    write(&mut out)?;
+    out.into_inner()?.sync_all()
 }
 
 /// A file of a state folder, whoever uses it; `None` where there is none.
 pub fn read_state(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, StateFailure> {
     let path = folder.join(name);
-    let failed = |cause| failure("read", &path, cause);
+    let Some(file) = open_state(&path, MAX_FILE)? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(MAX_FILE).read_to_end(&mut bytes);
+    read.map_err(|cause| failure("read", &path, cause))?;
+    Ok(Some(bytes))
+}
+
+/// A file of at most `most` bytes, open for reading; `None` where there is none.
+pub(super) fn open_state(path: &Path, most: u64) -> Result<Option<File>, StateFailure> {
+    let failed = |cause| failure("read", path, cause);
     // A pipe without a writer must not hold up the start.
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let file = match opened {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
     let about = file.metadata().map_err(failed)?;
-    if !about.is_file() || about.len() > MAX_FILE {
-        return Err(StateFailure::NotAFile(path));
+    if !about.is_file() || about.len() > most {
+        return Err(StateFailure::NotAFile(path.to_owned()));
     }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(Some(bytes))
+    Ok(Some(file))
 }
 
-fn failure(verb: &'static str, path: &Path, cause: io::Error) -> StateFailure {
+pub(super) fn failure(verb: &'static str, path: &Path, cause: io::Error) -> StateFailure {
     StateFailure::Io {
         verb,
         path: path.to_owned(),

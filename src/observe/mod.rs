@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub use reloads::{Reloaded, Reloads};
 
-use crate::engine::{FreezeChange, Observer, Record};
+use crate::engine::{FreezeChange, Observer, Record, RevocationChange};
 
 /// All observers of one gateway, in the order they are told.
 #[derive(Clone, Default)]
@@ -44,6 +44,12 @@ impl Observer for Observers {
     fn froze(&self, change: &Arc<FreezeChange>) {
         for observer in &self.0 {
             observer.froze(change);
+        }
+    }
+
+    fn revoked(&self, change: &Arc<RevocationChange>) {
+        for observer in &self.0 {
+            observer.revoked(change);
         }
     }
 }

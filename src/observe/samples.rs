@@ -12,8 +12,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use crate::engine::{
-    Answer, CredentialRefusal, Effected, Freezable, Freeze, LimitAnswer, Mark, PartSummary, Principal, Record,
-    RecordedRequest, UpstreamSummary, Why,
+    Answer, CredentialRefusal, Effected, Extent, Freezable, Freeze, LimitAnswer, Mark, PartSummary, Principal, Reach,
+    Record, RecordedRequest, Revoked, UpstreamSummary, Why,
 };
 
 pub(crate) fn instant(text: &str) -> Timestamp {
@@ -276,9 +276,27 @@ fn answers(principal: Option<Arc<Principal>>, claimed: Option<Box<str>>) -> Boxe
         })
     });
     let frozen = vec(freeze, 1..3).prop_map(Answer::Freezes);
+    let revoked = (0..Reach::ALL.len(), any::<bool>(), option::of(any::<u32>()));
+    let revoked = revoked.prop_map(|(reach, is_every, second)| {
+        let at = second.map(|second| Timestamp::from_second(second.into()).unwrap());
+        let extent = match (is_every, at) {
+            (false, Some(instant)) => Extent::IssuedBefore(instant),
+            (_, until) => Extent::Every { until },
+        };
+        let reach = Reach::ALL[reach];
+        Answer::Revoked(Some(Revoked { reach, extent }))
+    });
     match principal {
-        Some(who) => prop_oneof![limit, refused, unavailable, frozen, Just(Answer::Principal(who))].boxed(),
-        None => prop_oneof![limit, refused, unavailable, frozen].boxed(),
+        Some(who) => prop_oneof![
+            limit,
+            refused,
+            unavailable,
+            frozen,
+            revoked,
+            Just(Answer::Principal(who))
+        ]
+        .boxed(),
+        None => prop_oneof![limit, refused, unavailable, frozen, revoked].boxed(),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod cors;
 pub mod forward;
 pub mod freeze;
 pub mod rate_limit;
+pub mod revocation;
 pub mod shape;
 
 use std::sync::Arc;

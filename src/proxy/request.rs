@@ -216,6 +216,7 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
     let asking = Asking {
         generation: &generation,
         freezes: &live.freezes,
+        revocations: &live.revocations,
         now: exchange.at,
         monotonic: live.monotonic(),
     };

@@ -1,5 +1,5 @@
 //! Answers from assumptions: the caller is who one says, limits were never used but for those said to be exhausted, and
-//! frozen is what is said to be.
+//! frozen and revoked is what is said to be.
 
 use std::sync::Arc;
 
@@ -10,23 +10,30 @@ use crate::engine::{Answer, Answers, AuthenticatorId, CredentialRefusal, LimitId
 use crate::policies::authn::{Authenticators, JwtAuthenticator, principal_from_claims};
 use crate::policies::freeze::Held;
 use crate::policies::rate_limit::Limits;
+use crate::policies::revocation;
 
-/// Assumes that operators have frozen something; the other questions are somebody else's.
-pub(super) struct Freezing<'a, L> {
+/// Assumes that operators have frozen and revoked something; the other questions are somebody else's.
+pub(super) struct Closing<'a, L> {
     /// What is frozen.
     pub frozen: &'a Held,
+    /// What is revoked.
+    pub revoked: &'a revocation::Held,
     /// When.
     pub at: Timestamp,
     /// Answers the others.
     pub others: L,
 }
 
-impl<L: Lookup> Lookup for Freezing<'_, L> {
+impl<L: Lookup> Lookup for Closing<'_, L> {
     async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
         let mut answers = self.others.answer(asked).await;
         for ((_, question), answer) in asked.iter().zip(&mut answers) {
-            if let Question::Freezes { route, upstreams } = question {
-                *answer = Answer::Freezes(self.frozen.concerning(route, upstreams, self.at));
+            match question {
+                Question::Freezes { route, upstreams } => {
+                    *answer = Answer::Freezes(self.frozen.concerning(route, upstreams, self.at));
+                }
+                Question::Revocation { principal } => *answer = Answer::Revoked(self.revoked.hit(principal, self.at)),
+                Question::Token { .. } | Question::Limit { .. } => {}
             }
         }
         answers
@@ -62,13 +69,14 @@ impl Lookup for Assumed<'_> {
     async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
         let is_exhausted = |question: &Question<'_>| match question {
             Question::Limit { limit, .. } => self.exhausted.contains(limit),
-            Question::Token { .. } | Question::Freezes { .. } => false,
+            Question::Token { .. } | Question::Freezes { .. } | Question::Revocation { .. } => false,
         };
         // Limits asked together are charged all or none.
         let charged = !asked.iter().any(|(_, question)| is_exhausted(question));
         let one = |(_, question): &(u16, Question<'_>)| match question {
             Question::Token { authenticators, .. } => self.token(authenticators),
             Question::Freezes { .. } => Answer::Freezes(Vec::new()),
+            Question::Revocation { .. } => Answer::Revoked(None),
             Question::Limit { limit, .. } => match self.limits.by_id(*limit) {
                 Some(rule) if is_exhausted(question) => Answer::Limit(rule.bounds.exhausted()),
                 Some(rule) => Answer::Limit(rule.bounds.first(charged)),

@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 use anyhow::bail;
 use serde_json::{Map, Value};
 
-use self::assumed::Freezing;
+use self::assumed::Closing;
 use crate::snapshot::{Asked, Snapshot};
 
 pub use assumed::{Assumed, Issued};
@@ -35,10 +35,11 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked) -> anyhow::Result<Explanation
 }
 
 /// Answers as `asked` assumes.
-fn assuming<'a>(snapshot: &'a Snapshot, asked: &'a Asked) -> Freezing<'a, Assumed<'a>> {
+fn assuming<'a>(snapshot: &'a Snapshot, asked: &'a Asked) -> Closing<'a, Assumed<'a>> {
     static NOTHING: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
-    Freezing {
+    Closing {
         frozen: &asked.frozen,
+        revoked: &asked.revoked,
         at: asked.at,
         others: Assumed {
             authenticators: &snapshot.defined.authenticators,

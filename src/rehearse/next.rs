@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{Case, Next, telling};
-use crate::engine::{Answer, DenialKind, Effect, Effected, Lookup, Mentions, Rule, Stage, rfc3339};
+use crate::engine::{Answer, Effect, Effected, Lookup, Mentions, Rule, Stage, rfc3339};
 use crate::policies::access::WindowRef;
 use crate::snapshot::Judged;
 
@@ -58,15 +58,15 @@ fn next_change(case: &Case<'_>, judged: &Judged<'_>, at: Timestamp) -> Option<Ti
         // What is refused before windows are looked at is refused at every hour.
         let number = usize::from(denial.rule?);
         let refusing = judged.rules.get(number).filter(|rule| rule.stage >= Stage::Authorize)?;
-        // The first refusal is the answer, so that what stands behind it changes nothing; only a challenge gives way to it.
-        if refusing.stage == Stage::Authorize && denial.kind != DenialKind::Challenge {
+        // The first refusal is the answer: what stands behind it changes nothing.
+        if refusing.stage == Stage::Authorize {
             standing = judged.rules.get(..=number)?;
         }
     }
     let facts = case.facts(judged, at);
     let enforced = standing
         .iter()
-        .filter(|rule| rule.stage == Stage::Authorize && !rule.shadow);
+        .filter(|rule| matches!(rule.stage, Stage::Authorize | Stage::StepUp) && !rule.shadow);
     // What a rule tells strangers may depend on windows that cannot turn its verdict.
     let of_rule = |rule: &Rule| match facts.principal {
         Some(_) => rule.policy.next_change(&facts),

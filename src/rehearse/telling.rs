@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue, Method, Response, header};
 
 use super::told::{ToldAnswer, ToldDecision, ToldLimit, ToldRival, ToldRoute, ToldRule};
 use super::{Case, Explanation, Next};
-use crate::engine::{Act, Answer, Effect, Mark, Reply, Rule, rfc3339};
+use crate::engine::{Act, Answer, Effect, Mark, Reply, Rule, Stage, rfc3339};
 use crate::policies::authn::{Credential, Source};
 use crate::policies::compress::accept::Coding;
 use crate::policies::compress::encode::Encoder;
@@ -100,7 +100,7 @@ fn rules(case: &Case<'_>, judged: &Judged<'_>) -> Vec<ToldRule> {
                 kind: rule.kind,
                 place: rule.origin.to_string(),
                 shadow: rule.shadow,
-                verdict: mark.map_or("not reached", verdict),
+                verdict: mark.map_or("not reached", |mark| verdict(mark, rule.stage)),
                 why: mark.map(|mark| mark.why.words()),
                 because,
             }
@@ -119,9 +119,10 @@ fn answer_to<'j>(judged: &'j Judged<'_>, rule: usize) -> Option<&'j Answer> {
         .map(|(_, answer)| answer)
 }
 
-fn verdict(mark: &Mark) -> &'static str {
+fn verdict(mark: &Mark, stage: Stage) -> &'static str {
     match (mark.refused, mark.shadow, mark.why.is_concerned()) {
         (true, true, _) => "would refuse",
+        (true, false, _) if stage == Stage::StepUp => "challenges",
         (true, false, _) => "refuses",
         (false, _, true) => "passes",
         (false, _, false) => "not concerned",

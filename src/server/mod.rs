@@ -28,6 +28,7 @@ use crate::io::{Clock, StateFolder};
 use crate::live::{Doors, Live};
 use crate::policies::authn::KeyCopies;
 use crate::policies::freeze::Freezes;
+use crate::policies::revocation::Revocations;
 use crate::proxy::{Gate, RequestIds};
 use crate::rehearse::{Paint, failures, show_findings};
 use crate::snapshot::{self, AdminToken, Occasion, Snapshot};
@@ -38,6 +39,8 @@ use watchers::Watchers;
 const DRAIN: Duration = Duration::from_secs(30);
 /// The audit log is given so long to reach the disk.
 const FLUSH: Duration = Duration::from_secs(10);
+/// From one look for revocations that hit nothing any more to the next.
+const FORGET: Duration = Duration::from_secs(3600);
 
 /// What a gateway is started with.
 #[derive(Debug, Clone)]
@@ -196,6 +199,7 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
         watchers.observer(&snapshot),
     ));
     watchers.watch_health(&live);
+    forget_revocations(&live);
     let (count, lines) = failing_tests(&snapshot);
     watchers.count_failing_tests(count);
     for line in lines {
@@ -276,8 +280,9 @@ fn outside(clock: Clock, snapshot: &Snapshot) -> Result<Doors, StartFailure> {
     let folder = snapshot.state_folder().map(|path| StateFolder::open(&path)).transpose();
     let folder = folder.map_err(|error| failed(&error))?.map(Arc::new);
     let freezes = freezes(folder.clone(), snapshot, clock.now())?;
+    let revocations = Revocations::open(folder.clone()).map_err(|error| failed(&error))?;
     let copies = KeyCopies::open(folder).map_err(|error| failed(&error))?;
-    Ok(Doors::open(clock, freezes, copies))
+    Ok(Doors::open(clock, freezes, revocations, copies))
 }
 
 /// What earlier gateways kept frozen. State that cannot be read must not open what is closed: it is an error.
@@ -294,6 +299,17 @@ fn freezes(folder: Option<Arc<StateFolder>>, snapshot: &Snapshot, now: Timestamp
         }
     }
     Ok(freezes)
+}
+
+/// Has revocations that hit nothing any more forgotten, now and every hour.
+fn forget_revocations(live: &Arc<Live>) {
+    let live = Arc::downgrade(live);
+    tokio::spawn(async move {
+        while let Some(live) = live.upgrade() {
+            let _ = tokio::task::spawn_blocking(move || live.forget_revocations()).await;
+            tokio::time::sleep(FORGET).await;
+        }
+    });
 }
 
 fn bind(address: SocketAddr) -> Result<(SocketAddr, tokio::net::TcpListener), StartFailure> {

@@ -23,6 +23,7 @@ struct Counting;
 
 thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
+    static HELD: Cell<isize> = const { Cell::new(0) };
 }
 
 fn count() {
@@ -30,21 +31,28 @@ fn count() {
     let _ = COUNT.try_with(|count| count.set(count.get() + 1));
 }
 
+fn hold(more: usize, less: usize) {
+    let _ = HELD.try_with(|held| held.set(held.get() + more.cast_signed() - less.cast_signed()));
+}
+
 // SAFETY: every call goes to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
+        hold(layout.size(), 0);
         // SAFETY: the caller keeps the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        hold(0, layout.size());
         // SAFETY: the caller keeps the contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
+        hold(size, layout.size());
         // SAFETY: the caller keeps the contract.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -58,6 +66,13 @@ fn allocations<T>(run: impl FnOnce() -> T) -> (usize, T) {
     let before = COUNT.get();
     let outcome = run();
     (COUNT.get() - before, outcome)
+}
+
+/// The bytes that `make` leaves allocated on this thread, and what it makes.
+pub(crate) fn bytes_held<T>(make: impl FnOnce() -> T) -> (usize, T) {
+    let before = HELD.get();
+    let made = make();
+    ((HELD.get() - before).max(0).cast_unsigned(), made)
 }
 
 const RULES: &str = "

@@ -1,6 +1,7 @@
 //! A request that is asked about, read as the gateway reads one from the wire, with what is assumed of it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -14,6 +15,7 @@ use crate::engine::{AuthenticatorId, Headers, LimitId, RequestView};
 use crate::policies::authn::{Credential, Source};
 use crate::policies::clients::Clients;
 use crate::policies::freeze::Held;
+use crate::policies::revocation;
 use crate::routing::{Found, normalise_host, normalise_path};
 
 /// Stands where a token would.
@@ -44,6 +46,8 @@ pub struct Asked {
     pub via: Option<AuthenticatorId>,
     /// What operators have frozen; nothing unless said.
     pub frozen: Held,
+    /// What they have revoked; nothing unless said.
+    pub revoked: Arc<revocation::Held>,
     /// The limits without room; none unless said.
     pub exhausted: Vec<LimitId>,
 }
@@ -119,6 +123,7 @@ impl Asked {
             claims: None,
             via: None,
             frozen: Held::default(),
+            revoked: Arc::default(),
             exhausted: Vec::new(),
         };
         asked.set_host(authority)?;

@@ -419,6 +419,6 @@ impl Snapshot {
 }
 
 #[cfg(test)]
-mod allocations;
+pub(crate) mod allocations;
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,9 @@ use http::{HeaderName, Method};
 use jiff::tz::TimeZone;
 
 use crate::conf::{Entry, Load, Named, Node, Read, Spanned, Value, mend, nearest};
-use crate::engine::{Rule, Stage};
+use crate::engine::{Policy, Rule, Stage};
 use crate::policies::freeze::{self, FreezeRule};
+use crate::policies::revocation::{self, RevocationRule};
 use crate::policies::{Defined, Draft, Inherit, KINDS, Kind, Scope, authn, forward};
 use crate::routing::Match;
 use crate::targets::aggregate::{Aggregate, AggregateScope};
@@ -121,6 +122,12 @@ impl<'a> Compiler<'a> {
         if let Some(target) = target.as_ref().map(|(target, _)| target) {
             let first = rules.partition_point(|rule| rule.stage < Stage::Authorize);
             rules.insert(first, self.freeze_rule(&route_name, name, target));
+            if has_auth {
+                rules.insert(
+                    first,
+                    standing(revocation::NAME, name, Arc::new(RevocationRule::default())),
+                );
+            }
         }
         let whole = auth.zip(matches.as_ref().zip(target));
         let route = whole.map(|(auth, (matches, (target, deadline)))| Route {
@@ -152,14 +159,7 @@ impl<'a> Compiler<'a> {
             others.filter_map(name_of).collect(),
             self.zone.clone(),
         );
-        Rule {
-            name: Arc::from(freeze::NAME),
-            kind: freeze::NAME,
-            stage: Stage::Authorize,
-            shadow: false,
-            origin: Arc::from(name.place.to_string()),
-            policy: Arc::new(policy),
-        }
+        standing(freeze::NAME, name, Arc::new(policy))
     }
 
     /// The headers that some `forward:` writes.
@@ -393,6 +393,18 @@ impl<'a> Compiler<'a> {
                 "the caller's facts are forwarded here",
             );
         }
+    }
+}
+
+/// A rule that no configuration asks for: it stands where the route does.
+fn standing(kind: &'static str, route: &Spanned<String>, policy: Arc<dyn Policy>) -> Rule {
+    Rule {
+        name: Arc::from(kind),
+        kind,
+        stage: Stage::Authorize,
+        shadow: false,
+        origin: Arc::from(route.place.to_string()),
+        policy,
     }
 }
 

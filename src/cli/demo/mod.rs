@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use self::lines::{lines, variable};
-use super::explain::{Instant, instant, kept_frozen};
+use self::lines::{Scene, lines, logins, variable};
+use super::explain::{Instant, Kept, instant};
 use super::run::log_to_stderr;
 use super::{complain, tell};
 use crate::demo::{self, Ports, User, Which};
@@ -72,18 +72,19 @@ async fn serve(which: Which, options: &Options, token: &[u8], snapshot: Arc<Snap
     let services = demo::start(which, &Ports::configured(which), now).await?;
     let gateway = server::start(options, snapshot.clone()).await?;
     let address = *gateway.listeners().first().context("the sample listens nowhere")?;
-    let requests = lines(
+    let scene = Scene {
         which,
-        &snapshot,
-        services.users(),
+        snapshot: &snapshot,
+        services: &services,
         address,
-        &kept_frozen(&snapshot),
+        kept: &Kept::of(&snapshot),
         now,
-        options.rehearse_at.is_some(),
-    )?;
-    let freezing = freezing(which, token, &snapshot);
+        is_rehearsal: options.rehearse_at.is_some(),
+    };
+    let requests = format!("{}{}", logins(&scene), lines(&scene)?);
+    let closing = closing(which, token, services.users(), &snapshot);
     tell(&format!(
-        "{}{requests}{freezing}",
+        "{}{requests}{closing}",
         greeting(options, address, services.users(), &snapshot)
     ))?;
     gateway.wait().await;
@@ -108,7 +109,7 @@ fn greeting(options: &Options, address: SocketAddr, users: &[User], snapshot: &S
 }
 
 /// What an operator would do in an emergency, with a token made for this demo.
-fn freezing(which: Which, token: &[u8], snapshot: &Snapshot) -> String {
+fn closing(which: Which, token: &[u8], users: &[User], snapshot: &Snapshot) -> String {
     let Some(admin) = &snapshot.admin else {
         return String::new();
     };
@@ -118,10 +119,16 @@ fn freezing(which: Which, token: &[u8], snapshot: &Snapshot) -> String {
     };
     let program = std::env::current_exe().map_or_else(|_| "gwanmun".into(), |path| path.display().to_string());
     let token = String::from_utf8_lossy(token);
+    let (about, subject) = users.first().map_or(("somebody", "u1"), |user| {
+        let subject = user.claims.get("sub").and_then(serde_json::Value::as_str);
+        (user.about, subject.unwrap_or("u1"))
+    });
     format!(
         "# close a route at once, whatever the rules say; `thaw {route}` opens it\n\
          export GWANMUN_ADMIN=http://{} GWANMUN_ADMIN_TOKEN={token}\n\
-         {program} ctl freeze {route} --for 5m --reason 'trying it out'\n",
+         {program} ctl freeze {route} --for 5m --reason 'trying it out'\n\
+         # refuse what {about} holds by now; whoever logs in again is let in\n\
+         {program} ctl revoke --subject {subject} --issued-before now\n",
         admin.address
     )
 }

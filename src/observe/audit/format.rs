@@ -1,8 +1,8 @@
 //! A record as one JSON line, schema `v: 1`.
 //!
 //! Written by hand into a buffer that is used again: this is paid for by every request. Absent things are left out, except
-//! that `route` is `null` where no route matched. The record of a request has no `kind`; `dropped`, `torn`, `alert`, `freeze`
-//! and `thaw` do.
+//! that `route` is `null` where no route matched. The record of a request has no `kind`; `dropped`, `torn`, `alert`, `freeze`,
+//! `thaw`, `revoke` and `unrevoke` do.
 
 use std::time::Duration;
 
@@ -10,7 +10,10 @@ use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 
 use super::chain::LineHash;
-use crate::engine::{Answer, Effected, Freeze, FreezeChange, Principal, Record, RecordedRequest, UpstreamSummary};
+use crate::engine::{
+    Answer, Effected, Extent, Freeze, FreezeChange, Principal, Reach, Record, RecordedRequest, RevocationChange,
+    UpstreamSummary, Whom,
+};
 use crate::observe::anomaly::{Alert, Suspect};
 
 /// What a line says.
@@ -22,6 +25,8 @@ pub enum Entry<'a> {
     Alert(&'a Alert),
     /// An operator froze or thawed something.
     Freeze(&'a FreezeChange),
+    /// An operator revoked something, or lifted a revocation.
+    Revocation(&'a RevocationChange),
     /// Entries were lost.
     Dropped {
         /// How many.
@@ -56,6 +61,14 @@ pub fn write_line(out: &mut Vec<u8>, n: u64, prev: Option<&LineHash>, entry: &En
             plain(out, "kind", if change.is_thaw { "thaw" } else { "freeze" });
             instant(out, "at", change.at);
             freeze(out, &change.freeze);
+            display(out, "address", change.address);
+        }
+        Entry::Revocation(change) => {
+            plain(out, "kind", if change.is_lifted { "unrevoke" } else { "revoke" });
+            instant(out, "at", change.at);
+            revoked(out, change.revocation.whom.reach(), change.revocation.extent);
+            whom(out, &change.revocation.whom);
+            optional(out, "reason", Some(&*change.reason).filter(|reason| !reason.is_empty()));
             display(out, "address", change.address);
         }
         Entry::Dropped { count, from, to } => {
@@ -243,6 +256,14 @@ fn answers(out: &mut Vec<u8>, record: &Record) {
                 }
                 end(out, b']');
             }
+            Answer::Revoked(hit) => {
+                open(out, "revoked", b'{');
+                // That nothing hits is not kept as an answer.
+                if let Some(hit) = hit {
+                    revoked(out, hit.reach, hit.extent);
+                }
+                end(out, b'}');
+            }
             Answer::Unavailable { code } => plain(out, "unavailable", code),
         }
         end(out, b'}');
@@ -257,6 +278,44 @@ fn freeze(out: &mut Vec<u8>, freeze: &Freeze) {
         instant(out, "until", until);
     }
     optional(out, "reason", Some(&*freeze.reason).filter(|reason| !reason.is_empty()));
+}
+
+/// The members that tell what kind of revocation it is, and how much of it.
+fn revoked(out: &mut Vec<u8>, reach: Reach, extent: Extent) {
+    plain(out, "whom", reach.word());
+    match extent {
+        Extent::Every { until: None } => {}
+        Extent::Every { until: Some(until) } => instant(out, "until", until),
+        Extent::IssuedBefore(before) => instant(out, "issued_before", before),
+    }
+}
+
+/// The members that name whose tokens are revoked.
+fn whom(out: &mut Vec<u8>, whom: &Whom) {
+    match whom {
+        Whom::Identity {
+            authenticator,
+            issuer,
+            subject,
+        } => {
+            text(out, "authenticator", authenticator);
+            text(out, "issuer", issuer);
+            text(out, "sub", subject);
+        }
+        Whom::Subject(subject) => text(out, "sub", subject),
+        Whom::Token {
+            authenticator,
+            issuer,
+            id,
+        } => {
+            text(out, "authenticator", authenticator);
+            text(out, "issuer", issuer);
+            text(out, "jti", id);
+        }
+        Whom::Authenticator(name) => text(out, "authenticator", name),
+        Whom::Issuer(issuer) => text(out, "issuer", issuer),
+        Whom::Everybody => {}
+    }
 }
 
 fn upstream(out: &mut Vec<u8>, summary: &UpstreamSummary) {

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use super::AuditSettings;
 use super::file::{LogFile, OpenFailure};
 use super::format::Entry;
-use crate::engine::{FreezeChange, Observer, Record};
+use crate::engine::{FreezeChange, Observer, Record, RevocationChange};
 use crate::observe::anomaly::Alert;
 
 /// Entries that may wait. At a kilobyte each that is 8 MiB, and at 100 000 requests a second it bridges 80 ms.
@@ -148,6 +148,10 @@ impl Observer for Audit {
     fn froze(&self, change: &Arc<FreezeChange>) {
         self.queue(Message::Freeze(change.clone()), change.at);
     }
+
+    fn revoked(&self, change: &Arc<RevocationChange>) {
+        self.queue(Message::Revocation(change.clone()), change.at);
+    }
 }
 
 impl Drop for Audit {
@@ -165,6 +169,7 @@ enum Message {
     Record(Arc<Record>),
     Alert(Arc<Alert>),
     Freeze(Arc<FreezeChange>),
+    Revocation(Arc<RevocationChange>),
     /// Something changed in [`Shared`].
     Wake,
     /// Write everything, wait for the disk, say whether that went well, end.
@@ -265,6 +270,7 @@ impl Writer {
                 Message::Record(record) => self.append(record.at, &Entry::Request(&record)),
                 Message::Alert(alert) => self.append(alert.at, &Entry::Alert(&alert)),
                 Message::Freeze(change) => self.append(change.at, &Entry::Freeze(&change)),
+                Message::Revocation(change) => self.append(change.at, &Entry::Revocation(&change)),
                 Message::Wake => {}
                 Message::Close(done) => {
                     outcome = Batch::Closed(done);

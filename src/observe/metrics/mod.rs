@@ -160,6 +160,15 @@ impl Metrics {
         }
     }
 
+    /// Shows how much is revoked: how often of each kind, and the bytes of memory that all takes.
+    pub fn show_revocations(&self, counts: impl Iterator<Item = (&'static str, usize)>, memory: usize) {
+        let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        for (whom, count) in counts {
+            self.families.revocations.with_label_values(&[whom]).set(whole(count));
+        }
+        self.families.revocations_memory.set(whole(memory));
+    }
+
     /// Counts an alert.
     pub fn count_anomaly(&self, detector: &str) {
         self.families.anomalies.with_label_values(&[detector]).inc();
@@ -223,6 +232,8 @@ struct Families {
     config_tests_failed: IntGauge,
     config_info: IntGaugeVec,
     freezes: IntGaugeVec,
+    revocations: IntGaugeVec,
+    revocations_memory: IntGauge,
     audit_records: IntCounter,
     audit_dropped: IntCounter,
     audit_write_failures: IntCounter,
@@ -335,6 +346,12 @@ impl Families {
                 "What operators have frozen: 1, or 0 for a route or upstream that the configuration no longer has.",
                 &["kind", "name"],
             )?,
+            revocations: gauges(
+                "gwanmun_revocations",
+                "Revocations that may still hit a token, by whom they name.",
+                &["whom"],
+            )?,
+            revocations_memory: gauge("gwanmun_revocations_bytes", "Memory that revocations take.")?,
             audit_records: counter("gwanmun_audit_records_total", "Lines written to the audit log.")?,
             audit_dropped: counter(
                 "gwanmun_audit_dropped_total",

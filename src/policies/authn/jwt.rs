@@ -1,7 +1,7 @@
 //! One JWT → a principal, or the code of a refusal (RFC 7515, 7519, 8725, 9068). Pure: keys and the instant are given.
 //!
 //! Codes: `token-malformed`, `token-issuer`, `token-algorithm`, `token-crit`, `token-type`, `token-key-unknown`,
-//! `token-signature`, `token-claims`, `token-audience`, `token-not-yet-valid`, `token-expired`. What makes a token invalid for
+//! `token-signature`, `token-claims`, `token-audience`, `token-lifetime`, `token-not-yet-valid`, `token-expired`. What makes a token invalid for
 //! ever is looked for before what passes with time, so that `token-expired` means: valid otherwise.
 
 use std::sync::Arc;
@@ -109,13 +109,14 @@ impl<'a> Token<'a> {
             return Err(refused("token-claims"));
         };
         let leeway = SignedDuration::try_from(authenticator.leeway).unwrap_or(SignedDuration::ZERO);
-        let from = match self.claims.get("nbf") {
-            None => Timestamp::MIN,
+        let issued = self.check_lifetime(authenticator, expires).map_err(refused)?;
+        let begins = match self.claims.get("nbf") {
+            None => issued,
             Some(_) => instant(&self.claims, "nbf", Round::Up)
                 .ok_or_else(|| refused("token-claims"))?
-                .checked_sub(leeway)
-                .unwrap_or(Timestamp::MIN),
+                .max(issued),
         };
+        let from = begins.checked_sub(leeway).unwrap_or(Timestamp::MIN);
         if now < from {
             return Err(refused("token-not-yet-valid"));
         }
@@ -237,6 +238,22 @@ impl<'a> Token<'a> {
     }
 }
 
+impl Token<'_> {
+    /// When the token was issued, where that matters because it may be good for so long only: a token that does not say, or
+    /// says what is yet to come, could live on after its revocation was forgotten.
+    fn check_lifetime(&self, authenticator: &JwtAuthenticator, expires: Timestamp) -> Result<Timestamp, &'static str> {
+        let Some(longest) = authenticator.max_lifetime else {
+            return Ok(Timestamp::MIN);
+        };
+        let issued = instant(&self.claims, "iat", Round::Down).ok_or("token-claims")?;
+        let longest = SignedDuration::try_from(longest).unwrap_or(SignedDuration::MAX);
+        match expires.duration_since(issued) <= longest {
+            true => Ok(issued),
+            false => Err("token-lifetime"),
+        }
+    }
+}
+
 /// Whether a subject names anybody, and can be written down as it is: in a header of the upstream's, in a record.
 fn is_subject(subject: &str) -> bool {
     !subject.is_empty() && !subject.chars().any(char::is_control)
@@ -269,6 +286,7 @@ fn refusal(code: &'static str, claimed_sub: Option<Box<str>>) -> CredentialRefus
         "token-not-yet-valid" => "The token is not valid yet.",
         "token-issuer" => "The token is from an issuer that is not accepted here.",
         "token-audience" => "The token is meant for somebody else.",
+        "token-lifetime" => "The token is good for longer than is accepted here.",
         "token-type" => "The token is of a kind that is not accepted here.",
         "token-malformed" => "The token is malformed.",
         "token-claims" => "The token lacks a required claim.",

@@ -12,6 +12,7 @@
 //!       roles: realm_access.roles     # the claim with the roles; default `roles`
 //!       scopes: scp                   # the claim with the scopes; default `scope`
 //!       leeway: 30s                   # how far clocks may differ
+//!       max_lifetime: 12h             # from `iat`, which must be there, to `exp`; longer-lived tokens are refused
 //!       from: { header: authorization }   # where the token stands; also `header: x-token`, `cookie: NAME`, `query: NAME`
 //! routes:
 //!   cart:
@@ -234,7 +235,7 @@ impl Policy for Auth {
             }
             (Credential::Token { .. }, Some(Answer::Unavailable { code })) => unavailable(code),
             // Not an answer to what was asked.
-            (Credential::Token { .. }, Some(Answer::Limit(_) | Answer::Freezes(_)) | None) => {
+            (Credential::Token { .. }, Some(Answer::Limit(_) | Answer::Freezes(_) | Answer::Revoked(_)) | None) => {
                 unavailable("keys-unavailable")
             }
         }
@@ -254,8 +255,10 @@ impl Policy for Auth {
             }
             Some(Answer::Refused(refusal)) => format!("the token is refused: {}", refusal.code),
             Some(Answer::Unavailable { code }) => format!("the token cannot be judged: {code}"),
-            Some(Answer::Limit(_) | Answer::Freezes(_)) | None if self.is_open() => "everybody may call".to_owned(),
-            Some(Answer::Limit(_) | Answer::Freezes(_)) | None => {
+            Some(Answer::Limit(_) | Answer::Freezes(_) | Answer::Revoked(_)) | None if self.is_open() => {
+                "everybody may call".to_owned()
+            }
+            Some(Answer::Limit(_) | Answer::Freezes(_) | Answer::Revoked(_)) | None => {
                 let credential = Credential::of(&facts.request, &self.sources);
                 format!("the credential is {}", credential.word(&self.sources))
             }

@@ -49,6 +49,8 @@ crate::settings! {
         pub from: Option<TokenPlaces>,
         /// How far clocks may differ, at most `5m`.
         pub leeway: Leeway = Leeway(Duration::from_secs(30)),
+        /// The longest that a token may be good for, from `iat` to `exp`. A revocation can be forgotten after so long.
+        pub max_lifetime: Option<MaxLifetime>,
     }
 }
 
@@ -229,6 +231,26 @@ impl Read for Leeway {
     }
 }
 
+/// The longest that a token may be good for: not nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxLifetime(pub Duration);
+
+impl Describe for MaxLifetime {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        Duration::schema(schemas)
+    }
+}
+
+impl Read for MaxLifetime {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let lifetime = Duration::read(node, load)?;
+        if lifetime.is_zero() {
+            load.error(&node.place, "no token would be good for so short a time");
+        }
+        Some(Self(lifetime))
+    }
+}
+
 impl Describe for JwksFrom {
     fn schema(_: &mut Schemas) -> Schema {
         Schema::scalar().examples(["discover"])
@@ -285,6 +307,7 @@ pub struct JwtAuthenticator {
     pub(super) roles: Box<str>,
     pub(super) scopes: Box<str>,
     pub(super) leeway: Duration,
+    pub(super) max_lifetime: Option<Duration>,
     pub(super) keys: KeysFrom,
     /// Where its tokens stand.
     pub(super) sources: Box<[Source]>,
@@ -359,6 +382,12 @@ impl Authenticators {
         ids.zip(&self.all)
     }
 
+    /// How long the credentials of each are good for at most; `None` where nothing says so.
+    pub fn lifetimes(&self) -> Vec<(Arc<str>, Option<Duration>)> {
+        let all = self.all.iter();
+        all.map(|one| (one.name.clone(), one.max_lifetime)).collect()
+    }
+
     /// Every place that some authenticator takes tokens from, with where it says so.
     pub fn sources(&self) -> &[(Source, Place)] {
         &self.sources
@@ -395,6 +424,7 @@ fn compile_jwt(
         roles: settings.roles.0.clone(),
         scopes: settings.scopes.0.clone(),
         leeway: settings.leeway.0,
+        max_lifetime: settings.max_lifetime.map(|longest| longest.0),
         keys: compile_keys(settings, load, unfetched),
         sources,
     }

@@ -74,7 +74,7 @@ pub struct ToldRule {
     pub place: String,
     /// Whether it is judged and counted only.
     pub shadow: bool,
-    /// `passes`, `refuses`, `would refuse` (shadow), `not concerned` or `not reached`.
+    /// `passes`, `refuses`, `challenges` (asks for another login), `would refuse` (shadow), `not concerned` or `not reached`.
     pub verdict: &'static str,
     /// Why, in a few words.
     pub why: Option<String>,

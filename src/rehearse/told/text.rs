@@ -122,7 +122,7 @@ impl ToldRule {
     fn add_to(&self, lines: &mut Vec<String>, paint: Paint) {
         let verdict = format!("{:13}", self.verdict);
         let verdict = match self.verdict {
-            "refuses" => paint.red(&verdict),
+            "refuses" | "challenges" => paint.red(&verdict),
             "would refuse" => paint.yellow(&verdict),
             "passes" => paint.green(&verdict),
             _ => verdict,

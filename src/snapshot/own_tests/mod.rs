@@ -11,6 +11,7 @@
 //!     ip: 192.0.2.7                                 # 127.0.0.1 unless said
 //!     headers: { x-beta: on, x-tag: [a, b] }        # a list is sent as several lines
 //!     frozen: [invest]                              # routes and upstreams; `{ invest: 06:00 }` says until when
+//!     revoked: true                                 # the caller, with all its tokens
 //!     exhausted: [per-customer]                     # limits without room; the others were never used before
 //!     expect: { status: 403, policy: no-night-transfer, code: TRANSFER_CLOSED, reopens: 2026-09-26T05:00+09:00 }
 //!   - at: 2026-09-25T12:00+09:00
@@ -42,6 +43,7 @@ use crate::policies::Defined;
 use crate::policies::access::Calendars;
 use crate::policies::clients::{Clients, Listed};
 use crate::policies::freeze::HeldFreeze;
+use crate::policies::revocation;
 
 pub use expect::{Expect, Reopens};
 
@@ -69,6 +71,8 @@ crate::settings! {
         headers: Option<Node> as Headers,
         /// The routes and upstreams that are frozen, by name: a list, or a map with the instants at which the freezes end.
         frozen: Option<Node> as Frozen,
+        /// Whether the caller is revoked.
+        revoked: bool = false,
         /// The limits without room, by name.
         exhausted: Option<Node> as Listed<String>,
         /// `allow`, or what is told.
@@ -182,6 +186,9 @@ fn compile(settings: OwnTestSettings, place: Place, path: String, names: &Names<
         .0
     {
         names.freeze(&name, until.as_ref(), &mut asked);
+    }
+    if settings.revoked {
+        asked.revoked = Arc::new(revocation::Held::of_everybody());
     }
     let exhausted = read_if_there::<Listed<Spanned<String>>>(settings.exhausted.as_ref(), load);
     for name in exhausted.map_or_else(Vec::new, |names| names.0) {

@@ -15,7 +15,10 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Vi
 
 use super::{ReadFailure, Recorded, RecordedDecision};
 use crate::engine::claims::Claim;
-use crate::engine::{Answer, CredentialRefusal, Freezable, Freeze, FreezeChange, LimitAnswer, Principal};
+use crate::engine::{
+    Answer, CredentialRefusal, Extent, Freezable, Freeze, FreezeChange, LimitAnswer, Principal, Reach, Revocation,
+    RevocationChange, Revoked, Whom,
+};
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,6 +94,7 @@ struct AnswerMember {
     refused: Option<String>,
     limit: Option<LimitMember>,
     freezes: Option<Vec<FreezeMember>>,
+    revoked: Option<RevokedMember>,
     unavailable: Option<String>,
 }
 
@@ -128,6 +132,38 @@ pub(super) struct FreezeLine {
     route: Option<String>,
     upstream: Option<String>,
     until: Option<Timestamp>,
+    #[serde(default)]
+    reason: String,
+    address: IpAddr,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RevokedMember {
+    whom: String,
+    until: Option<Timestamp>,
+    issued_before: Option<Timestamp>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevocationLine {
+    #[serde(rename = "v")]
+    _v: u32,
+    #[serde(rename = "n")]
+    _n: u64,
+    #[serde(rename = "prev")]
+    _prev: Option<String>,
+    #[serde(rename = "kind")]
+    _kind: String,
+    at: Timestamp,
+    whom: String,
+    until: Option<Timestamp>,
+    issued_before: Option<Timestamp>,
+    authenticator: Option<String>,
+    issuer: Option<String>,
+    sub: Option<String>,
+    jti: Option<String>,
     #[serde(default)]
     reason: String,
     address: IpAddr,
@@ -237,13 +273,17 @@ fn answered(
     principal: Option<&Arc<Principal>>,
     claimed_sub: Option<&str>,
 ) -> Result<(String, Answer), ReadFailure> {
-    if let Some(freezes) = member.freezes {
-        let others = member.principal.is_some() || member.refused.is_some() || member.limit.is_some();
-        if others || member.unavailable.is_some() || freezes.is_empty() {
-            return Err(ReadFailure::Value("an answer that says nothing, or two things"));
+    let others = member.principal.is_some() || member.refused.is_some() || member.limit.is_some();
+    let others = others || member.unavailable.is_some();
+    let two = || ReadFailure::Value("an answer that says nothing, or two things");
+    match (member.freezes, member.revoked) {
+        (None, None) => {}
+        (Some(freezes), None) if !others && !freezes.is_empty() => {
+            let freezes = freezes.into_iter().map(|member| member.freeze().map(Arc::new));
+            return Ok((member.rule, Answer::Freezes(freezes.collect::<Result<_, _>>()?)));
         }
-        let freezes = freezes.into_iter().map(|member| member.freeze().map(Arc::new));
-        return Ok((member.rule, Answer::Freezes(freezes.collect::<Result<_, _>>()?)));
+        (None, Some(revoked)) if !others => return Ok((member.rule, Answer::Revoked(Some(revoked.revoked()?)))),
+        _ => return Err(two()),
     }
     let answer = match (member.principal, member.refused, member.limit, member.unavailable) {
         (Some(true), None, None, None) => {
@@ -262,7 +302,7 @@ fn answered(
             retry_after: Duration::from_nanos(limit.retry_after_ns),
         }),
         (None, None, None, Some(code)) => Answer::Unavailable { code: interned(&code)? },
-        _ => return Err(ReadFailure::Value("an answer that says nothing, or two things")),
+        _ => return Err(two()),
     };
     Ok((member.rule, answer))
 }
@@ -283,6 +323,62 @@ impl FreezeMember {
             name: name.into(),
             until: self.until,
             reason: self.reason.into(),
+        })
+    }
+}
+
+impl RevokedMember {
+    fn revoked(self) -> Result<Revoked, ReadFailure> {
+        let mut all = Reach::ALL.into_iter();
+        let reach = all.find(|reach| reach.word() == self.whom);
+        let reach = reach.ok_or(ReadFailure::Value("a kind of revocation that is not known"))?;
+        let extent = match (self.until, self.issued_before) {
+            (until, None) => Extent::Every { until },
+            (None, Some(instant)) => Extent::IssuedBefore(instant),
+            (Some(_), Some(_)) => return Err(ReadFailure::Value("a revocation of two kinds")),
+        };
+        Ok(Revoked { reach, extent })
+    }
+}
+
+impl RevocationLine {
+    pub fn change(self, is_lifted: bool) -> Result<RevocationChange, ReadFailure> {
+        let member = RevokedMember {
+            whom: self.whom,
+            until: self.until,
+            issued_before: self.issued_before,
+        };
+        let Revoked { reach, extent } = member.revoked()?;
+        let name = |name: Option<String>| name.map(Arc::<str>::from);
+        let names = (
+            name(self.authenticator),
+            name(self.issuer),
+            name(self.sub),
+            name(self.jti),
+        );
+        let whom = match (reach, names) {
+            (Reach::Identity, (Some(authenticator), Some(issuer), Some(subject), None)) => Whom::Identity {
+                authenticator,
+                issuer,
+                subject,
+            },
+            (Reach::Token, (Some(authenticator), Some(issuer), None, Some(id))) => Whom::Token {
+                authenticator,
+                issuer,
+                id,
+            },
+            (Reach::Subject, (None, None, Some(subject), None)) => Whom::Subject(subject),
+            (Reach::Authenticator, (Some(name), None, None, None)) => Whom::Authenticator(name),
+            (Reach::Issuer, (None, Some(issuer), None, None)) => Whom::Issuer(issuer),
+            (Reach::Everybody, (None, None, None, None)) => Whom::Everybody,
+            _ => return Err(ReadFailure::Value("a revocation that does not say whose")),
+        };
+        Ok(RevocationChange {
+            at: self.at,
+            address: self.address,
+            revocation: Revocation { whom, extent },
+            reason: self.reason.into(),
+            is_lifted,
         })
     }
 }

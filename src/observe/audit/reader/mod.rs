@@ -9,9 +9,11 @@ use std::sync::Arc;
 use http::{HeaderName, Method};
 use jiff::Timestamp;
 
-use self::line::{AlertLine, DroppedLine, FreezeLine, recorded};
+use self::line::{AlertLine, DroppedLine, FreezeLine, RevocationLine, recorded};
 use super::chain::{Head, TornLine};
-use crate::engine::{Answer, Answers, FreezeChange, Headers, Lookup, Principal, Question, RequestView, Rule};
+use crate::engine::{
+    Answer, Answers, FreezeChange, Headers, Lookup, Principal, Question, RequestView, RevocationChange, Rule,
+};
 
 /// A line of an audit log.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub enum Line {
     },
     /// An operator froze or thawed something.
     Freeze(FreezeChange),
+    /// An operator revoked something, or lifted a revocation.
+    Revocation(RevocationChange),
 }
 
 /// One recorded request: what was known, what was answered, what was decided.
@@ -151,6 +155,10 @@ pub fn read_line(line: &[u8]) -> Result<Line, ReadFailure> {
             let read: FreezeLine = serde_json::from_slice(line)?;
             read.change(kind == "thaw").map(Line::Freeze)
         }
+        Some(kind @ ("revoke" | "unrevoke")) => {
+            let read: RevocationLine = serde_json::from_slice(line)?;
+            read.change(kind == "unrevoke").map(Line::Revocation)
+        }
         Some(_) => Err(ReadFailure::Value("a kind that is not known")),
     }
 }
@@ -168,7 +176,7 @@ impl Recorded {
     }
 
     /// Answers the questions of `rules` with what was answered then, by the name of the rule; others are unavailable
-    /// (`not-recorded`), but what is not recorded as frozen was not.
+    /// (`not-recorded`), but what is not recorded as frozen or revoked was not.
     pub fn answering<'a>(&'a self, rules: &'a [Rule]) -> impl Lookup + 'a {
         Answering { recorded: self, rules }
     }
@@ -208,18 +216,21 @@ struct Answering<'a> {
 impl Lookup for Answering<'_> {
     async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
         // A user may give a limit the name of a rule of ours.
-        let answer = |number: u16, of_freeze: bool| {
+        let answer = |number: u16, is_meant: fn(&Answer) -> bool| {
             let name = &self.rules.get(usize::from(number))?.name;
             let mut answers = self.recorded.answers.iter();
-            let is_meant = |answer: &Answer| matches!(answer, Answer::Freezes(_)) == of_freeze;
             answers
                 .find(|(rule, answer)| **rule == **name && is_meant(answer))
                 .map(|(_, answer)| answer.clone())
         };
+        let of_freeze: fn(&Answer) -> bool = |answer| matches!(answer, Answer::Freezes(_));
+        let of_revocation: fn(&Answer) -> bool = |answer| matches!(answer, Answer::Revoked(_));
+        let of_others: fn(&Answer) -> bool = |answer| !matches!(answer, Answer::Freezes(_) | Answer::Revoked(_));
         let unknown = || Answer::Unavailable { code: "not-recorded" };
         let one = |(number, question): &(u16, Question<'_>)| match question {
-            Question::Freezes { .. } => answer(*number, true).unwrap_or_else(|| Answer::Freezes(Vec::new())),
-            _ => answer(*number, false).unwrap_or_else(unknown),
+            Question::Freezes { .. } => answer(*number, of_freeze).unwrap_or_else(|| Answer::Freezes(Vec::new())),
+            Question::Revocation { .. } => answer(*number, of_revocation).unwrap_or(Answer::Revoked(None)),
+            _ => answer(*number, of_others).unwrap_or_else(unknown),
         };
         asked.iter().map(one).collect()
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::super::chain::LineHash;
 use super::super::format::{Entry, write_line};
 use super::*;
-use crate::engine::Record;
+use crate::engine::{Extent, Record, Revocation, Whom};
 use crate::observe::samples::{instant, records, transfer};
 
 fn line(record: &Record) -> Vec<u8> {
@@ -155,14 +155,15 @@ impl crate::engine::Policy for Silent {
     }
 }
 
+fn written(entry: &Entry<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_line(&mut out, 2, Some(&LineHash::of(b"x")), entry);
+    out
+}
+
 #[test]
 fn reads_the_other_kinds() {
     let at = instant("2026-11-24T03:00:00Z");
-    let written = |entry: &Entry<'_>| {
-        let mut out = Vec::new();
-        write_line(&mut out, 2, Some(&LineHash::of(b"x")), entry);
-        out
-    };
     let dropped = written(&Entry::Dropped {
         count: 3,
         from: at,
@@ -196,6 +197,49 @@ fn reads_the_other_kinds() {
             .unwrap()
             .replace("\"upstream\"", "\"route\":\"x\",\"upstream\"");
         assert!(read_line(doubled.as_bytes()).is_err());
+    }
+}
+
+#[test]
+fn reads_what_was_revoked_and_lifted() {
+    let at: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+    let name = || Arc::<str>::from("a \"name\"");
+    let identity = Whom::Identity {
+        authenticator: name(),
+        issuer: "i".into(),
+        subject: "s".into(),
+    };
+    let token = Whom::Token {
+        authenticator: name(),
+        issuer: "i".into(),
+        id: "t\n".into(),
+    };
+    for (whom, extent, is_lifted) in [
+        (identity, Extent::Every { until: Some(at) }, false),
+        (token, Extent::Every { until: None }, true),
+        (Whom::Subject(name()), Extent::IssuedBefore(at), false),
+        (Whom::Authenticator(name()), Extent::IssuedBefore(at), true),
+        (Whom::Issuer(name()), Extent::IssuedBefore(at), false),
+        (Whom::Everybody, Extent::IssuedBefore(at), false),
+    ] {
+        let change = RevocationChange {
+            at,
+            address: "::1".parse().unwrap(),
+            revocation: Revocation { whom, extent },
+            reason: if is_lifted { "" } else { "a \"theft\"" }.into(),
+            is_lifted,
+        };
+        let line = written(&Entry::Revocation(&change));
+        assert!(
+            matches!(read_line(&line), Ok(Line::Revocation(read)) if read == change),
+            "{change:?}"
+        );
+        let text = String::from_utf8(line).unwrap();
+        let whom = change.revocation.whom.reach().word();
+        let other = text.replace(&format!("\"whom\":\"{whom}\""), "\"whom\":\"nobody\"");
+        assert!(read_line(other.as_bytes()).is_err());
+        let unnamed = text.replace("\"address\"", "\"jti\":\"x\",\"address\"");
+        assert!(read_line(unnamed.as_bytes()).is_err());
     }
 }
 

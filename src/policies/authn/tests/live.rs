@@ -63,7 +63,7 @@ pub(super) fn said(answer: &Answer) -> String {
         Answer::Principal(principal) => principal.subject.to_string(),
         Answer::Refused(refusal) => refusal.code.into(),
         Answer::Unavailable { code } => (*code).into(),
-        Answer::Limit(_) | Answer::Freezes(_) => "no answer about a token".into(),
+        Answer::Limit(_) | Answer::Freezes(_) | Answer::Revoked(_) => "no answer about a token".into(),
     }
 }
 

@@ -23,6 +23,23 @@ fn fills_in_defaults() {
     );
     assert_eq!(authenticator.algorithms.to_vec(), [Algorithm::RS256, Algorithm::ES256]);
     assert_eq!(authenticator.keys, KeysFrom::Discover);
+    assert_eq!(authenticator.max_lifetime, None);
+}
+
+#[test]
+fn tells_how_long_tokens_are_good_for() {
+    let (all, findings) = compile(
+        "a: { jwt: { issuer: https://a.example, audience: x, algorithms: RS256, jwks: discover, max_lifetime: 12h } }\n\
+         b: { jwt: { issuer: https://b.example, audience: x, algorithms: RS256, jwks: discover } }\n",
+    );
+    assert_eq!(findings, Vec::<String>::new());
+    let told: Vec<_> = all
+        .lifetimes()
+        .into_iter()
+        .map(|(name, life)| (name.to_string(), life))
+        .collect();
+    let hours = std::time::Duration::from_secs(12 * 3600);
+    assert_eq!(told, [("a".to_owned(), Some(hours)), ("b".to_owned(), None)]);
 }
 
 #[test]
@@ -94,6 +111,10 @@ fn points_at_what_is_wrong() {
         (&format!("{good}, jwks: discover, typ: ''"), "the type is empty"),
         (&format!("{good}, jwks: discover, leeway: 6m"), "more than `5m`"),
         (&format!("{good}, jwks: discover, leeway: 30"), "has no unit"),
+        (
+            &format!("{good}, jwks: discover, max_lifetime: 0s"),
+            "t.yaml:1:110: no token would be good for so short a time",
+        ),
         (
             &format!("{good}, jwks: discover, isuer: x"),
             "unknown key `isuer`, did you mean `issuer`",

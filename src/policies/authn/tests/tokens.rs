@@ -550,6 +550,35 @@ fn forgives_clocks_as_far_as_configured() {
 }
 
 #[test]
+fn refuses_tokens_that_are_good_for_too_long() {
+    let signer = Signer::ed();
+    let keys = key_set(&[signer.jwk("")]);
+    let authenticator = authenticator("EdDSA", "jwks: discover, max_lifetime: 1h");
+    let now = noon().as_second();
+    let with = |iat: &str, exp: i64| {
+        let token = signer.usual(&claims(&[("iat", iat), ("exp", &exp.to_string())]));
+        judge(&token, &authenticator, &keys, noon())
+    };
+    let said = |iat: i64, exp: i64| code(with(&iat.to_string(), exp));
+    assert_eq!(said(now - 600, now + 3000), "good");
+    assert_eq!(said(now - 600, now + 3001), "token-lifetime");
+    assert_eq!(said(now - 86_400, now + 600), "token-lifetime");
+    // What it is for ever comes before what time does to it.
+    assert_eq!(said(now - 86_400, now - 600), "token-lifetime");
+    assert_eq!(said(now - 4000, now - 600), "token-expired");
+    // One that says it was issued later than now could outlive a revocation that is forgotten.
+    assert_eq!(said(now + 30, now + 3000), "good");
+    assert_eq!(said(now + 31, now + 3000), "token-not-yet-valid");
+    assert_eq!(code(with(&format!("{}.9", now - 600), now + 3000)), "good");
+    assert_eq!(code(with("", now + 600)), "token-claims");
+    assert_eq!(code(with("\"1\"", now + 600)), "token-claims");
+    assert_eq!(code(with("-1e300", now + 600)), "token-lifetime");
+    // It is not remembered for an instant at which it would be refused.
+    let verified = with(&now.to_string(), now + 600).unwrap();
+    assert_eq!(verified.from, noon() - SignedDuration::from_secs(30));
+}
+
+#[test]
 fn no_changed_letter_is_accepted_whatever_the_algorithm() {
     use Algorithm::*;
     let mut signers = vec![Signer::ec(ES256), Signer::ec(ES384), Signer::ed()];
