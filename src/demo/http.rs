@@ -93,10 +93,11 @@ impl Request {
     }
 }
 
-/// A JSON answer. It may not be stored, unless [`Reply::cached`] says otherwise.
+/// An answer, JSON but for [`Reply::text`]. It may not be stored, unless [`Reply::cached`] says otherwise.
 pub(super) struct Reply {
     status: StatusCode,
     body: Vec<u8>,
+    content_type: &'static str,
     cache_control: &'static str,
     allow: Option<&'static str>,
     etag: Option<String>,
@@ -105,6 +106,15 @@ pub(super) struct Reply {
 impl Reply {
     pub(super) fn ok(body: &impl Serialize) -> Self {
         Reply::new(StatusCode::OK, body)
+    }
+
+    /// A plain text, for shells.
+    pub(super) fn text(text: &str) -> Self {
+        Reply {
+            body: text.as_bytes().to_vec(),
+            content_type: "text/plain",
+            ..Reply::ok(&())
+        }
     }
 
     pub(super) fn created(body: &impl Serialize) -> Self {
@@ -167,6 +177,7 @@ impl Reply {
         Reply {
             status,
             body,
+            content_type: "application/json",
             cache_control: "no-store",
             allow: None,
             etag: None,
@@ -272,7 +283,7 @@ impl Site {
         set(CACHE_CONTROL, reply.cache_control);
         set(HeaderName::from_static("x-served-by"), &self.served_by);
         if reply.status != StatusCode::NOT_MODIFIED {
-            set(CONTENT_TYPE, "application/json");
+            set(CONTENT_TYPE, reply.content_type);
             set(CONTENT_LENGTH, itoa::Buffer::new().format(length));
         }
         if let Some(allow) = reply.allow {

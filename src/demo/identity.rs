@@ -1,8 +1,10 @@
 //! The identity provider: discovery (OpenID Connect Discovery 1.0 §4), its key set (RFC 7517), and access tokens
-//! (RFC 9068) signed with ES256 (RFC 7518 §3.4) at the start. There is no login page; whoever holds a token is its user.
+//! (RFC 9068) signed with ES256 (RFC 7518 §3.4). There is no login page; whoever holds a token is its user, and whoever asks
+//! for one gets it: `GET /login/customer?acr_values=otp` is a login, `at=` the instant that it is to have been.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::StatusCode;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 use ring::error::Unspecified;
@@ -18,6 +20,7 @@ const LIFETIME_SECONDS: i64 = 24 * 60 * 60;
 /// An issuer with one signing key, made when it is and gone with it.
 pub(super) struct Identity {
     issuer: String,
+    which: Which,
     random: SystemRandom,
     key: EcdsaKeyPair,
     key_id: String,
@@ -25,7 +28,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn new(issuer: &str) -> Result<Self, Unspecified> {
+    pub(super) fn new(issuer: &str, which: Which) -> Result<Self, Unspecified> {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)?;
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random)
@@ -42,6 +45,7 @@ impl Identity {
         });
         Ok(Identity {
             issuer: issuer.to_owned(),
+            which,
             random,
             key,
             key_id,
@@ -50,14 +54,20 @@ impl Identity {
     }
 
     /// The three users of the bank or the shop, with tokens issued at `now`.
-    pub(super) fn users(&self, which: Which, now: Timestamp) -> Result<Vec<User>, Unspecified> {
-        accounts(which)
+    pub(super) fn users(&self, now: Timestamp) -> Result<Vec<User>, Unspecified> {
+        accounts(self.which)
             .into_iter()
-            .map(|account| self.user(which, &account, now))
+            .map(|account| self.user(&account, now))
             .collect()
     }
 
-    pub(super) fn answer(&self, request: &Request) -> Reply {
+    pub(super) fn answer(&self, request: &Request, now: Timestamp) -> Reply {
+        if let ["login", name] = request.path().as_slice() {
+            return match request.verb {
+                Verb::Get => self.login(name, request, now).into(),
+                _ => Reply::not_allowed("GET, HEAD"),
+            };
+        }
         let document = match request.path().as_slice() {
             [".well-known", "openid-configuration"] => json!({
                 "issuer": self.issuer,
@@ -76,13 +86,31 @@ impl Identity {
         }
     }
 
-    fn user(&self, which: Which, account: &Account, now: Timestamp) -> Result<User, Unspecified> {
+    /// A token of a login just now, as RFC 9470 §4 lets clients ask for one: in the first of the wanted contexts.
+    fn login(&self, name: &str, request: &Request, now: Timestamp) -> Result<Reply, Reply> {
+        let mut all = accounts(self.which).into_iter();
+        let mut account = all.find(|account| account.name == name).ok_or_else(Reply::not_found)?;
+        if let Some(wanted) = request.parameter("acr_values") {
+            let known = ["otp", "pwd"]
+                .into_iter()
+                .find(|known| wanted.split(' ').next() == Some(known));
+            account.acr = known.ok_or_else(|| Reply::bad_request("`acr_values` is `otp` or `pwd`"))?;
+        }
+        let at = match request.parameter("at") {
+            Some(at) => at.parse().map_err(|_| Reply::bad_request("`at` is an instant"))?,
+            None => now,
+        };
+        let broken = |_| Reply::problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "no token can be made");
+        Ok(Reply::text(&self.user(&account, at).map_err(broken)?.token))
+    }
+
+    fn user(&self, account: &Account, now: Timestamp) -> Result<User, Unspecified> {
         let mut jti = [0; 16];
         self.random.fill(&mut jti)?;
         let issued = now.as_second();
         let mut claims = json!({
             "iss": self.issuer,
-            "aud": match which { Which::Bank => "mobile-bank", Which::Shop => "shop" },
+            "aud": match self.which { Which::Bank => "mobile-bank", Which::Shop => "shop" },
             "sub": account.subject,
             "client_id": account.client,
             "roles": [account.role],
@@ -156,12 +184,12 @@ fn accounts(which: Which) -> [Account; 3] {
             },
             Account {
                 name: "teller",
-                about: "a teller at a branch",
+                about: "a teller at a branch, logged in with a password alone",
                 subject: "t2001",
                 client: "branch-desk",
                 role: "teller",
                 scope: "transfer:read transfer:write",
-                acr: "otp",
+                acr: "pwd",
             },
             Account {
                 name: "treasury",

@@ -179,14 +179,16 @@ pub async fn start(which: Which, ports: &Ports, now: Timestamp) -> Result<Runnin
     }
 
     let issuer = format!("http://{}", loopback(issuer_port));
-    let identity = Identity::new(&issuer).map_err(|_| StartError::Signing)?;
-    let users = identity.users(which, now).map_err(|_| StartError::Signing)?;
+    let identity = Identity::new(&issuer, which).map_err(|_| StartError::Signing)?;
+    let users = identity.users(now).map_err(|_| StartError::Signing)?;
+    let ledger = Arc::new(Ledger::new(now));
 
     let (stop, stopped) = watch::channel(false);
     let (alive, ended) = mpsc::channel(1);
-    let site = Site::new("identity", issuer_port, move |request| identity.answer(request));
+    let clock = Arc::clone(&ledger);
+    let answer = move |request: &Request| identity.answer(request, clock.instant());
+    let site = Site::new("identity", issuer_port, answer);
     tokio::spawn(site.serve(issuer_listener, stopped.clone(), alive.clone()));
-    let ledger = Arc::new(Ledger::new(now));
     for (service, port, listener) in listeners {
         let ledger = Arc::clone(&ledger);
         let site = Site::new(service.name(), port, move |request| service.answer(&ledger, request));
@@ -224,6 +226,12 @@ impl Running {
     /// Three users, the one with the most ordinary rights first.
     pub fn users(&self) -> &[User] {
         &self.users
+    }
+
+    /// Where a user logs in anew: GET answers a fresh token as plain text. `?acr_values=otp` asks for a stronger login, and
+    /// `?at=INSTANT` for one that will have been then.
+    pub fn login(&self, user: &str) -> String {
+        format!("{}/login/{user}", self.issuer)
     }
 
     /// Ends everything, idle and busy connections included, and returns once all sockets are closed.

@@ -107,9 +107,14 @@ impl Ledger {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The instant on its clock.
+    pub(super) fn instant(&self) -> Timestamp {
+        self.opened.checked_add(self.since.elapsed()).unwrap_or(self.opened)
+    }
+
     /// Now, in RFC 3339 with Seoul's offset and whole seconds.
     pub(super) fn now(&self) -> String {
-        written(self.opened.checked_add(self.since.elapsed()).unwrap_or(self.opened))
+        written(self.instant())
     }
 
     /// As many hours before the opening of the ledger, written like [`Ledger::now`].

@@ -17,7 +17,8 @@ const MAX_INSTANTS: usize = 64;
 /// Decides one request. `rules` stand in the order of their stages; `facts.principal` is filled in on the way.
 ///
 /// All rules of a stage are judged; the first refusal in order is the answer (among limits, the one with the longest
-/// wait), and later stages are not reached.
+/// wait), and later stages are not reached. Where another login is asked for by several rules, the first of them is the answer
+/// and its challenge asks for what satisfies all.
 pub async fn decide(rules: &[Rule], facts: &mut Facts<'_>, lookup: &impl Lookup) -> (Decision, Trail) {
     let mut trail = Trail::new();
     let mut decision = Decision {
@@ -28,7 +29,7 @@ pub async fn decide(rules: &[Rule], facts: &mut Facts<'_>, lookup: &impl Lookup)
         answers: Default::default(),
     };
     let mut first = 0;
-    for stage in rules.chunk_by(|a, b| a.stage == b.stage) {
+    for stage in rules.chunk_by(|a, b| a.stage.judged_with() == b.stage.judged_with()) {
         let answers = ask(stage, first, facts, lookup).await;
         let verdict = judge_stage(stage, first, facts, answers, &mut decision, &mut trail);
         first += stage.len();
@@ -97,12 +98,14 @@ fn judge_stage(
             }
             Outcome::Deny(mut denial) => {
                 denial.rule = Some(number);
-                let stands = refusal.as_ref().is_some_and(|standing| {
-                    rule.stage != Stage::Limit && rule.stage != Stage::Screen
-                        || standing.retry_after >= denial.retry_after
-                });
-                if !stands {
-                    refusal = Some(denial);
+                match &mut refusal {
+                    Some(standing) if matches!(rule.stage, Stage::Limit | Stage::Screen) => {
+                        if standing.retry_after < denial.retry_after {
+                            *standing = denial;
+                        }
+                    }
+                    Some(standing) => standing.ask_also(&denial),
+                    None => refusal = Some(denial),
                 }
             }
         }
@@ -128,9 +131,9 @@ fn index(at: usize) -> u16 {
 /// When windows and the ends of freezes alone will let a refused request pass, and the zone of the calendar whose rule opens
 /// last.
 ///
-/// Credentials, authentication age, limits and answers are held as they were. `None` where a refusing rule does not
-/// follow windows, where a freeze has no end, or where none of the next 64 instants at which a rule may change its mind lets the request pass: the
-/// instant is left out rather than guessed.
+/// Credentials, limits and answers are held as they were, and what asks for another login is left out: a login does not come
+/// with the hour. `None` where a refusing rule does not follow windows, where a freeze has no end, or where none of the next 64
+/// instants at which a rule may change its mind lets the request pass: the instant is left out rather than guessed.
 pub fn reopens_at(rules: &[Rule], facts: &mut Facts<'_>, decision: &Decision) -> Option<(Timestamp, TimeZone)> {
     let held = facts.window_at;
     let found = search(rules, facts, decision);

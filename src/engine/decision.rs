@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use smallvec::SmallVec;
 
-use super::{Acts, Answer, LimitAnswer, Principal, Why};
+use super::{Acts, Answer, LimitAnswer, Principal, StepUp, Why};
 
 /// The answer to "what should happen to this request?".
 #[derive(Debug, Clone)]
@@ -52,6 +52,8 @@ pub struct Denial {
     pub messages: Option<Arc<Messages>>,
     /// `WWW-Authenticate`.
     pub challenge: Option<HeaderValue>,
+    /// The login that is asked for, where that is what is missing; `challenge` says it.
+    pub step_up: Option<Arc<StepUp>>,
     /// How long to wait, where that is known.
     pub retry_after: Option<Duration>,
     /// When windows will let the same request pass, in the zone to show it in; filled in by [`super::reopens_at`].
@@ -98,11 +100,23 @@ impl Denial {
             detail: Arc::from(detail),
             messages: None,
             challenge: None,
+            step_up: None,
             retry_after: None,
             reopens_at: None,
             ends_at: None,
             zone: None,
             rule: None,
+        }
+    }
+}
+
+impl Denial {
+    /// Asks for a login that would satisfy `other`, too, where both ask for one.
+    pub(super) fn ask_also(&mut self, other: &Self) {
+        if let (Some(own), Some(others)) = (&self.step_up, &other.step_up) {
+            let both = own.and(others);
+            self.challenge = both.challenge();
+            self.step_up = Some(Arc::new(both));
         }
     }
 }

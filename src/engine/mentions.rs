@@ -1,6 +1,7 @@
 //! What a rule looks at, for those who try everything that may turn its verdict.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderName, Method};
 use ipnet::IpNet;
@@ -21,6 +22,8 @@ pub struct Mentions {
     pub required_scopes: Vec<Vec<String>>,
     /// Claims by path, with the values they are compared to; without any where only their absence matters.
     pub claims: Vec<(String, Vec<Value>)>,
+    /// How long ago a login may have been.
+    pub login_ages: Vec<Duration>,
     /// Networks, those of one condition together.
     pub networks: Vec<Vec<IpNet>>,
     /// Clients.

@@ -17,6 +17,7 @@ mod principal;
 mod problem;
 mod record;
 mod revocation;
+mod step_up;
 mod truth;
 
 pub use act::{Act, Acts, CacheRule, CompressRule, HeaderEdits, Reshape, ReshapeFailure, Share};
@@ -33,7 +34,11 @@ pub use principal::Principal;
 pub use problem::{problem, retry_after, rfc3339};
 pub use record::{Effected, Observer, PartSummary, Record, RecordedRequest, UpstreamSummary};
 pub use revocation::{Extent, Reach, Revocation, RevocationChange, Revoked, Whom};
+pub use step_up::StepUp;
 pub use truth::Truth;
+
+/// Where credentials are asked for, as challenges name it.
+pub const REALM: &str = "gwanmun";
 
 #[cfg(test)]
 mod tests;

@@ -21,10 +21,23 @@ pub enum Stage {
     Identify,
     /// Scopes and policies; all of them are judged.
     Authorize,
+    /// Policies that ask for another login. Judged together with [`Authorize`](Self::Authorize), but only where nothing there
+    /// refuses is one of them the answer.
+    StepUp,
     /// Rates; asked together, charged all or none.
     Limit,
     /// Adds what happens to the forwarded request and its answer.
     Shape,
+}
+
+impl Stage {
+    /// The stage whose rules are judged together with those of this one.
+    pub(super) fn judged_with(self) -> Self {
+        match self {
+            Self::StepUp => Self::Authorize,
+            own => own,
+        }
+    }
 }
 
 /// A check on facts. Pure: same input, same verdict, always.
@@ -57,8 +70,8 @@ pub trait Policy: Debug + Send + Sync {
         Vec::new()
     }
 
-    /// Adds what the verdict may depend on. Asked of rules at [`Stage::Authorize`]; one that does not say is opaque, and left
-    /// out where all that may matter has to be tried.
+    /// Adds what the verdict may depend on. Asked of rules at [`Stage::Authorize`] and [`Stage::StepUp`]; one that does not say
+    /// is opaque, and left out where all that may matter has to be tried.
     fn mention(&self, mentions: &mut Mentions) {
         mentions.opaque.push("a check that cannot be taken apart".to_owned());
     }
@@ -116,6 +129,8 @@ pub enum Why {
     Held,
     /// Something that had to be held is not.
     Lacking,
+    /// The login is too weak or too old: false where it is known to be, unknown where nobody can say.
+    Login(Truth),
     /// No credential, and none is needed.
     Anonymous,
     /// A good credential.
@@ -143,6 +158,8 @@ impl Why {
             Self::Exempt => "condition is true, caller is exempt".into(),
             Self::Held => "held".into(),
             Self::Lacking => "not held".into(),
+            Self::Login(Truth::Unknown) => "the login is not known to be strong and recent enough".into(),
+            Self::Login(_) => "the login is too weak or too old".into(),
             Self::Anonymous => "no credential, none needed".into(),
             Self::Verified => "verified".into(),
             Self::Credential(code) | Self::Unavailable(code) => code.into(),

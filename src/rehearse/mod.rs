@@ -12,7 +12,7 @@ use futures::FutureExt;
 use serde_json::Map;
 
 use self::assumed::Closing;
-use crate::engine::{Answer, Effect, Facts, Mark, Params, rfc3339};
+use crate::engine::{Answer, Effect, Facts, Mark, Params, Stage, rfc3339};
 use crate::snapshot::{Judged, Snapshot, judge};
 use crate::targets::Target;
 
@@ -98,7 +98,7 @@ fn rules(judged: &Judged<'_>, asked: &Asked) -> Vec<ToldRule> {
                 name: rule.name.to_string(),
                 kind: rule.kind,
                 place: rule.origin.to_string(),
-                verdict: mark.map_or("not reached", verdict),
+                verdict: mark.map_or("not reached", |mark| verdict(mark, rule.stage)),
                 why: mark.map(|mark| mark.why.words()),
                 because: match (mark, answer) {
                     (None, _) => Vec::new(),
@@ -115,9 +115,10 @@ fn rules(judged: &Judged<'_>, asked: &Asked) -> Vec<ToldRule> {
         .collect()
 }
 
-fn verdict(mark: &Mark) -> &'static str {
+fn verdict(mark: &Mark, stage: Stage) -> &'static str {
     match (mark.refused, mark.shadow, mark.why.is_concerned()) {
         (true, true, _) => "would refuse",
+        (true, false, _) if stage == Stage::StepUp => "challenges",
         (true, false, _) => "refuses",
         (false, _, true) => "passes",
         (false, _, false) => "not concerned",

@@ -71,9 +71,38 @@ fn allows_what_is_open() {
         bank(NOON, "POST /transfers", TELLER).in_short(),
         "allowed, answered by upstream `transfers`"
     );
-    let treasury = "{ sub: r3001, roles: [treasury], scope: transfer:write }";
+    let treasury = "{ sub: r3001, roles: [treasury], scope: transfer:write, acr: otp, auth_age: 5m }";
     assert!(!bank(NIGHT, "POST /transfers", treasury).is_refusal());
     assert_eq!(bank(NIGHT, "GET /status", "").in_short(), "200");
+}
+
+#[test]
+fn tells_of_a_login_that_will_not_do() {
+    let older = TELLER.replace("1m", "301s");
+    let told = bank(NOON, "POST /transfers", &older);
+    assert_eq!(
+        (
+            told.decision.effect,
+            told.in_short().as_str(),
+            told.decision.policy.as_deref()
+        ),
+        ("challenge", "401 step-up-required", Some("strong-login"))
+    );
+    let text = told.text(Paint::plain());
+    for part in [
+        "  challenges     policies strong-login (",
+        "acr otp: true (otp)\n",
+        "max_age 5m: false (the login was 301s ago)\n",
+        "not reached    limits per-customer",
+    ] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    // It is no answer to what is refused anyway, and does not keep it from opening again.
+    let told = bank(NIGHT, "POST /transfers", &older);
+    assert_eq!(told.in_short(), "403 TRANSFER_CLOSED until 2026-11-25T05:00:00+09:00");
+    let strong_login = told.rules.iter().find(|rule| rule.name == "strong-login").unwrap();
+    assert_eq!(strong_login.verdict, "challenges");
+    assert_eq!(bank(NOON, "POST /transfers", "").in_short(), "401 token-missing");
 }
 
 #[test]

@@ -49,7 +49,7 @@ pub struct ToldRule {
     pub kind: &'static str,
     /// Where it is defined, `file:line:column`.
     pub place: String,
-    /// `passes`, `refuses`, `would refuse` (shadow), `not concerned` or `not reached`.
+    /// `passes`, `refuses`, `challenges` (asks for another login), `would refuse` (shadow), `not concerned` or `not reached`.
     pub verdict: &'static str,
     /// Why, in a few words.
     pub why: Option<String>,
@@ -185,7 +185,7 @@ impl ToldRule {
     fn add_to(&self, lines: &mut Vec<String>, paint: Paint) {
         let verdict = format!("{:13}", self.verdict);
         let verdict = match self.verdict {
-            "refuses" => paint.red(&verdict),
+            "refuses" | "challenges" => paint.red(&verdict),
             "would refuse" => paint.yellow(&verdict),
             "passes" => paint.green(&verdict),
             _ => verdict,

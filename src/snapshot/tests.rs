@@ -231,9 +231,27 @@ shapes: { compact: { drop: [x] } }
         document
     }
 
+    /// A copy of `conf/`, with the certificates that the examples name.
+    fn conf() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf")).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+        }
+        let certs = folder.path().join("certs");
+        std::fs::create_dir(&certs).unwrap();
+        for name in ["bank", "shop", "partners-ca"] {
+            let made = rcgen::generate_simple_self_signed(vec![format!("{name}.example")]).unwrap();
+            std::fs::write(certs.join(name).with_extension("pem"), made.cert.pem()).unwrap();
+            std::fs::write(certs.join(name).with_extension("key"), made.signing_key.serialize_pem()).unwrap();
+        }
+        folder
+    }
+
     #[test]
     fn in_module_heads_compile() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let conf = conf();
         let mut seen = 0;
         for path in sources(root.join("src")) {
             let file = path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -253,7 +271,7 @@ shapes: { compact: { drop: [x] } }
                 for example in readings(&block) {
                     let text = serde_yaml::to_string(&document(&file, example)).unwrap();
                     let load = Load::new();
-                    let place = root.join("conf/example.yaml");
+                    let place = conf.path().join("example.yaml");
                     let node = load.text(place.to_str().unwrap(), &text).unwrap();
                     compile(&node, occasion(), &load);
                     let has_errors = load.has_errors();

@@ -88,7 +88,11 @@ fn the_bank_answers_by_day_and_by_night() {
     let bank = Example::start("bank", "mobile-bank", &endpoints, bank);
     let transfer = |claims| bank.ask("POST", "/transfers", claims).body("{}");
 
-    transfer(json!({"scope": "transfer:write"})).at(NOON).send().expect(200);
+    let login = |instant: &str| instant.parse::<jiff::Timestamp>().unwrap().as_second() - 60;
+    let customer = json!({"scope": "transfer:write", "acr": "otp", "auth_time": login(NOON)});
+    transfer(customer.clone()).at(NOON).send().expect(200);
+    let later = transfer(customer).at("2026-11-24T12:05:00+09:00").send();
+    later.expect_problem(401, "step-up-required");
     let refused = transfer(json!({"scope": "transfer:write"}))
         .at(NIGHT)
         .header("accept-language", "en")
@@ -96,10 +100,8 @@ fn the_bank_answers_by_day_and_by_night() {
     let problem = refused.expect_problem(403, "TRANSFER_CLOSED");
     assert_eq!(problem["detail"], "Transfers are closed at night");
     assert_eq!(problem["reopens_at"], "2026-11-25T05:00:00+09:00");
-    transfer(json!({"scope": "transfer:write", "roles": ["treasury"]}))
-        .at(NIGHT)
-        .send()
-        .expect(200);
+    let treasury = json!({"scope": "transfer:write", "roles": ["treasury"], "acr": "otp", "auth_time": login(NIGHT)});
+    transfer(treasury).at(NIGHT).send().expect(200);
     transfer(json!({})).at(NOON).send().expect_problem(403, "scope-missing");
     assert_eq!(bank.upstreams[2].last().header("x-user"), Some("u1"));
 

@@ -34,6 +34,7 @@ mod revocations;
 mod routing;
 mod schema;
 mod shapes;
+mod step_up;
 mod support;
 mod systemd;
 mod tls;

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use crate::cli::explain::Kept;
-use crate::demo::{User, Which};
+use crate::demo::{Running, Which};
 use crate::engine::rfc3339;
 use crate::rehearse::{Asked, explain};
 use crate::snapshot::Snapshot;
@@ -39,7 +39,7 @@ const PLAIN: Try = Try {
 
 const TRANSFER: &str = r#"{"to":1102002,"amount":50000}"#;
 
-const BANK: [Try; 7] = [
+const BANK: [Try; 8] = [
     Try {
         about: "open to everybody, answered by the gateway itself",
         path: "/status",
@@ -80,6 +80,14 @@ const BANK: [Try; 7] = [
         path: "/transfers",
         body: Some(TRANSFER),
         by_hour: true,
+        ..PLAIN
+    },
+    Try {
+        about: "the same by a teller who logged in without a one-time code, and is asked for a better login",
+        user: Some("teller"),
+        method: "POST",
+        path: "/transfers",
+        body: Some(TRANSFER),
         ..PLAIN
     },
     Try {
@@ -132,27 +140,36 @@ const SHOP: [Try; 6] = [
     },
 ];
 
-/// The lines for a gateway at `address` that starts at `now`, with what an earlier one `kept`: each request with what it answers then, and where the hour
-/// matters at noon and late at night too. On a rehearsal clock these are requests of their own.
-pub(super) fn lines(
-    which: Which,
-    snapshot: &Snapshot,
-    users: &[User],
-    address: SocketAddr,
-    kept: &Kept,
-    now: Timestamp,
-    is_rehearsal: bool,
-) -> anyhow::Result<String> {
-    let tries = match which {
+/// What the lines are for.
+pub(super) struct Scene<'a> {
+    /// The sample.
+    pub which: Which,
+    /// Its configuration.
+    pub snapshot: &'a Snapshot,
+    /// Its users, and where they log in.
+    pub services: &'a Running,
+    /// Where the gateway listens.
+    pub address: SocketAddr,
+    /// What an earlier one left frozen and revoked.
+    pub kept: &'a Kept,
+    /// When it starts.
+    pub now: Timestamp,
+    /// Whether that is on a rehearsal clock.
+    pub is_rehearsal: bool,
+}
+
+/// The lines: each request with what it answers when the gateway starts, and where the hour matters at noon and late at
+/// night too, to somebody who logged in just before. On a rehearsal clock these are requests of their own.
+pub(super) fn lines(scene: &Scene<'_>) -> anyhow::Result<String> {
+    let tries = match scene.which {
         Which::Bank => BANK.as_slice(),
         Which::Shop => SHOP.as_slice(),
     };
-    let (zone, night) = hours(which)?;
+    let (zone, night) = hours(scene.which)?;
+    let now = scene.now;
     let mut text = String::new();
     for tried in tries {
-        let answers = |at| answers(tried, snapshot, users, kept, at);
-        text.push_str(&format!("# {}\n# now: {}\n", tried.about, answers(now)?));
-        let curl = tried.curl(address);
+        text.push_str(&format!("# {}\n# now: {}\n", tried.about, answers(tried, scene, now)?));
         let mut variants = String::new();
         if tried.by_hour {
             let today = zone.to_datetime(now).date();
@@ -160,15 +177,31 @@ pub(super) fn lines(
                 let at = zone.to_timestamp(today.to_datetime(time))?;
                 let shown = rfc3339(at, &zone);
                 let clock = shown.get(11..16).unwrap_or_default();
-                text.push_str(&format!("# {word} ({clock}): {}\n", answers(at)?));
-                if is_rehearsal {
+                text.push_str(&format!("# {word} ({clock}): {}\n", answers(tried, scene, at)?));
+                if scene.is_rehearsal {
+                    let login = |user: &str| format!("$(curl -s '{}?at={shown}')", scene.services.login(user));
+                    let curl = tried.curl(scene.address, login);
                     variants.push_str(&format!("{curl} -H 'Gwanmun-At: {shown}'\n"));
                 }
             }
         }
+        let curl = tried.curl(scene.address, |user| format!("${}", variable(user)));
         text.push_str(&format!("{curl}\n{variants}\n"));
     }
     Ok(text)
+}
+
+/// How to log in again, where the sample asks for a recent login or a better one.
+pub(super) fn logins(scene: &Scene<'_>) -> String {
+    if scene.which == Which::Shop {
+        return String::new();
+    }
+    let [customer, teller] = ["customer", "teller"].map(|user| (variable(user), scene.services.login(user)));
+    format!(
+        "# A transfer asks for a login of the last five minutes, with a one-time code; log in again:\n\
+         export {}=$(curl -s {})\nexport {}=$(curl -s '{}?acr_values=otp')\n\n",
+        customer.0, customer.1, teller.0, teller.1
+    )
 }
 
 /// The zone of the sample's calendar and the time late in the day at which something is closed.
@@ -180,20 +213,22 @@ fn hours(which: Which) -> anyhow::Result<(TimeZone, Time)> {
     Ok((TimeZone::get("Asia/Seoul")?, night))
 }
 
-fn answers(tried: &Try, snapshot: &Snapshot, users: &[User], kept: &Kept, at: Timestamp) -> anyhow::Result<String> {
+fn answers(tried: &Try, scene: &Scene<'_>, at: Timestamp) -> anyhow::Result<String> {
     let request = format!("{} {}", tried.method, tried.path);
     let mut asked = Asked::new(&request, IpAddr::V4(Ipv4Addr::LOCALHOST), at)?;
     if let Some(client) = tried.client {
-        asked.come_from(client, snapshot)?;
+        asked.come_from(client, scene.snapshot)?;
     }
     if let Some(name) = tried.user {
-        let user = users.iter().find(|user| user.name == name);
+        let user = scene.services.users().iter().find(|user| user.name == name);
         let claims = user.map(|user| &user.claims).and_then(Value::as_object);
-        asked.hold(claims.cloned().context("a sample user is missing")?)?;
+        let mut claims = claims.cloned().context("a sample user is missing")?;
+        claims.insert("auth_time".to_owned(), at.as_second().into());
+        asked.hold(claims)?;
     }
-    asked.frozen = kept.frozen.clone();
-    asked.revoked = kept.revoked.clone();
-    let told = explain(snapshot, &asked)?;
+    asked.frozen = scene.kept.frozen.clone();
+    asked.revoked = scene.kept.revoked.clone();
+    let told = explain(scene.snapshot, &asked)?;
     Ok(match (&told.route, told.decision.effect, told.decision.status) {
         (Some(route), "allow", None) => format!("{} from {}", tried.success(), route.target),
         _ => told.in_short(),
@@ -206,10 +241,11 @@ impl Try {
         if self.method == "POST" { 201 } else { 200 }
     }
 
-    fn curl(&self, address: SocketAddr) -> String {
+    /// `token` is how a shell comes by the token of a user.
+    fn curl(&self, address: SocketAddr, token: impl Fn(&str) -> String) -> String {
         let mut line = "curl -is".to_owned();
         if let Some(user) = self.user {
-            line.push_str(&format!(" -H \"Authorization: Bearer ${}\"", variable(user)));
+            line.push_str(&format!(" -H \"Authorization: Bearer {}\"", token(user)));
         }
         if let Some(client) = self.client {
             line.push_str(&format!(" -H 'X-Client: {client}'"));
@@ -241,17 +277,16 @@ mod tests {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let services = start(which, &Ports::free(which), now).await.unwrap();
-            let address = "127.0.0.1:8080".parse().unwrap();
-            let text = lines(
+            let scene = Scene {
                 which,
-                &snapshot,
-                services.users(),
-                address,
-                &Kept::default(),
+                snapshot: &snapshot,
+                services: &services,
+                address: "127.0.0.1:8080".parse().unwrap(),
+                kept: &Kept::default(),
                 now,
                 is_rehearsal,
-            )
-            .unwrap();
+            };
+            let text = format!("{}{}", logins(&scene), lines(&scene).unwrap());
             services.stop().await;
             text
         })
@@ -269,8 +304,11 @@ mod tests {
         let treasury = "# at night (23:45): 201 from upstream `transfers`\n";
         assert!(text.contains(treasury) && !text.contains("Gwanmun-At"), "{text}");
         let curls: Vec<_> = text.lines().filter(|line| line.starts_with("curl ")).collect();
-        assert_eq!(curls.len(), 7);
+        assert_eq!(curls.len(), 8);
         assert!(text.contains("# now: 403 denied\n"), "{text}");
+        let teller = "# now: 401 step-up-required\ncurl -is -H \"Authorization: Bearer $TELLER\"";
+        assert!(text.contains(teller), "{text}");
+        assert!(text.contains("/login/teller?acr_values=otp')\n"), "{text}");
     }
 
     #[test]
@@ -281,5 +319,9 @@ mod tests {
             "{text}"
         );
         assert!(text.contains(" -H 'Gwanmun-At: 2026-11-24T12:00:00+09:00'\n"), "{text}");
+        assert!(
+            text.contains("/login/shopper?at=2026-11-24T12:00:00+09:00')\""),
+            "{text}"
+        );
     }
 }

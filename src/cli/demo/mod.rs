@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use self::lines::{lines, variable};
+use self::lines::{Scene, lines, logins, variable};
 use super::explain::{Instant, Kept, instant};
 use super::run::log_to_stderr;
 use super::{complain, tell};
@@ -72,15 +72,16 @@ async fn serve(which: Which, options: &Options, token: &[u8], snapshot: Arc<Snap
     let services = demo::start(which, &Ports::configured(which), now).await?;
     let gateway = server::start(options, snapshot.clone()).await?;
     let address = *gateway.listeners().first().context("the sample listens nowhere")?;
-    let requests = lines(
+    let scene = Scene {
         which,
-        &snapshot,
-        services.users(),
+        snapshot: &snapshot,
+        services: &services,
         address,
-        &Kept::of(&snapshot),
+        kept: &Kept::of(&snapshot),
         now,
-        options.rehearse_at.is_some(),
-    )?;
+        is_rehearsal: options.rehearse_at.is_some(),
+    };
+    let requests = format!("{}{}", logins(&scene), lines(&scene)?);
     let closing = closing(which, token, services.users(), &snapshot);
     tell(&format!(
         "{}{requests}{closing}",

@@ -1,16 +1,18 @@
 //! What may vary about the requests of one route: who calls, from where, with what, and when.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use http::HeaderName;
 use ipnet::IpNet;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Number, Value};
 
 use super::networks::addresses;
 use super::sides::Token;
 use super::units::Variant;
+use crate::conf::Describe;
 use crate::engine::Mentions;
 use crate::policies::clients::Clients;
 use crate::rehearse::Asked;
@@ -23,6 +25,8 @@ const ALL_PAIRS: usize = 6;
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 /// Another value than all that are named.
 const OTHER: &str = "another-value";
+/// Where tokens say when the login was.
+const AUTH_TIME: &str = "auth_time";
 
 /// Something that varies, with the values it takes.
 #[derive(Debug)]
@@ -41,6 +45,7 @@ pub(super) enum About {
     Header(HeaderName),
     Query(String),
     Claim(String),
+    Login,
     Scopes,
     Roles,
     Time,
@@ -60,6 +65,8 @@ pub(super) enum Choice {
     Text(Option<Option<String>>),
     /// A claim's value with words for it, where it is named; `None` where it is absent.
     Claim(Option<(Value, Option<String>)>),
+    /// How long ago the login was, with words for it; `None` where the issuer does not say.
+    Login(Option<Duration>, String),
     /// What is held.
     Names(Vec<String>),
     Time(Timestamp),
@@ -68,7 +75,7 @@ pub(super) enum Choice {
 impl About {
     /// Whether it makes no difference for a caller nobody knows.
     pub fn is_of_caller(&self) -> bool {
-        matches!(self, Self::Claim(_) | Self::Scopes | Self::Roles)
+        matches!(self, Self::Claim(_) | Self::Login | Self::Scopes | Self::Roles)
     }
 }
 
@@ -114,6 +121,17 @@ pub(super) fn axes(
     for (path, values) in grouped(mentions.iter().flat_map(|one| &one.claims)) {
         axes.push(claim(path, values));
     }
+    let ages = once(mentions.iter().flat_map(|one| &one.login_ages));
+    if !ages.is_empty() {
+        if mentions
+            .iter()
+            .flat_map(|one| &one.claims)
+            .any(|(path, _)| path == AUTH_TIME)
+        {
+            cut.push("values of claims.auth_time are not tried together with the ages of logins".to_owned());
+        }
+        axes.push(logins(ages));
+    }
     axes.push(scopes(mentions, cut));
     let roles = once(mentions.iter().flat_map(|one| &one.roles));
     axes.push(Axis {
@@ -131,8 +149,8 @@ pub(super) fn asked<'c>(choices: impl Iterator<Item = (&'c About, &'c Choice)>) 
     let mut headers: Vec<(&HeaderName, &str)> = Vec::new();
     let mut query = String::new();
     let mut claims = Map::new();
-    let (mut variant, mut token, mut names, mut address, mut at) =
-        (None, None, Vec::new(), ADDRESS, Timestamp::UNIX_EPOCH);
+    let (mut variant, mut token, mut names, mut age) = (None, None, Vec::new(), None);
+    let (mut address, mut at) = (ADDRESS, Timestamp::UNIX_EPOCH);
     for (about, choice) in choices {
         match (about, choice) {
             (_, Choice::Request(chosen)) => variant = Some(chosen),
@@ -152,6 +170,7 @@ pub(super) fn asked<'c>(choices: impl Iterator<Item = (&'c About, &'c Choice)>) 
             (About::Claim(path), Choice::Claim(Some((value, _)))) => {
                 claims.insert(path.clone(), value.clone());
             }
+            (_, Choice::Login(chosen, _)) => age = *chosen,
             (about, Choice::Names(held)) => names.push((about, held)),
             _ => {}
         }
@@ -179,6 +198,10 @@ pub(super) fn asked<'c>(choices: impl Iterator<Item = (&'c About, &'c Choice)>) 
         if !held.is_empty() && !claims.contains_key(claim) {
             claims.insert(claim.clone(), held.clone().into());
         }
+    }
+    if let Some(age) = age.filter(|_| !claims.contains_key(AUTH_TIME)) {
+        let login = at.checked_sub(SignedDuration::try_from(age)?)?;
+        claims.insert(AUTH_TIME.to_owned(), login.as_second().into());
     }
     if !claims.get("sub").is_some_and(Value::is_string) {
         claims.insert("sub".to_owned(), OTHER.into());
@@ -263,7 +286,8 @@ fn claim(path: String, values: Vec<Value>) -> Axis {
         }
     }
     choices.push(Some((OTHER.into(), None)));
-    if texts.len() > 1 {
+    // A context of authentication is one.
+    if texts.len() > 1 && path != "acr" {
         // A list, which is each of them.
         let words: Vec<String> = texts.iter().map(plain).collect();
         choices.push(Some((texts.into(), Some(words.join(" and ")))));
@@ -271,6 +295,35 @@ fn claim(path: String, values: Vec<Value>) -> Axis {
     Axis {
         about: About::Claim(path),
         choices: choices.into_iter().map(Choice::Claim).collect(),
+    }
+}
+
+/// Each age, one above all, and none that is known.
+fn logins(mut ages: Vec<Duration>) -> Axis {
+    ages.sort_unstable();
+    let words = |age: &Duration| {
+        age.written()
+            .and_then(|text| text.as_str().map(str::to_owned))
+            .unwrap_or_default()
+    };
+    let mut choices = Vec::new();
+    for (at, age) in ages.iter().enumerate() {
+        choices.push(Choice::Login(
+            Some(*age),
+            match at.checked_sub(1).and_then(|before| ages.get(before)) {
+                None => format!("those logged in at most {} ago", words(age)),
+                Some(before) => format!("those logged in {} to {} ago", words(before), words(age)),
+            },
+        ));
+    }
+    if let Some(last) = ages.last() {
+        let words = format!("those logged in more than {} ago", words(last));
+        choices.push(Choice::Login(Some(*last + Duration::from_secs(1)), words));
+    }
+    choices.push(Choice::Login(None, "those logged in nobody knows when".to_owned()));
+    Axis {
+        about: About::Login,
+        choices,
     }
 }
 

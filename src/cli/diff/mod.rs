@@ -3,7 +3,7 @@
 //! Decisions are compared, never text. For each route of either file the requests that its match takes are decided under
 //! both, by the gateway's own code and from assumptions, in every combination of what the rules of the routes they take
 //! mention: callers without a credential and with one of each issuer; sets of scopes and roles; values of claims, headers
-//! and query parameters, with another one and none; addresses inside and outside of networks; clients; and every state of
+//! and query parameters, with another one and none; logins as long ago as one may be, longer ago and nobody knows when; addresses inside and outside of networks; clients; and every state of
 //! the windows in the asked days and around the days that some window names, its holidays included. What no rule mentions
 //! cannot turn a decision. Limits count as open, and are compared by their numbers;
 //! nothing counts as frozen.

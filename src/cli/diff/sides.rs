@@ -89,7 +89,7 @@ pub(super) struct Known {
 /// What `rule` looks at: nothing where it is not enforced, or judges nothing but who calls and how often.
 pub(super) fn mentions_of(rule: &Rule) -> Mentions {
     let mut mentions = Mentions::default();
-    if rule.stage == Stage::Authorize && !rule.shadow {
+    if matches!(rule.stage, Stage::Authorize | Stage::StepUp) && !rule.shadow {
         rule.policy.mention(&mut mentions);
     }
     mentions
@@ -220,6 +220,7 @@ pub(super) fn add(all: &mut Mentions, more: Mentions) {
         scopes,
         required_scopes,
         claims,
+        login_ages,
         networks,
         clients,
         methods,
@@ -232,6 +233,7 @@ pub(super) fn add(all: &mut Mentions, more: Mentions) {
     all.scopes.extend(scopes);
     all.required_scopes.extend(required_scopes);
     all.claims.extend(claims);
+    all.login_ages.extend(login_ages);
     all.networks.extend(networks);
     all.clients.extend(clients);
     all.methods.extend(methods);

@@ -197,6 +197,33 @@ fn tries_what_conditions_name_and_what_they_do_not() {
             "deny: { methods: POST }",
             "closed\nnow denied 403 denied (p) for everybody\n",
         ),
+        (
+            "step_up: { acr: otp, max_age: 5m }",
+            "step_up: { acr: [otp, hwk], max_age: 5m }",
+            "opened\nnow allowed, was challenged 401 step-up-required (p) for claims.acr hwk, those logged in at most 5m ago, \
+             those with scope pay\n",
+        ),
+        (
+            "step_up: { max_age: 5m }",
+            "step_up: { max_age: 1m }",
+            "closed\nnow challenged 401 step-up-required (p) for those logged in 1m to 5m ago\n",
+        ),
+        (
+            "step_up: { max_age: 1m }",
+            "step_up: { max_age: 1m }, when: { methods: GET }",
+            "opened\nnow allowed, was challenged 401 step-up-required (p) for those with scope pay, but not those logged in at most \
+             1m ago\n",
+        ),
+        (
+            "deny: { methods: GET }",
+            "step_up: { acr: otp }",
+            "closed\nnow challenged 401 step-up-required (p) for everybody but claims.acr otp\n",
+        ),
+        (
+            "step_up: { acr: otp }, mode: shadow",
+            "step_up: { acr: hwk }, mode: shadow",
+            "no change\n",
+        ),
         // A rule that another one hides.
         (
             "deny: { methods: POST }",

@@ -51,6 +51,11 @@ pub(super) struct Names<'a> {
     pub clock: Clock<'a>,
 }
 
+/// The keys of a block.
+pub(super) const KEYS: [&str; 11] = [
+    "during", "outside", "roles", "scopes", "claims", "ip", "clients", "methods", "headers", "query", "if",
+];
+
 /// Conditions that must all hold; at least one.
 #[derive(Debug)]
 pub(super) struct Condition(Vec<Clause>);

@@ -3,35 +3,44 @@
 //! ```yaml
 //! policies:
 //!   no-night-transfer:
-//!     deny:   { during: seoul.night }           # or `require:`; the conditions stand in `condition.rs`
+//!     deny:   { during: seoul.night }           # or `require:`, `step_up:`; the conditions stand in `condition.rs`
 //!     unless: { roles: [treasury] }
 //!     mode: enforce                             # or `shadow`: judged and counted, not enforced
 //!     reply: { code: TRANSFER_CLOSED, message: Transfers are closed at night }
 //!   not-at-dawn:
 //!     deny: { if: 'now.getHours() < 6' }
 //!     calendar: seoul                           # whose clocks `now` shows: the only one there is by default, else UTC
+//!   strong-login:
+//!     step_up: { acr: [otp], max_age: 5m }      # what a login must be; see `login.rs`
+//!     when:    { methods: POST }                # only then; also with `require:`
 //! routes:
 //!   transfer:
 //!     policies: [no-night-transfer]
 //! ```
 //!
-//! `deny` refuses where its conditions are true or unknown, `require` where they are not true, and `unless` exempts where
-//! its own are true: what cannot be judged counts against the caller. The refusal is 403 `denied` unless `reply` says
-//! otherwise, and 401 `token-missing` for a caller without a credential where roles, scopes or claims decided.
+//! `deny` refuses where its conditions are true or unknown, `require` where they are not true, `step_up` where the caller's
+//! login is not known to be so. `when` limits the latter two to requests for which its conditions are true or unknown, and
+//! `unless` exempts where its own are true: what cannot be judged counts against the caller.
+//!
+//! The refusal is 403 `denied` unless `reply` says otherwise, and 401 `token-missing` for a caller without a credential where
+//! roles, scopes, claims or the login decided. `step_up` challenges only what everything else allows: 401 `step-up-required`
+//! with `error="insufficient_user_authentication"` (RFC 9470 §3) and the login that is needed. Where several ask, that is one
+//! that satisfies all: the contexts that all name, in the order of the first, and the shortest age; `code` and message are the
+//! first one's. A challenged request charges no limit, and no `reopens_at` tells when it will pass: a login does not come with
+//! the hour.
 
 use std::sync::Arc;
 
-use http::HeaderName;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use serde_json::json;
 
 use super::calendar::{Calendars, Clock, did_you_mean};
-use super::condition::{Bounds, Clause, Condition, Names};
+use super::check::{Check, Effect, culprit};
+use super::condition::{Condition, Names};
 use super::expression::Expression;
+use super::login::{Login, LoginSettings};
 use super::reply;
-use super::window::WindowRef;
 use crate::conf::{Describe, Load, Named, Node, Place, Read, Schema, Schemas, Spanned};
-use crate::engine::{Answer, Denial, Facts, Mentions, Policy, Stage, Truth, Verdict, Why};
+use crate::engine::Truth;
 use crate::policies::clients::Clients;
 use crate::policies::{Draft, Inherit, Kind, Scope};
 
@@ -45,6 +54,9 @@ pub const KIND: Kind = Kind {
     },
 };
 
+/// The keys that say what a policy does.
+const EFFECTS: [&str; 3] = ["deny", "require", "step_up"];
+
 crate::settings! {
     /// A named check on who calls, how and when; routes name it in `policies`.
     struct PolicySettings {
@@ -52,6 +64,10 @@ crate::settings! {
         deny: Option<Node> as Condition,
         /// Refuses where these conditions are not true.
         require: Option<Node> as Condition,
+        /// Asks callers whose login is not so to log in again.
+        step_up: Option<Node> as LoginSettings,
+        /// Limits `require` or `step_up` to requests for which these conditions are true, or cannot be judged.
+        when: Option<Node> as Condition,
         /// Exempts where these conditions are true.
         unless: Option<Node> as Condition,
         /// Whether it is enforced; `enforce` where it is left out.
@@ -84,7 +100,9 @@ pub struct Policies {
 impl Describe for Policies {
     fn schema(schemas: &mut Schemas) -> Schema {
         let named = Named::<PolicySettings>::schema(schemas);
-        schemas.refine::<PolicySettings>(|policy| policy.with_one_of(&["deny", "require"]));
+        // A `deny` has its conditions in itself.
+        let no_when = json!({ "deny": { "not": { "required": ["when"] } } });
+        schemas.refine::<PolicySettings>(|policy| policy.with_one_of(&EFFECTS).with("dependencies", no_when));
         named
     }
 }
@@ -110,7 +128,7 @@ impl Policies {
         };
         let mut policies = Self::default();
         for (name, node) in &named.0 {
-            match Check::compile(node, names) {
+            match read(node, names) {
                 Some((check, mode)) => policies.named.push(Compiled {
                     name: name.value.as_str().into(),
                     place: name.place.clone(),
@@ -164,15 +182,45 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
             load.warn(&name.place, message);
         }
         policy.check_params(name, scope);
+        check_logins(name, policy, names.iter().take(at), scope);
         drafts.push(Draft {
             name: policy.name.clone(),
-            stage: Stage::Authorize,
+            stage: policy.check.stage(),
             shadow: policy.shadow,
             place: policy.place.clone(),
             policy: policy.check.clone(),
         });
     }
     drafts
+}
+
+/// Warns where no login does for two policies of a route.
+fn check_logins<'n>(
+    name: &Spanned<String>,
+    policy: &Compiled,
+    earlier: impl Iterator<Item = &'n Spanned<String>>,
+    scope: &Scope<'_>,
+) {
+    let login = |policy: &Compiled| {
+        policy
+            .check
+            .login_of_all()
+            .filter(|_| !policy.shadow)
+            .map(Login::step_up)
+            .cloned()
+    };
+    let Some(asked) = login(policy) else { return };
+    for other in earlier {
+        let mut named = scope.defined.policies.named.iter();
+        let before = named.find(|known| *known.name == *other.value).and_then(login);
+        if before.is_some_and(|before| !before.agrees_with(&asked)) {
+            let message = format!(
+                "no login satisfies both `{}` and `{}` on route `{}`: they have no `acr` in common",
+                other.value, name.value, scope.route
+            );
+            scope.load.warn_with(&name.place, message, &other.place, "the other");
+        }
+    }
 }
 
 impl Compiled {
@@ -197,297 +245,115 @@ impl Compiled {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Effect {
-    Deny,
-    Require,
+/// The policy that `node` describes, and whether it is enforced; `None` where it has mistakes.
+fn read(node: &Node, names: Names<'_>) -> Option<(Check, Mode)> {
+    let load = names.load;
+    let settings = PolicySettings::read(node, load)?;
+    let names = Names {
+        clock: names.calendars.clock(settings.calendar.as_ref(), load),
+        ..names
+    };
+    // Every part is read before one is given up, so that every mistake is reported.
+    let block = |block: &Option<Node>| match block {
+        Some(block) => Condition::compile(block, names).map(Some),
+        None => Some(None),
+    };
+    let (when, unless) = (block(&settings.when), block(&settings.unless));
+    let mode = settings
+        .mode
+        .as_ref()
+        .map_or(Some(Mode::Enforce), |mode| Mode::read(mode, load));
+    let denial = match settings.step_up {
+        Some(_) => reply::step_up_required(),
+        None => reply::denied(),
+    };
+    let denial = reply::denial(settings.reply.as_ref(), denial, load);
+    if let (Some(when), Some(deny)) = (&settings.when, &settings.deny) {
+        let message = "`when` stands with `require` and `step_up`; a `deny` has its conditions in itself";
+        load.error_with(&when.place, message, &deny.place, "`deny` stands here");
+    }
+    let effect = effect(&settings, node, names)?;
+    let mut denial = denial?;
+    if let Effect::StepUp(login) = &effect {
+        denial.challenge = login.step_up().challenge();
+        denial.step_up = Some(login.step_up().clone());
+    }
+    let check = Check::new(effect, [when?, unless?], [denial, reply::token_missing()]);
+    warn(&check, &settings, names);
+    Some((check, mode?))
 }
 
-/// A compiled policy.
-#[derive(Debug)]
-struct Check {
-    effect: Effect,
-    when: Condition,
-    unless: Option<Condition>,
-    denial: Denial,
-    anonymous: Denial,
-    /// The windows of both blocks.
-    windows: Vec<WindowRef>,
-}
-
-impl Check {
-    fn compile(node: &Node, names: Names<'_>) -> Option<(Self, Mode)> {
-        let load = names.load;
-        let settings = PolicySettings::read(node, load)?;
-        let names = Names {
-            clock: names.calendars.clock(settings.calendar.as_ref(), load),
-            ..names
-        };
-        let unless_block = settings.unless.as_ref();
-        // Every part is read before one is given up, so that every mistake is reported.
-        let unless = unless_block.map(|block| Condition::compile(block, names));
-        let mode = settings
-            .mode
-            .map_or(Some(Mode::Enforce), |mode| Mode::read(&mode, load));
-        let denial = reply::denial(settings.reply.as_ref(), load);
-        let (effect, block) = match (&settings.deny, &settings.require) {
-            (Some(block), None) => (Effect::Deny, block),
-            (None, Some(block)) => (Effect::Require, block),
-            (Some(deny), Some(require)) => {
-                Condition::compile(deny, names);
-                Condition::compile(require, names);
-                let message = "a policy either denies or requires; make two of it";
-                load.error_with(&require.place, message, &deny.place, "`deny` stands here");
-                return None;
+/// What the policy does.
+fn effect(settings: &PolicySettings, node: &Node, names: Names<'_>) -> Option<Effect> {
+    let load = names.load;
+    let nodes = [&settings.deny, &settings.require, &settings.step_up];
+    let written: Vec<(&str, &Node)> = EFFECTS
+        .into_iter()
+        .zip(nodes)
+        .filter_map(|(key, node)| Some((key, node.as_ref()?)))
+        .collect();
+    let read = |key: &str, node: &Node| match key {
+        "deny" => Condition::compile(node, names).map(Effect::Deny),
+        "require" => Condition::compile(node, names).map(Effect::Require),
+        _ => Login::compile(node, load).map(Effect::StepUp),
+    };
+    match written.as_slice() {
+        [(key, block)] => read(key, block),
+        [] => {
+            let known = ["unless", "when", "mode", "calendar", "reply"];
+            let misspelt = |key: &str| !known.contains(&key);
+            if !node.entries(load)?.iter().any(|entry| misspelt(&entry.key)) {
+                load.error(&node.place, "missing `deny`, `require` or `step_up`");
             }
-            (None, None) => {
-                let known = ["deny", "require", "unless", "mode", "calendar", "reply"];
-                let misspelt = |key: &str| !known.contains(&key);
-                if !node.entries(load)?.iter().any(|entry| misspelt(&entry.key)) {
-                    load.error(&node.place, "missing `deny` or `require`");
-                }
-                return None;
+            None
+        }
+        [(first, first_block), (_, second_block), ..] => {
+            for (key, block) in &written {
+                read(key, block);
             }
-        };
-        let when = Condition::compile(block, names)?;
-        let unless = match unless {
-            Some(unless) => Some(unless?),
-            None => None,
-        };
-        let clauses = when.clauses().iter().chain(unless.iter().flat_map(Condition::clauses));
-        let check = Self {
-            windows: clauses.flat_map(Clause::windows).cloned().collect(),
-            effect,
-            denial: denial?,
-            anonymous: reply::token_missing(),
-            when,
-            unless,
-        };
-        match (&settings.calendar, check.expressions().any(Expression::reads_now)) {
-            (Some(calendar), false) => {
-                let message = "no `if:` of this policy reads `now`, so `calendar` says nothing";
-                load.warn(&calendar.place, message);
-            }
-            (None, true) => names.calendars.refer_to_only(load),
-            (Some(_), true) | (None, false) => {}
-        }
-        if let Some(outlook) = check.outlook(names.calendars, false) {
-            let culprit = culprit(&check.when, names.calendars);
-            load.warn(&block.place, format!("this `{}` {outlook}{culprit}", effect.word()));
-        }
-        if let (Some(unless), Some(block)) = (&check.unless, unless_block) {
-            let bounds = unless.bounds(|clause| clause.possible(names.calendars, false));
-            if bounds.most != Truth::True {
-                let culprit = culprit(unless, names.calendars);
-                load.warn(&block.place, format!("this `unless` can never exempt anybody{culprit}"));
-            }
-        }
-        Some((check, mode?))
-    }
-
-    /// What the policy comes to if that is the same for every request from now on.
-    fn outlook(&self, calendars: &Calendars, anonymous: bool) -> Option<&'static str> {
-        let (may_refuse, must_refuse) = self.refusal(|clause| clause.possible(calendars, anonymous));
-        match self.effect {
-            Effect::Deny if !may_refuse => Some("can never refuse"),
-            Effect::Deny if must_refuse => Some("refuses every request"),
-            Effect::Require if must_refuse => Some("can never hold, so it refuses every request"),
-            _ => None,
-        }
-    }
-
-    /// Whether the policy may refuse, and whether it must, where each clause comes out within `each`.
-    fn refusal(&self, each: impl Fn(&Clause) -> Bounds) -> (bool, bool) {
-        let when = self.when.bounds(&each);
-        let (may, must) = match self.effect {
-            Effect::Deny => (when.most != Truth::False, when.least != Truth::False),
-            Effect::Require => (when.least != Truth::True, when.most != Truth::True),
-        };
-        match &self.unless {
-            None => (may, must),
-            Some(unless) => {
-                let unless = unless.bounds(&each);
-                (may && unless.least != Truth::True, must && unless.most != Truth::True)
-            }
-        }
-    }
-
-    /// `deny during seoul.night, methods POST, unless roles treasury: 403 TRANSFER_CLOSED`.
-    fn words(&self) -> String {
-        let block = |block: &Condition| -> String {
-            let clauses = block.clauses().iter().map(Clause::words);
-            clauses.collect::<Vec<_>>().join(", ")
-        };
-        let unless = self.unless.as_ref().map(|unless| format!(", unless {}", block(unless)));
-        let (effect, when, unless) = (self.effect.word(), block(&self.when), unless.unwrap_or_default());
-        format!(
-            "{effect} {when}{unless}: {} {}",
-            self.denial.status.as_u16(),
-            self.denial.code
-        )
-    }
-
-    fn refuse(&self, facts: &Facts<'_>) -> Denial {
-        if facts.principal.is_none() {
-            // Would the block come out otherwise for somebody else, just now?
-            let anyone = self.when.bounds(|clause| clause.for_anyone(facts));
-            let caller_decides = match self.effect {
-                Effect::Deny => anyone.least == Truth::False,
-                Effect::Require => anyone.most == Truth::True,
-            };
-            if caller_decides {
-                return self.anonymous.clone();
-            }
-        }
-        let mut denial = self.denial.clone();
-        denial.zone = self.zone(facts).cloned();
-        denial
-    }
-
-    /// The zone of the window that changes next, as its opening will be what ends the refusal.
-    fn zone(&self, facts: &Facts<'_>) -> Option<&TimeZone> {
-        let change = |window: &&WindowRef| {
-            let next = window.next_change(facts.window_at);
-            (next.is_none(), next)
-        };
-        match self.windows.as_slice() {
-            [] => None,
-            [window] => Some(window.zone()),
-            windows => windows.iter().min_by_key(change).map(WindowRef::zone),
-        }
-    }
-
-    fn clauses(&self) -> impl Iterator<Item = &Clause> {
-        let clauses = self.when.clauses().iter();
-        clauses.chain(self.unless.iter().flat_map(Condition::clauses))
-    }
-
-    fn expressions(&self) -> impl Iterator<Item = &Expression> {
-        self.clauses().filter_map(Clause::expression)
-    }
-
-    fn collect<T: PartialEq>(&self, read: impl Fn(&Clause) -> Vec<T>) -> Vec<T> {
-        let mut found = Vec::new();
-        for one in self.clauses().flat_map(read) {
-            if !found.contains(&one) {
-                found.push(one);
-            }
-        }
-        found
-    }
-}
-
-/// The condition for which a block can never hold, in words.
-fn culprit(block: &Condition, calendars: &Calendars) -> String {
-    let never = |clause: &&Clause| clause.possible(calendars, false).most != Truth::True;
-    let found = block.clauses().iter().find(never);
-    found.map_or_else(String::new, |clause| {
-        format!(": `{}` is never true from now on", clause.words())
-    })
-}
-
-impl Effect {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Deny => "deny",
-            Self::Require => "require",
+            let message = "a policy either denies, requires or steps up; make two of it";
+            let note = format!("`{first}` stands here");
+            load.error_with(&second_block.place, message, &first_block.place, note);
+            None
         }
     }
 }
 
-impl Policy for Check {
-    fn judge(&self, facts: &Facts<'_>, _: Option<&Answer>) -> Verdict {
-        let truth = self.when.judge(facts);
-        let (passes, why) = match (self.effect, truth) {
-            (Effect::Deny, truth) => (truth == Truth::False, Why::Condition(truth)),
-            (Effect::Require, Truth::True) => (true, Why::Held),
-            (Effect::Require, Truth::False) => (false, Why::Lacking),
-            (Effect::Require, Truth::Unknown) => (false, Why::Condition(Truth::Unknown)),
-        };
-        if passes {
-            return Verdict::pass(why);
+/// Warns of what says nothing, or always the same.
+fn warn(check: &Check, settings: &PolicySettings, names: Names<'_>) {
+    let (load, calendars) = (names.load, names.calendars);
+    match (&settings.calendar, check.expressions().any(Expression::reads_now)) {
+        (Some(calendar), false) => {
+            let message = "no `if:` of this policy reads `now`, so `calendar` says nothing";
+            load.warn(&calendar.place, message);
         }
-        let unless = self.unless.as_ref().map(|unless| unless.judge(facts));
-        if unless == Some(Truth::True) {
-            return Verdict::pass(Why::Exempt);
-        }
-        Verdict::deny(self.refuse(facts), why)
+        (None, true) => calendars.refer_to_only(load),
+        (Some(_), true) | (None, false) => {}
     }
-
-    fn describe(&self, facts: &Facts<'_>, _: Option<&Answer>) -> Vec<String> {
-        let block = |word: &'static str, condition: &Condition| -> Vec<String> {
-            let line = |clause: &Clause| format!("{word}{}", clause.describe(facts));
-            condition.clauses().iter().map(line).collect()
-        };
-        let mut lines = block("", &self.when);
-        lines.extend(self.unless.iter().flat_map(|unless| block("unless ", unless)));
-        lines
-    }
-
-    fn reads_headers(&self) -> Vec<HeaderName> {
-        self.collect(|clause| match clause {
-            Clause::Header(name, _) => vec![name.clone()],
-            Clause::If(expression) => expression.headers().cloned().collect(),
-            _ => Vec::new(),
-        })
-    }
-
-    fn reads_query(&self) -> Vec<String> {
-        self.collect(|clause| match clause {
-            Clause::Query(name, _) => vec![name.clone()],
-            Clause::If(expression) => expression.query().map(str::to_owned).collect(),
-            _ => Vec::new(),
-        })
-    }
-
-    fn reads_claims(&self) -> Vec<String> {
-        self.collect(|clause| match clause {
-            Clause::Claim(path, _) => vec![path.clone()],
-            Clause::If(expression) => expression.claims().map(str::to_owned).collect(),
-            _ => Vec::new(),
-        })
-    }
-
-    fn mention(&self, mentions: &mut Mentions) {
-        let known = mentions.opaque.len();
-        let clauses = self.when.clauses().iter();
-        for clause in clauses.chain(self.unless.iter().flat_map(Condition::clauses)) {
-            clause.mention(mentions);
-        }
-        // A policy is opaque as a whole, and another one where anything in it is another.
-        if mentions.opaque.len() > known {
-            mentions.opaque.truncate(known);
-            mentions.opaque.push(self.words());
+    if let (Some(outlook), Some(block)) = (check.outlook(calendars, false), check.effect.block()) {
+        let written = settings.deny.as_ref().or(settings.require.as_ref());
+        let culprit = culprit(block, calendars);
+        if let Some(written) = written {
+            load.warn(
+                &written.place,
+                format!("this `{}` {outlook}{culprit}", check.effect.word()),
+            );
         }
     }
-
-    fn next_change(&self, facts: &Facts<'_>) -> Option<Timestamp> {
-        let moving = |clause: &Clause| match clause.windows() {
-            [] => Bounds::exactly(clause.judge(facts)),
-            _ => Bounds::ANY,
-        };
-        // Where windows cannot turn the verdict, it does not change with them.
-        match self.refusal(moving) {
-            (true, false) => {}
-            _ => return None,
-        }
-        let changes = self
-            .windows
-            .iter()
-            .filter_map(|window| window.next_change(facts.window_at));
-        changes.min()
+    let bounds = |block: &Condition| block.bounds(|clause| clause.possible(calendars, false));
+    if let (Some(when), Some(block)) = (&check.when, &settings.when)
+        && bounds(when).most == Truth::False
+    {
+        let culprit = culprit(when, calendars);
+        load.warn(
+            &block.place,
+            format!("this `when` is never true, so the policy never applies{culprit}"),
+        );
     }
-
-    fn restricts_callers(&self) -> bool {
-        let asks = |clause: &Clause| match self.effect {
-            Effect::Require => clause.windows().is_empty() && !matches!(clause, Clause::Methods(_)),
-            // What is absent is unknown, and a `deny` refuses then too.
-            Effect::Deny => matches!(clause, Clause::Claim(..)),
-        };
-        self.when.clauses().iter().any(asks)
-    }
-
-    fn follows_windows(&self) -> bool {
-        !self.windows.is_empty()
+    if let (Some(unless), Some(block)) = (&check.unless, &settings.unless)
+        && bounds(unless).most != Truth::True
+    {
+        let culprit = culprit(unless, calendars);
+        load.warn(&block.place, format!("this `unless` can never exempt anybody{culprit}"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```yaml
 //! reply:
-//!   status: 403                      # 400 to 599, but 401, which callers without a credential get by themselves
+//!   status: 403                      # 400 to 599, but 401, which callers without a credential get by themselves; not of a `step_up`, which is 401
 //!   code: TRANSFER_CLOSED            # as the client gets it
 //!   message: { ko: 심야 시간에는 송금할 수 없습니다, en: Transfers are closed at night }    # or one text; the first is the fallback
 //! ```
@@ -17,23 +17,37 @@ use crate::engine::{Denial, DenialKind, Messages};
 crate::settings! {
     /// What a refused caller is told.
     pub(super) struct RefusalSettings {
-        /// The status, 400 to 599 but 401; 403 where it is left out.
+        /// The status, 400 to 599 but 401; 403 where it is left out. That of a `step_up` is 401.
         status: Option<Spanned<StatusCode>>,
-        /// The `code` of the problem, as clients get it; `denied` where it is left out.
+        /// The `code` of the problem, as clients get it; `denied` where it is left out, and `step-up-required` of a `step_up`.
         code: Option<Code>,
         /// The `detail` of the problem: one text, or one for each language, the first of which is the fallback.
         message: Option<Message>,
     }
 }
 
-/// The refusal that `reply:` describes; `None` where it has mistakes.
-pub(super) fn denial(reply: Option<&Node>, load: &Load) -> Option<Denial> {
-    let mut denial = Denial::new(
+/// The refusal where nothing else is said.
+pub(super) fn denied() -> Denial {
+    Denial::new(
         DenialKind::Refuse,
         StatusCode::FORBIDDEN,
         "denied",
         "This request is not allowed.",
-    );
+    )
+}
+
+/// The refusal of a login that will not do, where nothing else is said.
+pub(super) fn step_up_required() -> Denial {
+    Denial::new(
+        DenialKind::Challenge,
+        StatusCode::UNAUTHORIZED,
+        "step-up-required",
+        "This needs a stronger or more recent login.",
+    )
+}
+
+/// The refusal that `reply:` makes of `denial`; `None` where it has mistakes.
+pub(super) fn denial(reply: Option<&Node>, mut denial: Denial, load: &Load) -> Option<Denial> {
     let Some(reply) = reply else {
         return Some(denial);
     };
@@ -41,6 +55,10 @@ pub(super) fn denial(reply: Option<&Node>, load: &Load) -> Option<Denial> {
     if let Some(status) = settings.status {
         let place = &status.place;
         match status.value {
+            _ if denial.kind == DenialKind::Challenge => {
+                load.error(place, "a `step_up` is answered 401: leave `status` out");
+                return None;
+            }
             StatusCode::UNAUTHORIZED => {
                 load.error(
                     place,

@@ -51,7 +51,7 @@ pub(super) fn compile(yaml: &str) -> Compiled {
 
 impl Compiled {
     /// What `kind` makes of `value` on a route, and what it finds wrong.
-    fn drafts(&self, kind: &Kind, value: &str, has_auth: bool) -> (Vec<Draft>, Vec<String>) {
+    pub fn drafts(&self, kind: &Kind, value: &str, has_auth: bool) -> (Vec<Draft>, Vec<String>) {
         let load = Load::new();
         let node = load.text("r.yaml", value).unwrap();
         let scope = Scope {
@@ -69,7 +69,7 @@ impl Compiled {
     }
 
     /// The one policy of the text.
-    fn policy(&self) -> Arc<dyn Policy> {
+    pub fn policy(&self) -> Arc<dyn Policy> {
         assert_eq!(self.findings, [""; 0]);
         let name = self.defined.policies.names().next().unwrap();
         self.drafts(&POLICIES, &format!("[{name}]"), true).0[0].policy.clone()
@@ -96,18 +96,18 @@ impl Headers for Lines {
 }
 
 /// A request, with what a test wants to say of it.
-struct Asked {
+pub(super) struct Asked {
     at: &'static str,
     address: &'static str,
     client: Client,
-    method: Method,
+    pub method: Method,
     query: &'static str,
     headers: Lines,
-    principal: Option<Arc<Principal>>,
+    pub principal: Option<Arc<Principal>>,
 }
 
 impl Asked {
-    fn anonymous() -> Self {
+    pub fn anonymous() -> Self {
         Self {
             at: NOW,
             address: "192.0.2.1",
@@ -119,7 +119,7 @@ impl Asked {
         }
     }
 
-    fn by(roles: &[&str], scopes: &[&str], claims: serde_json::Value) -> Self {
+    pub fn by(roles: &[&str], scopes: &[&str], claims: serde_json::Value) -> Self {
         let list = |items: &[&str]| items.iter().map(|item| Box::from(*item)).collect();
         let serde_json::Value::Object(claims) = claims else {
             panic!()
@@ -143,11 +143,11 @@ impl Asked {
         }
     }
 
-    fn at(self, at: &'static str) -> Self {
+    pub fn at(self, at: &'static str) -> Self {
         Self { at, ..self }
     }
 
-    fn facts(&self) -> Facts<'_> {
+    pub fn facts(&self) -> Facts<'_> {
         let now: Timestamp = self.at.parse().unwrap();
         Facts {
             now,
@@ -166,7 +166,7 @@ impl Asked {
         }
     }
 
-    fn denial(&self, policy: &Arc<dyn Policy>) -> Option<Box<Denial>> {
+    pub fn denial(&self, policy: &Arc<dyn Policy>) -> Option<Box<Denial>> {
         match policy.judge(&self.facts(), None).outcome {
             Outcome::Continue => None,
             Outcome::Deny(denial) => Some(denial),
@@ -174,12 +174,12 @@ impl Asked {
         }
     }
 
-    fn status(&self, policy: &Arc<dyn Policy>) -> u16 {
+    pub fn status(&self, policy: &Arc<dyn Policy>) -> u16 {
         self.denial(policy).map_or(200, |denial| denial.status.as_u16())
     }
 }
 
-const NIGHT: &str =
+pub(super) const NIGHT: &str =
     "calendars: { seoul: { timezone: Asia/Seoul, windows: { night: [{ days: daily, hours: 23:30-05:00 }] } } }\n";
 
 #[test]
@@ -634,7 +634,7 @@ fn points_at_every_mistake_in_policies() {
          n: {{ deny: {{ methods: POST }}, reply: {{ status: 401 }} }}\n  \
          o: {{ deny: {{ methods: POST }}, reply: {{ code: no way, message: {{ ko_KR: x }} }} }}\n  \
          p: {{ deny: {{ headers: {{ authorization: x }} }} }}\n  \
-         q: {{ step_up: {{ acr: [otp] }} }}\n  \
+         q: {{ stepup: {{ acr: [otp] }} }}\n  \
          r: {{ deny: {{ methods: POST }}, unless: {{ scopes: 'a b' }} }}\n"
     ))
     .findings;
@@ -644,8 +644,8 @@ fn points_at_every_mistake_in_policies() {
             "t.yaml:4:24: calendar `seoul` has no window `nigth`, did you mean `night`?",
             "t.yaml:5:24: unknown calendar `soul`, did you mean `seoul`?",
             "t.yaml:6:24: `night` is not a window, did you mean `seoul.night`?",
-            "t.yaml:7:42: a policy either denies or requires; make two of it\n  t.yaml:7:14: `deny` stands here",
-            "t.yaml:8:6: missing `deny` or `require`",
+            "t.yaml:7:42: a policy either denies, requires or steps up; make two of it\n  t.yaml:7:14: `deny` stands here",
+            "t.yaml:8:6: missing `deny`, `require` or `step_up`",
             "t.yaml:9:8: unknown key `deni`, did you mean `deny`?",
             "t.yaml:10:14: a block without conditions: name at least one",
             "t.yaml:11:23: an empty list matches nothing",
@@ -660,7 +660,7 @@ fn points_at_every_mistake_in_policies() {
             "t.yaml:18:48: `no way` is not a code: letters, digits, `-`, `_`, `.`, at most 64",
             "t.yaml:18:67: `ko_KR` is not a language tag such as `ko` or `pt-BR`",
             "t.yaml:19:27: `authorization` carries credentials and cannot be matched",
-            "t.yaml:20:8: unknown key `step_up`, expected one of `deny`, `require`, `unless`, `mode`, `calendar`, `reply`",
+            "t.yaml:20:8: unknown key `stepup`, did you mean `step_up`?",
             "t.yaml:21:51: `a b` is not a scope: visible ASCII without spaces, quotes and backslashes",
         ]
     );
@@ -748,15 +748,22 @@ fn the_examples_in_the_modules_compile() {
         example(include_str!("../clients.rs"), "").replace("clients:\n", "")
     );
     let policies = example(include_str!("policy.rs"), "");
+    let login = example(include_str!("login.rs"), "    ");
     let (policies, route) = policies.split_once("routes:\n").unwrap();
     assert!(route.contains("policies: [no-night-transfer]"));
     let condition = example(include_str!("condition.rs"), "      ");
     let reply = example(include_str!("reply.rs"), "    ");
     let compiled = compile(&format!(
-        "{calendars}{clients}{policies}  all:\n    require:\n{condition}{reply}"
+        "{calendars}{clients}{policies}  all:\n    require:\n{condition}{reply}  login:\n{login}"
     ));
     assert_eq!(compiled.findings, [""; 0]);
-    assert_eq!(compiled.drafts(&POLICIES, "[no-night-transfer, all]", true).0.len(), 2);
+    assert_eq!(
+        compiled
+            .drafts(&POLICIES, "[no-night-transfer, all, login]", true)
+            .0
+            .len(),
+        3
+    );
     let scopes = example(include_str!("scopes.rs"), "").replace("scopes: ", "");
     assert_eq!(compiled.drafts(&SCOPES, &scopes, true).0.len(), 1);
 }
