@@ -150,7 +150,7 @@ pub(super) struct Scene<'a> {
     pub services: &'a Running,
     /// Where the gateway listens.
     pub address: SocketAddr,
-    /// What an earlier one left frozen and revoked.
+    /// What an earlier one kept.
     pub kept: &'a Kept,
     /// When it starts.
     pub now: Timestamp,
