@@ -146,11 +146,11 @@ fn tell(live: &Live, asked: &Asked, at: Timestamp, all: Vec<Revocation>, reason:
 
 fn words(whom: &Whom) -> String {
     match whom {
-        Whom::Identity { authenticator, .. } => format!("a caller of `{authenticator}`"),
+        Whom::Identity { authenticator, .. } => format!("a caller of `{}`", short(authenticator)),
         Whom::Subject(_) => "a subject, whoever vouches for it".to_owned(),
-        Whom::Token { authenticator, .. } => format!("a token of `{authenticator}`"),
-        Whom::Authenticator(name) => format!("everything of `{name}`"),
-        Whom::Issuer(issuer) => format!("everything of the issuer `{issuer}`"),
+        Whom::Token { authenticator, .. } => format!("a token of `{}`", short(authenticator)),
+        Whom::Authenticator(name) => format!("everything of `{}`", short(name)),
+        Whom::Issuer(issuer) => format!("everything of the issuer `{}`", short(issuer)),
         Whom::Everybody => "everything".to_owned(),
     }
 }

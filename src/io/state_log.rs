@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::state::{StateFailure, StateFolder, failure, open_state};
 
 /// No log of ours is as large.
-const MAX_LOG: u64 = 1 << 30;
+const MAX_LOG: u64 = 4 << 30;
 /// Nor is a line of one.
 const MAX_LINE: u64 = 1 << 20;
 
@@ -51,6 +51,11 @@ impl StateLog {
                 Err(failure("write", &self.path, cause))
             }
         }
+    }
+
+    /// Its bytes.
+    pub fn length(&self) -> u64 {
+        self.length
     }
 
     /// Whether what an append left behind could not be taken back: the file has to be written anew.

@@ -10,7 +10,7 @@ use super::text;
 pub(super) struct Revoke {
     #[command(flatten)]
     whom: Whom,
-    /// Only tokens issued before then, RFC 3339 or `now`, and those that do not say when they were
+    /// Only tokens issued before then on their issuer's clock, RFC 3339 or `now`, and those that do not say when they were
     #[arg(long, value_name = "INSTANT")]
     issued_before: Option<String>,
     /// When a caller is let in again: RFC 3339, or HH:MM in the zone of the gateway's calendars

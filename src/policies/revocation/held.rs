@@ -364,7 +364,8 @@ impl Held {
         }
     }
 
-    fn size(&self) -> Size {
+    /// How much the names take.
+    pub(super) fn size(&self) -> Size {
         let spaces = self.spaces.load();
         let tables = spaces.iter().flat_map(|space| [&space.subjects, &space.tokens]);
         tables.chain([&self.anywhere]).fold(Size::default(), |sum, names| {

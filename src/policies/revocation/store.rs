@@ -19,6 +19,10 @@ use crate::io::{StateFailure, StateFolder, StateLog, read_state_log};
 const FILE: &str = "revocations.jsonl";
 /// A file with fewer lines that say nothing any more is left as it is.
 const MIN_STALE: usize = 4096;
+/// And one with fewer bytes.
+const MIN_BYTES: usize = 64 << 20;
+/// A line has hardly more than that besides the name.
+const LINE: usize = 256;
 
 /// Why revocations cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -182,8 +186,13 @@ impl RevocationTurn<'_> {
     /// Writes the file anew where most of it says nothing any more. That does no harm there, so nobody is told of a failure
     /// but the log.
     fn tidy(&mut self) {
-        let is_stale = self.writer.lines > 2 * self.revocations.held.len() + MIN_STALE;
-        if is_stale && let Err(error) = self.write_anew() {
+        let size = self.revocations.held.size();
+        let has_lines = self.writer.lines > 2 * self.revocations.held.len() + MIN_STALE;
+        let length = self.writer.log.as_ref().map_or(0, StateLog::length);
+        let has_bytes = length > (4 * (size.text + LINE * size.names) + MIN_BYTES) as u64;
+        if (has_lines || has_bytes)
+            && let Err(error) = self.write_anew()
+        {
             log::warn!("{error}");
         }
     }
