@@ -52,8 +52,16 @@ impl Example {
     }
 
     fn ask(&self, method: &str, target: &str, claims: Value) -> Request {
+        self.ask_from(NOON, method, target, claims)
+    }
+
+    /// By a token that is good from then on for a day, as the bank takes none that lives longer.
+    fn ask_from(&self, instant: &str, method: &str, target: &str, claims: Value) -> Request {
         let mut claims = claims;
         claims["aud"] = json!([self.audience]);
+        let issued = instant.parse::<jiff::Timestamp>().unwrap().as_second();
+        claims["iat"] = json!(issued);
+        claims["exp"] = json!(issued + 86_400);
         self.gateway.request(method, target).bearer(&self.issuer.token(&claims))
     }
 
@@ -106,7 +114,7 @@ fn the_bank_answers_by_day_and_by_night() {
     assert_eq!(bank.upstreams[2].last().header("x-user"), Some("u1"));
 
     let order = |instant| {
-        bank.ask("POST", "/orders", json!({"scope": "invest:write"}))
+        bank.ask_from(instant, "POST", "/orders", json!({"scope": "invest:write"}))
             .at(instant)
             .send()
     };
