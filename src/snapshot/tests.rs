@@ -195,6 +195,7 @@ shapes: { compact: { drop: [x] } }
             .all(|key| document.contains_key(key) || section(key.as_str().unwrap()));
         let example = match file {
             "condition.rs" => nested(&["policies", "example", "require"], example.into()),
+            "login.rs" => nested(&["policies", "example"], example.into()),
             "reply.rs" => {
                 let mut policy = example;
                 policy.insert("deny".into(), nested(&["methods"], "POST".into()).into());

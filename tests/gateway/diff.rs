@@ -84,6 +84,11 @@ fn a_later_night_at_work_is_told_in_the_zone_of_the_calendar() {
         format!(
             "closed\n  POST /transfers (transfer): now denied 403 TRANSFER_CLOSED (no-night-transfer) for everybody but role \
              treasury, daily 22:00–23:30 (Asia/Seoul)\n\
+             refused otherwise\n  POST /transfers (transfer): now denied 403 TRANSFER_CLOSED (no-night-transfer), was \
+             challenged 401 step-up-required (strong-login) for everybody but claims.acr otp and role treasury, daily \
+             22:00–23:30 (Asia/Seoul)\n  POST /transfers (transfer): now denied 403 TRANSFER_CLOSED (no-night-transfer), was \
+             challenged 401 step-up-required (strong-login) for claims.acr otp, but not those logged in at most 5m ago and \
+             role treasury, daily 22:00–23:30 (Asia/Seoul)\n\
              limits\n  limit `per-customer`: 20/s by principal.sub, 40 at once → 10/s by principal.sub, 40 at once\n\
              {NOT_COMPARED}"
         )

@@ -164,16 +164,15 @@ fn follows_certificates_under_load_without_a_failed_handshake() {
     let gateway = start(PLAIN, &[("a.pem", &first.chain), ("a.key", &first.key)], &upstream);
     let (stop, made) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    // A client of its own each time: a whole handshake.
-                    let client = TlsClient::new(gateway.address(), &authority, None);
-                    assert_eq!(client.get("gate.example", "/hello").unwrap().status(), 200);
-                    made.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
+        let shake_hands = || {
+            while !stop.load(Ordering::Relaxed) {
+                // A client of its own each time: a whole handshake.
+                let client = TlsClient::new(gateway.address(), &authority, None);
+                assert_eq!(client.get("gate.example", "/hello").unwrap().status(), 200);
+                made.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(shake_hands)).collect();
         for turn in 0..10 {
             let next = authority.server(&["gate.example", &format!("turn-{turn}.example")]);
             // Both files change before either is looked at, or the pair does not fit and the old one stays.
@@ -186,6 +185,11 @@ fn follows_certificates_under_load_without_a_failed_handshake() {
             assert!(taken, "turn {turn}");
             let before = made.load(Ordering::Relaxed);
             while made.load(Ordering::Relaxed) < before + 8 {
+                // One that failed has panicked, and makes no more.
+                if clients.iter().any(|client| client.is_finished()) {
+                    stop.store(true, Ordering::Relaxed);
+                    panic!("a handshake failed in turn {turn}");
+                }
                 std::thread::yield_now();
             }
             let client = TlsClient::new(gateway.address(), &authority, None);
