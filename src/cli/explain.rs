@@ -20,12 +20,13 @@ use jiff::tz::{Offset, TimeZone};
 use super::replay::{decided, differences};
 use super::{NO, complain, tell};
 use crate::conf::nearest;
-use crate::engine::{Freezable, Freeze, rfc3339};
-use crate::observe::audit::reader::Recorded;
+use crate::engine::{Answer, Answers, Freezable, Freeze, Lookup, Question, rfc3339};
+use crate::observe::audit::reader::{NOT_RECORDED, Recorded};
 use crate::policies::freeze::{Held, HeldFreeze, read_held};
+use crate::policies::rate_limit::Limits;
 use crate::policies::revocation::{self, read_revoked};
 use crate::rehearse::{Case, Explanation, Paint, ToldRecord, explain, read_claims, show_findings};
-use crate::snapshot::{self, Asked, Occasion, Snapshot};
+use crate::snapshot::{self, Asked, Judged, Occasion, Snapshot};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -190,7 +191,11 @@ fn of_record(file: &Path, log: &Path, id: &str) -> anyhow::Result<Explanation> {
         .flat_map(|(name, values)| values.iter().flatten().map(move |value| (name, value)))
         .filter_map(|(name, value)| Some((name.clone(), HeaderValue::from_str(value).ok()?)))
         .collect();
-    let lookup = recorded.answering(snapshot.rules_for(&view));
+    let rules = snapshot.rules_for(&view);
+    let lookup = Then {
+        limits: &snapshot.defined.limits,
+        recorded: recorded.answering(rules),
+    };
     let case = Case {
         snapshot: &snapshot,
         request: view,
@@ -201,6 +206,7 @@ fn of_record(file: &Path, log: &Path, id: &str) -> anyhow::Result<Explanation> {
         is_assumed: false,
     };
     let mut explanation = case.explain(&lookup)?;
+    let judged = case.judged(recorded.at, &lookup)?;
     let zone = snapshot.calendars.zone().cloned().unwrap_or(TimeZone::UTC);
     let is_same = *recorded.config == *snapshot.id;
     explanation.record = Some(ToldRecord {
@@ -211,9 +217,50 @@ fn of_record(file: &Path, log: &Path, id: &str) -> anyhow::Result<Explanation> {
         decided_under: (!is_same).then(|| recorded.config.clone()),
         explained_under: snapshot.id.to_string(),
         status: recorded.status,
-        differences: differences(&recorded, &case.judged(recorded.at, &lookup)?),
+        differences: differences(&recorded, &judged),
+        lacking: lacking(&recorded, &judged),
     });
     Ok(explanation)
+}
+
+/// Answers as it was answered then. A limit that nobody asked then is assumed to have room.
+struct Then<'a, L> {
+    limits: &'a Limits,
+    recorded: L,
+}
+
+impl<L: Lookup> Lookup for Then<'_, L> {
+    async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
+        let mut answers = self.recorded.answer(asked).await;
+        for ((_, question), answer) in asked.iter().zip(&mut answers) {
+            if let (Question::Limit { limit, .. }, Answer::Unavailable { code: NOT_RECORDED }) = (question, &*answer)
+                && let Some(rule) = self.limits.by_id(*limit)
+            {
+                *answer = Answer::Limit(rule.bounds.first(true));
+            }
+        }
+        answers
+    }
+}
+
+/// What nobody knows, as it was not asked then.
+fn lacking(recorded: &Recorded, judged: &Judged<'_>) -> Vec<String> {
+    let is_recorded = |name: &str| recorded.answers.iter().any(|(known, _)| known == name);
+    let answers = judged.decision.answers.iter();
+    answers
+        .filter_map(|(at, answer)| {
+            let name = judged.rule_names.get(usize::from(*at))?;
+            match answer {
+                Answer::Limit(_) if !is_recorded(name) => {
+                    Some(format!("`{name}` was not asked then, and is taken to have room"))
+                }
+                Answer::Unavailable { code: NOT_RECORDED } => {
+                    Some(format!("`{name}` got no answer then, and gets none now"))
+                }
+                _ => None,
+            }
+        })
+        .collect()
 }
 
 /// The first record of the request with that id.

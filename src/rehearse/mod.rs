@@ -27,6 +27,14 @@ pub use told::{
 };
 pub use tried::{Failure, failures};
 
+/// Decides, and says no more than that.
+pub fn decide(snapshot: &Snapshot, asked: &Asked) -> anyhow::Result<ToldDecision> {
+    let mut settled = asked.clone();
+    settled.settle(snapshot)?;
+    let judged = Case::of(snapshot, &settled).judged(settled.at, &assuming(snapshot, &settled))?;
+    Ok(telling::decision(snapshot, &judged))
+}
+
 /// Decides and says why.
 pub fn explain(snapshot: &Snapshot, asked: &Asked) -> anyhow::Result<Explanation> {
     let mut settled = asked.clone();

@@ -147,6 +147,13 @@ calendars:
 shapes: { compact: { drop: [x] } }
 ";
 
+    /// What tests speak of.
+    const TESTED: &str = "
+policies: { no-night-transfer: { deny: { during: seoul.night } } }
+limits: { per-customer: { key: principal.sub, rate: 20/s } }
+routes: { transfer: { match: POST /transfers, policies: [no-night-transfer], limits: [per-customer] } }
+";
+
     fn sources(folder: PathBuf) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let deeper = |path: PathBuf| if path.is_dir() { sources(path) } else { vec![path] };
@@ -189,7 +196,8 @@ shapes: { compact: { drop: [x] } }
     /// The document that an example belongs into.
     fn document(file: &str, example: Mapping) -> Mapping {
         let mut document: Mapping = serde_yaml::from_str(BASE).unwrap();
-        let section = |key: &str| ["routes", "policies", "limits", "anomalies", "audit", "admin"].contains(&key);
+        let section =
+            |key: &str| ["routes", "policies", "limits", "anomalies", "audit", "admin", "tests"].contains(&key);
         let whole = example
             .keys()
             .all(|key| document.contains_key(key) || section(key.as_str().unwrap()));
@@ -204,6 +212,9 @@ shapes: { compact: { drop: [x] } }
             _ if whole => example,
             _ => nested(&["routes", "example"], example.into()),
         };
+        if example.contains_key("tests") {
+            document.extend(serde_yaml::from_str::<Mapping>(TESTED).unwrap());
+        }
         document.extend(example);
         let Some(Value::Mapping(routes)) = document.get_mut("routes") else {
             return document;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::cli::explain::Kept;
 use crate::demo::{Running, Which};
 use crate::engine::rfc3339;
-use crate::rehearse::explain;
+use crate::rehearse::decide;
 use crate::snapshot::{Asked, Snapshot};
 
 /// One request to try.
@@ -228,10 +228,10 @@ fn answers(tried: &Try, scene: &Scene<'_>, at: Timestamp) -> anyhow::Result<Stri
     }
     asked.frozen = scene.kept.frozen.clone();
     asked.revoked = scene.kept.revoked.clone();
-    let told = explain(scene.snapshot, &asked)?;
-    Ok(match (&told.route, told.decision.effect, told.decision.status) {
-        (Some(route), "allow", None) => format!("{} from {}", tried.success(), route.target),
-        _ => told.in_short(),
+    let told = decide(scene.snapshot, &asked)?;
+    Ok(match &told.target {
+        Some(target) => format!("{} from {target}", tried.success()),
+        None => told.in_short(),
     })
 }
 

@@ -595,7 +595,7 @@ impl Sample {
             asked.hold(claims.as_object().unwrap().clone()).unwrap();
         }
         asked.strip(snapshot);
-        let decision = rehearse::explain(snapshot, &asked).unwrap().decision;
+        let decision = rehearse::decide(snapshot, &asked).unwrap();
         format!(
             "{} {:?} {:?} {:?}",
             decision.effect, decision.status, decision.code, decision.policy

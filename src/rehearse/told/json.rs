@@ -91,6 +91,7 @@ impl Explanation {
             "config": record.decided_under.as_ref().unwrap_or(&record.explained_under),
             "is_same_config": record.decided_under.is_none(),
             "differences": differences.collect::<Vec<_>>(),
+            "lacking": record.lacking,
         }))
     }
 }

@@ -172,6 +172,8 @@ pub struct ToldRecord {
     pub status: u16,
     /// In what the decision differs from the recorded one: the member, then and now.
     pub differences: Vec<Difference>,
+    /// What the decision hangs on and the record does not hold, in sentences.
+    pub lacking: Vec<String>,
 }
 
 /// One thing that a record says otherwise.

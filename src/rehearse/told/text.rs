@@ -182,6 +182,8 @@ impl ToldRecord {
                 );
             }
         }
+        let lacking = self.lacking.iter();
+        lines.extend(lacking.map(|lacking| paint.yellow(&format!("  not recorded: {}", one_line(lacking)))));
         lines.push(String::new());
     }
 }

@@ -10,7 +10,7 @@
 //!     client: ios                                   # by the headers that tell it
 //!     ip: 192.0.2.7                                 # 127.0.0.1 unless said
 //!     headers: { x-beta: on, x-tag: [a, b] }        # a list is sent as several lines
-//!     frozen: [invest]                              # routes and upstreams; `{ invest: 06:00 }` says until when
+//!     frozen: [accounts]                            # routes and upstreams; `{ accounts: 06:00 }` says until when
 //!     revoked: true                                 # the caller, with all its tokens
 //!     exhausted: [per-customer]                     # limits without room; the others were never used before
 //!     expect: { status: 403, policy: no-night-transfer, code: TRANSFER_CLOSED, reopens: 2026-09-26T05:00+09:00 }
@@ -28,6 +28,7 @@
 mod expect;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
@@ -49,6 +50,8 @@ pub use expect::{Expect, Reopens};
 
 /// More are refused: all of them run before a reload is taken.
 const MAX_TESTS: usize = 10_000;
+/// Far from everything that is dated, looking for the next change of a window takes long.
+const YEARS: RangeInclusive<i16> = 1970..=2199;
 
 crate::settings! {
     /// A request, and what is to become of it.
@@ -150,7 +153,17 @@ pub(super) fn read(node: &Node, names: &Names<'_>) -> Box<[Test]> {
 /// Every part is read before the test is given up, so that every mistake is reported.
 fn compile(settings: OwnTestSettings, place: Place, path: String, names: &Names<'_>) -> Option<Test> {
     let load = names.load;
-    let at = Instant::read(&settings.at, load);
+    let at = Instant::read(&settings.at, load).filter(|at| {
+        let is_near = YEARS.contains(&at.offset.to_datetime(at.at).year());
+        if !is_near {
+            let (first, last) = YEARS.into_inner();
+            load.error(
+                &settings.at.place,
+                format!("`{at}` is not of a year from {first} to {last}"),
+            );
+        }
+        is_near
+    });
     let instant = at.map_or(Timestamp::UNIX_EPOCH, |at| at.at);
     let ip = read_if_there::<IpAddr>(settings.ip.as_ref(), load).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let asked = Asked::new(&settings.request.value, ip, instant);

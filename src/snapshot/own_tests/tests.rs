@@ -43,7 +43,7 @@ fn reads_the_example_of_the_module() {
         .collect();
     assert!(lines.len() > 12);
     let names = [
-        ("invest", "one"),
+        ("accounts", "one"),
         ("per-customer", "few"),
         ("no-night-transfer", "closed"),
     ];
@@ -86,6 +86,7 @@ tests:
   - { at: 2026-11-24T12:00+09:00, request: POST /pay, as: [u1], headers: { authorization: Bearer x, 'a b': c }, expect: allow }
   - { at: 2026-11-24T12:00+09:00, request: POST /pay, frozen: { pay: 2026-11-24T11:00+09:00 }, expect: allow }
   - { at: 2026-11-24T12:00+09:00, request: POST /pay, client: web, headers: { x-client: ios }, expect: allow }
+  - { at: 0001-01-01T00:00Z, request: POST /pay, expect: allow }
 ";
     let (_, found) = load(tests);
     let expected = [
@@ -111,8 +112,9 @@ tests:
         "t.yaml:10:101: `a b` is not a header name (at `tests[8].headers.a b`)",
         "t.yaml:11:70: `2026-11-24T11:00+09:00` is not in the future: it is 2026-11-24T03:00:00Z now (at `tests[9].frozen.pay`)",
         "t.yaml:12:63: with these headers the caller is taken for `ios`, not for `web` (at `tests[10].client`)",
+        "t.yaml:13:11: `0001-01-01T00:00:00+00:00` is not of a year from 1970 to 2199 (at `tests[11].at`)",
     ];
-    assert!(found.iter().eq(expected.iter()), "{found:#?}");
+    assert_eq!(found, expected, "{found:#?}");
 }
 
 #[test]

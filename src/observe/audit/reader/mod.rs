@@ -198,6 +198,8 @@ impl Headers for Recorded {
     }
 }
 
+/// The code where a record has no answer to what is asked.
+pub const NOT_RECORDED: &str = "not-recorded";
 /// Stands in for a value that was not visible ASCII: it is none either.
 const NOT_VISIBLE: &[u8] = b"\xff";
 
@@ -226,7 +228,7 @@ impl Lookup for Answering<'_> {
         let of_freeze: fn(&Answer) -> bool = |answer| matches!(answer, Answer::Freezes(_));
         let of_revocation: fn(&Answer) -> bool = |answer| matches!(answer, Answer::Revoked(_));
         let of_others: fn(&Answer) -> bool = |answer| !matches!(answer, Answer::Freezes(_) | Answer::Revoked(_));
-        let unknown = || Answer::Unavailable { code: "not-recorded" };
+        let unknown = || Answer::Unavailable { code: NOT_RECORDED };
         let one = |(number, question): &(u16, Question<'_>)| match question {
             Question::Freezes { .. } => answer(*number, of_freeze).unwrap_or_else(|| Answer::Freezes(Vec::new())),
             Question::Revocation { .. } => answer(*number, of_revocation).unwrap_or(Answer::Revoked(None)),
