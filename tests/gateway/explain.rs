@@ -75,6 +75,9 @@ fn shown(status: u16, headers: &[(String, String)], body: &str, id: &str) -> Sho
     (status, headers, body.replace(id, "ID"))
 }
 
+/// A request: where from, when, what, who, and its headers.
+type Case<'a> = (&'a str, &'a str, &'a str, Option<Value>, &'a [(&'a str, &'a str)]);
+
 #[test]
 fn shows_what_the_gateway_sends() {
     let bank = Bank::open();
@@ -84,7 +87,7 @@ fn shows_what_the_gateway_sends() {
     let page = ("origin", "https://bank.example");
     let all = json!({"scope": "pay", "acr": "otp"});
     let nothing: [(&str, &str); 0] = [];
-    let cases: [(&str, &str, &str, Option<Value>, &[(&str, &str)]); 19] = [
+    let cases: [Case<'_>; 19] = [
         ("POST", "/transfers", NOON, None, &[page]),
         ("POST", "/transfers", NOON, Some(json!({})), &[page]),
         ("POST", "/transfers", NOON, Some(json!({"scope": "pay"})), &nothing),
