@@ -75,7 +75,7 @@ fn shown(status: u16, headers: &[(String, String)], body: &str, id: &str) -> Sho
     (status, headers, body.replace(id, "ID"))
 }
 
-/// A request: where from, when, what, who, and its headers.
+/// A request: its method and path, when it comes, who sends it, and its headers.
 type Case<'a> = (&'a str, &'a str, &'a str, Option<Value>, &'a [(&'a str, &'a str)]);
 
 #[test]
