@@ -115,7 +115,7 @@ impl Denial {
     pub(super) fn ask_also(&mut self, other: &Self) {
         if let (Some(own), Some(others)) = (&self.step_up, &other.step_up) {
             let both = own.and(others);
-            self.challenge = both.challenge();
+            self.challenge = Some(both.challenge());
             self.step_up = Some(Arc::new(both));
         }
     }

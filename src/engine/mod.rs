@@ -4,6 +4,7 @@
 //! run this same code; they differ in who answers the questions.
 
 mod act;
+mod challenge;
 pub mod claims;
 mod decide;
 mod decision;
@@ -22,6 +23,7 @@ mod step_up;
 mod truth;
 
 pub use act::{Act, Acts, CacheRule, CompressRule, HeaderEdits, Reshape, ReshapeFailure, Share};
+pub use challenge::{Bearer, REALM};
 pub use decide::{decide, reopens_at};
 pub use decision::{Decision, Denial, DenialKind, Effect, Mark, Messages, Reply, Trail};
 pub use facts::{Client, Facts, Headers, NoHeaders, Params, RequestView};
@@ -38,9 +40,6 @@ pub use record::{Effected, Observer, PartSummary, Record, RecordedRequest, Upstr
 pub use revocation::{Extent, Reach, Revocation, RevocationChange, Revoked, Whom};
 pub use step_up::StepUp;
 pub use truth::Truth;
-
-/// Where credentials are asked for, as challenges name it.
-pub const REALM: &str = "gwanmun";
 
 #[cfg(test)]
 mod tests;

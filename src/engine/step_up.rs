@@ -1,11 +1,10 @@
 //! A login that would do, where the one that there was will not (RFC 9470).
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use http::HeaderValue;
 
-use super::REALM;
+use super::Bearer;
 
 /// What a login has to be. A caller whose login is not is challenged to log in again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,18 +43,16 @@ impl StepUp {
     }
 
     /// `WWW-Authenticate` as RFC 9470 §3 has it.
-    pub fn challenge(&self) -> Option<HeaderValue> {
-        let mut text = format!(
-            "Bearer realm=\"{REALM}\", error=\"insufficient_user_authentication\", \
-             error_description=\"a stronger or more recent login is needed\""
-        );
+    pub fn challenge(&self) -> HeaderValue {
+        let mut challenge = Bearer::error("insufficient_user_authentication")
+            .with("error_description", "a stronger or more recent login is needed");
         if !self.acr.is_empty() {
-            let _ = write!(text, ", acr_values=\"{}\"", self.acr.join(" "));
+            challenge = challenge.with("acr_values", &self.acr.join(" "));
         }
         if let Some(age) = self.max_age {
-            let _ = write!(text, ", max_age=\"{}\"", age.as_secs());
+            challenge = challenge.with("max_age", &age.as_secs().to_string());
         }
-        HeaderValue::try_from(text).ok()
+        challenge.value()
     }
 }
 
@@ -96,7 +93,7 @@ mod tests {
             (step_up(&["otp"], None), ", acr_values=\"otp\""),
             (step_up(&[], Some(5)), ", max_age=\"5\""),
         ] {
-            assert_eq!(asked.challenge().unwrap(), format!("{described}{rest}").as_str());
+            assert_eq!(asked.challenge(), format!("{described}{rest}").as_str());
         }
     }
 }

@@ -117,23 +117,23 @@ fn takes_one_token_and_no_two() {
     let token = token(&issuer, "u1");
     let query = format!("access_token={token}");
     let cookie = format!("token={token}");
-    let unreadable = |request: crate::support::Request| {
+    let refused = |request: crate::support::Request, error: &str| {
         let response = request.send();
         response.expect_problem(401, "credential-unreadable");
-        assert_eq!(
-            response.header("www-authenticate"),
-            Some("Bearer error=\"invalid_token\"")
-        );
+        let challenge = format!("Bearer realm=\"gwanmun\", error=\"{error}\"");
+        assert_eq!(response.header("www-authenticate"), Some(challenge.as_str()));
     };
+    let unreadable = |request| refused(request, "invalid_token");
+    let repeated = |request| refused(request, "invalid_request");
     for path in ["/kept", "/perhaps"] {
         let get = |query: &str| gateway.get(&format!("{path}?{query}"));
-        unreadable(get(&query).header("x-token", &token));
-        unreadable(get(&query).header("cookie", &cookie));
-        unreadable(get(&format!("{query}&{query}")));
+        repeated(get(&query).header("x-token", &token));
+        repeated(get(&query).header("cookie", &cookie));
+        repeated(get(&format!("{query}&{query}")));
         unreadable(get("access_token="));
-        unreadable(get("").header("cookie", &format!("{cookie}; {cookie}")));
-        unreadable(get("").header("cookie", &cookie).header("cookie", &cookie));
-        unreadable(get("").header("x-token", &token).header("x-token", &token));
+        repeated(get("").header("cookie", &format!("{cookie}; {cookie}")));
+        repeated(get("").header("cookie", &cookie).header("cookie", &cookie));
+        repeated(get("").header("x-token", &token).header("x-token", &token));
         unreadable(get("").header("x-token", &format!("Bearer {token}")));
         // Not a place that these routes look at: what is said there is not passed over in silence.
         unreadable(get("").bearer(&token));

@@ -34,7 +34,7 @@ fn believes_what_a_certified_provider_issues_also_after_it_changed_its_keys() {
         assert_eq!(get("/read", token).expect(200).text(), "robot");
         let response = get("/write", token);
         response.expect_problem(403, "scope-missing");
-        let challenge = "Bearer error=\"insufficient_scope\", scope=\"transfer:write\"";
+        let challenge = "Bearer realm=\"gwanmun\", error=\"insufficient_scope\", scope=\"transfer:write\"";
         assert_eq!(response.header("www-authenticate"), Some(challenge));
     }
     get("/read", &provider.token("urn:opaque")).expect_problem(401, "token-malformed");

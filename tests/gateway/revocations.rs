@@ -116,7 +116,7 @@ fn is_revoked(response: &Response) {
     response.expect_problem(401, "token-revoked");
     assert_eq!(
         response.header("www-authenticate"),
-        Some("Bearer error=\"invalid_token\"")
+        Some("Bearer realm=\"gwanmun\", error=\"invalid_token\"")
     );
     assert!(!response.text().contains("stolen"), "the reason is for operators");
 }

@@ -275,7 +275,7 @@ fn read(node: &Node, names: Names<'_>) -> Option<(Check, Mode)> {
     let effect = effect(&settings, node, names)?;
     let mut denial = denial?;
     if let Effect::StepUp(login) = &effect {
-        denial.challenge = login.step_up().challenge();
+        denial.challenge = Some(login.step_up().challenge());
         denial.step_up = Some(login.step_up().clone());
     }
     let check = Check::new(effect, [when?, unless?], [denial, reply::token_missing()]);

@@ -9,10 +9,10 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 
 use crate::conf::{Describe, Load, Node, Read, Schema, Schemas, Spanned, Value};
-use crate::engine::{Denial, DenialKind, Messages};
+use crate::engine::{Bearer, Denial, DenialKind, Messages};
 
 crate::settings! {
     /// What a refused caller is told.
@@ -92,7 +92,7 @@ pub(super) fn token_missing() -> Denial {
         "token-missing",
         "This request needs a credential.",
     );
-    denial.challenge = Some(HeaderValue::from_static("Bearer"));
+    denial.challenge = Some(Bearer::plain().value());
     denial
 }
 

@@ -6,11 +6,11 @@
 //!
 //! Without a credential 401 `token-missing`, else 403 `scope-missing` with the challenge of RFC 6750 §3.1.
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 
 use super::reply;
 use crate::conf::{Describe, Load, Node, Read, Schema, Schemas};
-use crate::engine::{Answer, Denial, DenialKind, Facts, Mentions, Policy, Stage, Verdict, Why};
+use crate::engine::{Answer, Bearer, Denial, DenialKind, Facts, Mentions, Policy, Stage, Verdict, Why};
 use crate::policies::clients::Listed;
 use crate::policies::{self, Draft, Inherit};
 
@@ -77,8 +77,8 @@ impl Scopes {
             "The credential lacks a scope that this request needs.",
         );
         let names: Vec<&str> = required.iter().map(|scope| &*scope.0).collect();
-        let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", names.join(" "));
-        missing.challenge = HeaderValue::try_from(challenge).ok();
+        let challenge = Bearer::error("insufficient_scope").with("scope", &names.join(" "));
+        missing.challenge = Some(challenge.value());
         Self {
             missing,
             anonymous: reply::token_missing(),

@@ -310,7 +310,7 @@ fn asks_an_unknown_caller_for_a_credential_only_where_that_could_help() {
     let policy = compile("policies: { p: { require: { roles: a } } }").policy();
     let denial = Asked::anonymous().denial(&policy).unwrap();
     assert_eq!((&*denial.code, denial.kind), ("token-missing", DenialKind::Challenge));
-    assert_eq!(denial.challenge.as_ref().unwrap(), "Bearer");
+    assert_eq!(denial.challenge.as_ref().unwrap(), "Bearer realm=\"gwanmun\"");
 }
 
 #[test]
@@ -327,7 +327,7 @@ fn scopes_are_all_required() {
     assert_eq!((&*denial.code, denial.status.as_u16()), ("scope-missing", 403));
     assert_eq!(
         denial.challenge.as_ref().unwrap(),
-        "Bearer error=\"insufficient_scope\", scope=\"a b:c\""
+        "Bearer realm=\"gwanmun\", error=\"insufficient_scope\", scope=\"a b:c\""
     );
     assert_eq!(Asked::anonymous().status(policy), 401);
     assert!(!policy.follows_windows());

@@ -22,7 +22,7 @@
 //! 401 `token-missing` where a credential is needed and none is there; 401 `credential-unreadable` for more than one,
 //! another scheme, or what cannot be a token; 401 `token-…` for a token that does not prove anybody; 503
 //! `keys-unavailable` where nobody can say. On a route with `auth: none` credentials are not looked at. The challenge is
-//! that of RFC 6750 §3.
+//! that of RFC 6750 §3 ([`Bearer`]).
 //!
 //! Fetched keys are copied to the `state:` folder (`keys.json`), so that a gateway that starts while an issuer is away judges
 //! by the last it had; without a copy it answers 503, and `/readyz` says why.
@@ -52,7 +52,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, StatusCode};
 
 pub use copies::{CopyFailure, KeyCopies};
 pub use credential::{Credential, Source, without_cookies, without_parameters};
@@ -65,11 +65,11 @@ pub use settings::{
 };
 pub use verifier::{KeyStatus, Verifier, Verifiers};
 
-use self::credential::{SITE_HEADERS, is_from_another_site};
+use self::credential::{SITE_HEADERS, is_from_another_site, is_of_another_scheme};
 use super::{Draft, Inherit, Kind, Scope};
 use crate::conf::{Load, Node, OneOrMany, Read, Schema, Spanned};
 use crate::engine::{
-    Answer, AuthenticatorId, Denial, DenialKind, Facts, Outcome, Policy, Question, Stage, Verdict, Why,
+    Answer, AuthenticatorId, Bearer, Denial, DenialKind, Facts, Outcome, Policy, Question, Stage, Verdict, Why,
 };
 
 /// The route's key `auth`.
@@ -215,12 +215,10 @@ impl Policy for Auth {
         }
         match (Credential::of(&facts.request, &self.sources), answer) {
             (Credential::Absent, _) if self.anonymous => Verdict::pass(Why::Anonymous),
-            (Credential::Absent, _) => challenge("token-missing", "This needs a bearer token.", MISSING),
-            (Credential::Repeated | Credential::Unreadable, _) => challenge(
-                "credential-unreadable",
-                "The credential cannot be read, or there is more than one.",
-                INVALID,
-            ),
+            (Credential::Absent, _) => challenge("token-missing", "This needs a bearer token.", Bearer::plain()),
+            (Credential::Repeated, _) => unreadable(Bearer::error("invalid_request")),
+            (Credential::Unreadable, _) if is_of_another_scheme(&facts.request) => unreadable(Bearer::plain()),
+            (Credential::Unreadable, _) => unreadable(Bearer::error(INVALID)),
             (Credential::Token { source, .. }, _) if self.is_another_sites(source, facts) => {
                 let detail = "Another site may not do this in your name.";
                 let denial = Denial::new(DenialKind::Refuse, StatusCode::FORBIDDEN, "cross-site", detail);
@@ -231,7 +229,7 @@ impl Policy for Auth {
                 why: Why::Verified,
             },
             (Credential::Token { .. }, Some(Answer::Refused(refusal))) => {
-                challenge(refusal.code, refusal.detail, INVALID)
+                challenge(refusal.code, refusal.detail, Bearer::error(INVALID))
             }
             (Credential::Token { .. }, Some(Answer::Unavailable { code })) => unavailable(code),
             // Not an answer to what was asked.
@@ -267,14 +265,17 @@ impl Policy for Auth {
     }
 }
 
-/// RFC 6750 §3: no `error` where no credential was sent.
-const MISSING: HeaderValue = HeaderValue::from_static("Bearer realm=\"gwanmun\"");
-const INVALID: HeaderValue = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+const INVALID: &str = "invalid_token";
 
-fn challenge(code: &'static str, detail: &str, with: HeaderValue) -> Verdict {
+fn challenge(code: &'static str, detail: &str, with: Bearer) -> Verdict {
     let mut denial = Denial::new(DenialKind::Challenge, StatusCode::UNAUTHORIZED, code, detail);
-    denial.challenge = Some(with);
+    denial.challenge = Some(with.value());
     Verdict::deny(denial, Why::Credential(code))
+}
+
+fn unreadable(with: Bearer) -> Verdict {
+    let detail = "The credential cannot be read, or there is more than one.";
+    challenge("credential-unreadable", detail, with)
 }
 
 fn unavailable(code: &'static str) -> Verdict {

@@ -26,10 +26,11 @@ mod names;
 mod store;
 mod wide;
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 
 use crate::engine::{
-    Answer, Denial, DenialKind, Extent, Facts, Mentions, Policy, Question, Reach, Revoked, Verdict, Why, rfc3339,
+    Answer, Bearer, Denial, DenialKind, Extent, Facts, Mentions, Policy, Question, Reach, Revoked, Verdict, Why,
+    rfc3339,
 };
 
 pub use held::{Figures, Fullness, Held, MAX_ENTRIES};
@@ -40,7 +41,6 @@ pub use store::{RevocationFailure, RevocationTurn, Revocations, read_revoked};
 pub const NAME: &str = "revocation";
 
 const CODE: &str = "token-revoked";
-const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer error=\"invalid_token\"");
 
 /// The rule on one route.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Default for RevocationRule {
     fn default() -> Self {
         let detail = "The token has been revoked.";
         let mut refusal = Denial::new(DenialKind::Challenge, StatusCode::UNAUTHORIZED, CODE, detail);
-        refusal.challenge = Some(CHALLENGE);
+        refusal.challenge = Some(Bearer::error("invalid_token").value());
         Self { refusal }
     }
 }

@@ -614,7 +614,8 @@ fn judged(principal: Option<Principal>, answer: Option<&Answer>) -> (Option<u16>
         Outcome::Deny(denial) => {
             assert_eq!(&*denial.code, code);
             let challenge = denial.challenge.as_ref().map(|value| value.to_str().unwrap());
-            let expected = (denial.status.as_u16() == 401).then_some("Bearer error=\"invalid_token\"");
+            let expected =
+                (denial.status.as_u16() == 401).then_some("Bearer realm=\"gwanmun\", error=\"invalid_token\"");
             assert_eq!(challenge, expected);
             (Some(denial.status.as_u16()), code, told)
         }

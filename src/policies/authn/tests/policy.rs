@@ -156,7 +156,9 @@ fn refused() -> Answer {
 }
 
 const MISSING: &str = "401 token-missing Bearer realm=\"gwanmun\"";
-const UNREADABLE: &str = "401 credential-unreadable Bearer error=\"invalid_token\"";
+const UNREADABLE: &str = "401 credential-unreadable Bearer realm=\"gwanmun\", error=\"invalid_token\"";
+const REPEATED: &str = "401 credential-unreadable Bearer realm=\"gwanmun\", error=\"invalid_request\"";
+const ANOTHER: &str = "401 credential-unreadable Bearer realm=\"gwanmun\"";
 
 #[test]
 fn a_good_token_says_who_calls() {
@@ -170,7 +172,10 @@ fn a_good_token_says_who_calls() {
 fn a_bad_token_is_refused_also_where_none_would_do() {
     for auth in ["a", "[a, none]"] {
         let said = decided(auth, &[b"Bearer t"], &refused()).0;
-        assert_eq!(said, "401 token-expired Bearer error=\"invalid_token\"");
+        assert_eq!(
+            said,
+            "401 token-expired Bearer realm=\"gwanmun\", error=\"invalid_token\""
+        );
         let away = Answer::Unavailable {
             code: "keys-unavailable",
         };
@@ -187,27 +192,27 @@ fn no_credential_is_fine_only_where_none_is_listed() {
 
 #[test]
 fn what_cannot_be_read_is_no_missing_credential() {
-    let cases: [&[&'static [u8]]; 14] = [
-        &[b""],
-        &[b"Bearer"],
-        &[b"Bearer "],
-        &[b"Bearer  "],
-        &[b"Basic dTpw"],
-        &[b"Digest a=b"],
-        &[b"Bearert.o.k"],
-        &[b"Bearer\tt.o.k"],
-        &[b"Bearer t.o.k, Bearer x"],
-        &[b"Bearer t o k"],
-        &[b"Bearer t\xff"],
-        &[b"Bearer \"t\""],
-        &[b"Bearer t", b"Bearer t"],
-        &[b"Basic dTpw", b"Bearer t"],
+    let cases: [(&[&'static [u8]], &str); 14] = [
+        (&[b""], ANOTHER),
+        (&[b"Bearer"], UNREADABLE),
+        (&[b"Bearer "], UNREADABLE),
+        (&[b"Bearer  "], UNREADABLE),
+        (&[b"Basic dTpw"], ANOTHER),
+        (&[b"Digest a=b"], ANOTHER),
+        (&[b"Bearert.o.k"], ANOTHER),
+        (&[b"Bearer\tt.o.k"], UNREADABLE),
+        (&[b"Bearer t.o.k, Bearer x"], UNREADABLE),
+        (&[b"Bearer t o k"], UNREADABLE),
+        (&[b"Bearer t\xff"], UNREADABLE),
+        (&[b"bearer \"t\""], UNREADABLE),
+        (&[b"Bearer t", b"Bearer t"], REPEATED),
+        (&[b"Basic dTpw", b"Bearer t"], REPEATED),
     ];
-    for lines in cases {
+    for (lines, expected) in cases {
         for auth in ["a", "[a, none]"] {
             assert_eq!(
                 decided(auth, lines, &somebody()),
-                (UNREADABLE.into(), vec![]),
+                (expected.into(), vec![]),
                 "{lines:?}"
             );
         }
@@ -319,6 +324,6 @@ fn a_told_credential_stands_where_the_route_looks() {
         assert_eq!(said("none", word), "anonymous");
     }
     assert_eq!(said("carried", "absent"), MISSING);
-    assert_eq!(said("carried", "repeated"), UNREADABLE);
+    assert_eq!(said("carried", "repeated"), REPEATED);
     assert_eq!(said("carried", "unreadable"), UNREADABLE);
 }
