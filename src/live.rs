@@ -26,7 +26,7 @@ pub use crate::policies::revocation::{
 };
 use crate::snapshot::Snapshot;
 use crate::targets::{Call, UpstreamIndex};
-use crate::upstreams::{CallError, Called, Caller, Pool};
+use crate::upstreams::{CallError, Called, Caller, Pool, Whom};
 
 /// A filler that takes longer than this no longer holds the others up.
 const FILL: Duration = Duration::from_secs(10);
@@ -283,6 +283,8 @@ pub struct Calling<'a> {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The upstreams that the decision forbids, by name.
     pub without: &'a [Arc<str>],
+    /// Whom for.
+    pub whom: Whom<'a>,
 }
 
 impl Call for Calling<'_> {
@@ -291,6 +293,8 @@ impl Call for Calling<'_> {
         if self.without.contains(&pool.name) {
             return Err(CallError::Frozen);
         }
-        self.caller.get(pool, &path_and_query, &self.headers, max_body).await
+        self.caller
+            .get(pool, &self.whom, &path_and_query, &self.headers, max_body)
+            .await
     }
 }

@@ -46,7 +46,7 @@ use serde_json::Value;
 use crate::engine::{Denial, DenialKind, Reply, problem};
 use crate::live::Live;
 use crate::observe::Reloads;
-use crate::observe::metrics::{KeyFigures, Metrics};
+use crate::observe::metrics::{EndpointFigures, KeyFigures, Metrics, UpstreamFigures};
 use crate::snapshot::AdminToken;
 
 /// Bytes of a request's body.
@@ -188,6 +188,7 @@ impl Admin {
         let counts = revoked.counts.iter().map(|(whom, count)| (whom.word(), *count));
         self.metrics.show_revocations(counts, revoked.memory);
         self.metrics.show_keys(&self.keys());
+        self.metrics.show_upstreams(&self.upstreams());
         match self.metrics.render(self.live.in_flight(), (self.connections)()) {
             Ok(text) => Ok(page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)),
             Err(error) => {
@@ -214,6 +215,28 @@ impl Admin {
                 remembered: status.remembered,
             })
             .collect()
+    }
+
+    fn upstreams(&self) -> Vec<UpstreamFigures> {
+        let generation = self.live.current();
+        let figures = generation.pools.iter().map(|pool| {
+            let endpoints = pool.endpoints.iter().map(|endpoint| {
+                let breaker = pool.settings.breaker.is_some().then(|| endpoint.breaker());
+                EndpointFigures {
+                    label: endpoint.label.clone(),
+                    in_flight: endpoint.in_flight(),
+                    breaker: breaker.map(|breaker| (breaker.is_open, breaker.opened)),
+                }
+            });
+            let retries = pool.retried();
+            UpstreamFigures {
+                name: pool.name.clone(),
+                retries: retries.made,
+                retries_refused: retries.refused,
+                endpoints: endpoints.collect(),
+            }
+        });
+        figures.collect()
     }
 
     /// Ready when every authenticator has had keys: until then callers with a token are told 503.

@@ -36,4 +36,4 @@ pub use schema::{Describe, Key, Schema, Schemas};
 pub use secret::Secret;
 /// JSON, as schemas are made of.
 pub use serde_json::Value as Json;
-pub use units::{ByteSize, Instant, Rate};
+pub use units::{ByteSize, Instant, Percent, Rate};

@@ -154,6 +154,52 @@ impl Read for Rate {
     }
 }
 
+/// A share of a whole: `20%`, from 0 to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(pub u8);
+
+impl Percent {
+    /// So much of a number, rounded down.
+    pub fn of(self, whole: u64) -> u64 {
+        whole.saturating_mul(u64::from(self.0)) / 100
+    }
+}
+
+/// As one would write it.
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
+    }
+}
+
+impl Describe for Percent {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        schemas.named::<Self>("Percent", |_| {
+            Schema::text("^0*(100|[0-9]{1,2})%$")
+                .about("A share of a whole, from `0%` to `100%`.")
+                .examples(["20%", "50%"])
+        })
+    }
+
+    fn written(&self) -> Option<Json> {
+        Some(self.to_string().into())
+    }
+}
+
+impl Read for Percent {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        node.parse("a share such as `20%`", load, |text| {
+            let (number, unit) = number(text)?;
+            match (unit, u8::try_from(number)) {
+                ("%", Ok(share)) if share <= 100 => Ok(Self(share)),
+                ("%", _) => Err("is more than the whole: a share is at most `100%`".into()),
+                ("", _) => Err(format!("has no unit; write `{text}%`")),
+                _ => Err("is not a share: whole numbers with `%`, such as `20%`".into()),
+            }
+        })
+    }
+}
+
 /// An instant of RFC 3339, with the offset it was written in; seconds may be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instant {
@@ -271,6 +317,22 @@ mod tests {
         assert_eq!(read("0/s"), (None, None));
         assert_eq!(read("18446744073709551615GiB"), (None, None));
     }
+
+    #[test]
+    fn reads_shares_only_with_their_unit() {
+        let read = |text: &str| {
+            let load = Load::new();
+            let node = load.text("t.yaml", &format!("['{text}']")).unwrap();
+            Percent::read(node.items(&load).unwrap().first().unwrap(), &load)
+        };
+        assert_eq!(read("20%"), Some(Percent(20)));
+        assert_eq!(read("100%"), Some(Percent(100)));
+        for bad in ["20", "0.2", "101%", "999%", "-1%", "20 %", "%", "12.5%"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        assert_eq!(Percent(20).of(19), 3);
+    }
+
     #[test]
     fn reads_instants_only_with_their_offset() {
         let shown = |text: &str| Instant::parse(text).map(|instant| instant.to_string());

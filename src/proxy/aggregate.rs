@@ -12,6 +12,7 @@ use crate::live::{Calling, Live};
 use crate::snapshot::Route;
 use crate::targets::Aggregate;
 use crate::targets::aggregate::PARTIAL;
+use crate::upstreams::Whom;
 
 /// Answers with the aggregate of `route`.
 pub(super) async fn answer(
@@ -49,11 +50,17 @@ pub(super) async fn answer(
     };
     let generation = exchange.generation.clone();
     let without = exchange.without();
+    let sent = &session.req_header().headers;
     let calling = Calling {
         generation: &generation,
         caller: &live.caller,
         headers: told(session, exchange),
         without: &without,
+        whom: Whom {
+            principal: principal.as_deref(),
+            address: recorded.address,
+            header: &|name| sent.get(name).map(HeaderValue::as_bytes),
+        },
     };
     let done = aggregate.run(inputs, &calling, deadline).await;
     let partial = done.partial_header();

@@ -16,7 +16,7 @@ use crate::live::{Generation, InFlight, Live};
 use crate::policies::cache::storable::Lookup;
 use crate::policies::compress::encode::Encoder;
 use crate::snapshot::{Carried, Route};
-use crate::upstreams::Pool;
+use crate::upstreams::{Lease, Pool};
 
 /// One request being served.
 pub struct Exchange {
@@ -48,6 +48,8 @@ pub struct Exchange {
 pub(super) struct Attempt {
     pub pool: Option<Arc<Pool>>,
     pub tried: SmallVec<[u16; 4]>,
+    /// The try that is under way.
+    pub lease: Option<Lease>,
     pub began: Option<Instant>,
     pub header_after: Option<std::time::Duration>,
     pub status: Option<u16>,

@@ -6,6 +6,7 @@ use pingora_proxy::{FailToProxy, Session};
 
 use super::{Exchange, reply, request, response};
 use crate::engine::{Denial, DenialKind};
+use crate::upstreams::NoEndpoint;
 
 /// Answers a request that failed, if the client is still there and nothing was sent yet.
 pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
@@ -43,13 +44,17 @@ pub(super) fn is_quiet(exchange: &Exchange, error: &Error) -> bool {
             .is_some_and(|denial| denial.status.is_client_error())
 }
 
-/// Nobody healthy to ask.
-pub(super) fn no_endpoint() -> Denial {
-    refuse(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "no-healthy-endpoint",
-        "the service behind the gate is not available",
-    )
+/// Nobody to ask.
+pub(super) fn nobody(none: NoEndpoint) -> Denial {
+    let (code, retry_after) = match none {
+        NoEndpoint::Unhealthy => ("no-healthy-endpoint", None),
+        NoEndpoint::BreakerOpen(wait) => ("breaker-open", Some(wait)),
+    };
+    let detail = "the service behind the gate is not available";
+    Denial {
+        retry_after,
+        ..refuse(StatusCode::SERVICE_UNAVAILABLE, code, detail)
+    }
 }
 
 fn is_gone(error: &Error) -> bool {

@@ -18,6 +18,10 @@ pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Ex
         Some(status) if !(left && exchange.failure.is_none()) => status,
         _ => 499,
     };
+    let broke = error.is_some_and(|error| matches!(error.esource(), pingora::ErrorSource::Upstream));
+    if let Some(lease) = exchange.attempt.lease.as_mut().filter(|_| broke) {
+        lease.failed();
+    }
     let request = exchange.recorded.take().unwrap_or_else(|| unread(session, exchange));
     let decision = exchange.decision.take();
     let answers = decision
@@ -110,7 +114,8 @@ fn upstream(exchange: &Exchange) -> Option<UpstreamSummary> {
 
 /// Failures after the decision have codes of the gate's own.
 fn known(code: &str) -> &'static str {
-    const CODES: [&str; 11] = [
+    const CODES: [&str; 12] = [
+        "breaker-open",
         "upstream-unreachable",
         "upstream-timeout",
         "upstream-broken",

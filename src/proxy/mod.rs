@@ -104,8 +104,8 @@ impl ProxyHttp for Gate {
         cache::may_ask_origin(session, exchange).await
     }
 
-    async fn upstream_peer(&self, _: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
-        upstream::peer(exchange)
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        upstream::peer(session, exchange)
     }
 
     fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, exchange: &mut Exchange, error: BError) -> BError {

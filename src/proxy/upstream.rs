@@ -1,5 +1,7 @@
 //! Tries at an upstream: whose turn it is, what it is sent, and whether its answer is tried again.
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderName, HeaderValue, header};
@@ -11,6 +13,7 @@ use pingora_proxy::Session;
 use super::{Exchange, failure};
 use crate::engine::Share;
 use crate::policies::cache::storable::varies_on;
+use crate::upstreams::{Endpoint, NoEndpoint, Pool, Whom};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -47,31 +50,50 @@ const KEYED: [&str; 14] = [
 ];
 
 /// The endpoint whose turn it is.
-pub(super) fn peer(exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+pub(super) fn peer(session: &Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    let headers = &session.req_header().headers;
+    let decision = exchange.decision.as_ref();
+    let whom = Whom {
+        principal: decision.and_then(|decision| decision.principal.as_deref()),
+        address: exchange
+            .recorded
+            .as_ref()
+            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |recorded| recorded.address),
+        header: &|name| headers.get(name).map(HeaderValue::as_bytes),
+    };
     let attempt = &mut exchange.attempt;
     attempt.began.get_or_insert_with(Instant::now);
-    let picked = attempt
-        .pool
-        .as_ref()
-        .and_then(|pool| pool.pick(&attempt.tried).map(|(at, found)| (at, found.peer())));
-    let Some((at, peer)) = picked else {
-        exchange.failure = Some(failure::no_endpoint());
-        return Error::e_explain(ErrorType::HTTPStatus(503), "no healthy endpoint");
+    // The try before, if there was one, is over.
+    attempt.lease = None;
+    let picked = match &attempt.pool {
+        Some(pool) => pool.pick(&attempt.tried, &whom),
+        None => Err(NoEndpoint::Unhealthy),
     };
-    attempt.tried.push(at);
+    let lease = match picked {
+        Ok(lease) => lease,
+        Err(none) => {
+            exchange.failure = Some(failure::nobody(none));
+            return Error::e_explain(ErrorType::HTTPStatus(503), "nobody to ask");
+        }
+    };
+    let peer = lease.endpoint().map(Endpoint::peer);
+    attempt.tried.push(lease.at());
+    attempt.lease = Some(lease);
     // The body counts anew on every try.
     exchange.body.received = 0;
-    Ok(Box::new(peer))
+    peer.map(Box::new).ok_or_else(|| Error::new(ErrorType::InternalError))
 }
 
 /// Nothing was sent: another endpoint may be tried, whatever the method.
-pub(super) fn failed_to_connect(exchange: &Exchange, mut error: BError) -> BError {
-    let tries = exchange.attempt.tried.len();
-    let again = exchange
-        .attempt
+pub(super) fn failed_to_connect(exchange: &mut Exchange, mut error: BError) -> BError {
+    let attempt = &mut exchange.attempt;
+    if let Some(lease) = &mut attempt.lease {
+        lease.failed();
+    }
+    let again = attempt
         .pool
         .as_ref()
-        .is_some_and(|pool| pool.retries_connect(tries));
+        .is_some_and(|pool| pool.retries_connect(attempt.tried.len()));
     error.set_retry(again);
     error
 }
@@ -157,12 +179,13 @@ pub(super) fn read_response(session: &Session, response: &ResponseHeader, exchan
     let attempt = &mut exchange.attempt;
     attempt.status = Some(response.status.as_u16());
     attempt.header_after = attempt.began.map(|began| began.elapsed());
-    let again = attempt
-        .pool
-        .as_ref()
-        .is_some_and(|pool| pool.retries_status(response.status, attempt.tried.len()));
+    if let Some(lease) = &mut attempt.lease {
+        lease.answered(response.status);
+    }
     let repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-    if again && repeatable {
+    let tries = attempt.tried.len();
+    let again = |pool: &Arc<Pool>| repeatable && pool.retries_status(response.status, tries);
+    if attempt.pool.as_ref().is_some_and(again) {
         return Err(try_again("an answer that is tried again"));
     }
     Ok(())

@@ -118,8 +118,15 @@ impl Watchers {
             let weak = Arc::downgrade(pool);
             checked.push(weak.clone());
             let (every, caller, metrics) = (health.every.0, live.caller.clone(), self.metrics.clone());
+            let live = Arc::downgrade(live);
             tokio::spawn(async move {
-                while let Some(pool) = weak.upgrade() {
+                // A pool that a reload has replaced lives on with its last requests; endpoints that both have are judged by
+                // the new one's checks.
+                let is_current = |pool: &Arc<Pool>| {
+                    let current = live.upgrade().map(|live| live.current());
+                    current.is_some_and(|current| current.pools.iter().any(|known| Arc::ptr_eq(known, pool)))
+                };
+                while let Some(pool) = weak.upgrade().filter(is_current) {
                     for (endpoint, is_healthy) in pool.check(&caller).await {
                         log::warn!(
                             "upstream `{}`: endpoint {endpoint} is {}",

@@ -2,6 +2,7 @@
 //!
 //! Runs on a connector of its own over the pools' endpoints; redirects are not followed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,7 +11,7 @@ use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 
-use super::{Endpoint, Pool};
+use super::{Endpoint, NoEndpoint, Pool, Whom};
 
 /// Makes requests from inside. One per process: it holds the connections.
 pub struct Caller {
@@ -34,6 +35,9 @@ pub enum CallError {
     /// No endpoint is well.
     #[error("no healthy endpoint")]
     NoEndpoint,
+    /// Every endpoint that is well has failed too often lately.
+    #[error("the breaker is open")]
+    BreakerOpen,
     /// No connection could be made.
     #[error("the endpoint cannot be reached")]
     Connect,
@@ -64,16 +68,30 @@ impl Caller {
     /// for each try; the caller bounds the whole.
     pub async fn get(
         &self,
-        pool: &Pool,
+        pool: &Arc<Pool>,
+        whom: &Whom<'_>,
         target: &str,
         headers: &[(HeaderName, HeaderValue)],
         max_body: usize,
     ) -> Result<Called, CallError> {
         let mut tried = smallvec::SmallVec::<[u16; 4]>::new();
         loop {
-            let (at, endpoint) = pool.pick(&tried).ok_or(CallError::NoEndpoint)?;
-            tried.push(at);
-            match self.ask(endpoint, target, headers, max_body).await {
+            let mut lease = pool.pick(&tried, whom).map_err(|none| match none {
+                NoEndpoint::Unhealthy => CallError::NoEndpoint,
+                NoEndpoint::BreakerOpen(_) => CallError::BreakerOpen,
+            })?;
+            tried.push(lease.at());
+            let answer = match lease.endpoint() {
+                Some(endpoint) => self.ask(endpoint, target, headers, max_body).await,
+                None => Err(CallError::NoEndpoint),
+            };
+            match &answer {
+                Ok(called) => lease.answered(called.status),
+                // That it is larger than somebody wants is no fault of its endpoint.
+                Err(CallError::TooLarge) => {}
+                Err(_) => lease.failed(),
+            }
+            match answer {
                 Err(CallError::Connect) if pool.retries_connect(tried.len()) => {}
                 Ok(called) if pool.retries_status(called.status, tried.len()) => {}
                 done => return done,

@@ -4,19 +4,25 @@
 //! upstreams:
 //!   accounts:
 //!     endpoints: [127.0.0.1:7001, 127.0.0.1:7002]
-//!     balance: round_robin
+//!     balance: round_robin                                # | least_loaded | { consistent_hash: principal.sub }
 //!     protocol: http1                                     # | http2 (without TLS, by prior knowledge)
 //!     health:  { path: /healthz, every: 2s }              # two failures in a row take an endpoint out, one success brings it back
 //!     timeout: { connect: 200ms, response: 2s }           # `response` ends at the response header
-//!     retry:   { attempts: 1, after: [connect, 502, 503] }
+//!     retry:   { attempts: 1, after: [connect, 502, 503], budget: 20% }
+//!     breaker: { error_ratio: 50%, window: 10s, open_for: 5s }
 //! ```
 //!
 //! `retry.attempts` are extra tries, each on another endpoint while there is one. A failed connect may be retried for every
-//! method, nothing having been sent; an answer listed in `after` only for idempotent methods (RFC 9110 §9.2.2).
-//! Causes `502 upstream-unreachable`, `503 no-healthy-endpoint`, `504 upstream-timeout`.
+//! method, nothing having been sent; an answer listed in `after` only for idempotent methods (RFC 9110 §9.2.2). With a `budget`
+//! extra tries are at most that share of the requests of the last 10 s, and 3 in any case, so that an upstream in trouble is not
+//! asked twice as much. Health, breaker and load of an endpoint are one state, whoever asks it, and survive reloads.
+//! Causes `502 upstream-unreachable`, `503 no-healthy-endpoint`, `503 breaker-open`, `504 upstream-timeout`.
 
+mod balance;
+mod breaker;
 mod call;
 mod pool;
+mod window;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,10 +30,12 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::conf::{Describe, Json, Load, Named, Node, Read, Schema, Schemas, Spanned};
+use crate::conf::{Describe, Json, Load, Named, Node, Percent, Read, Schema, Schemas, Spanned};
 
+pub use balance::{Balance, HashKey, Whom};
+pub use breaker::{BreakerFigures, BreakerSettings};
 pub use call::{CallError, Called, Caller};
-pub use pool::{Endpoint, Pool};
+pub use pool::{Endpoint, Lease, NoEndpoint, Pool, Retries};
 
 crate::settings! {
     /// A named pool of endpoints.
@@ -44,15 +52,9 @@ crate::settings! {
         /// How long to wait.
         pub timeout: TimeoutSettings = TimeoutSettings::default(),
         /// When to try again.
-        pub retry: RetrySettings = RetrySettings { attempts: Attempts(1), after: vec![RetryAfter::Connect] },
-    }
-}
-
-crate::words! {
-    /// Who gets the next request.
-    pub enum Balance {
-        /// One endpoint after the other.
-        RoundRobin = "round_robin",
+        pub retry: RetrySettings = RetrySettings { attempts: Attempts(1), after: vec![RetryAfter::Connect], budget: None },
+        /// When an endpoint that fails is left alone; without it, never.
+        pub breaker: Option<BreakerSettings>,
     }
 }
 
@@ -105,6 +107,9 @@ crate::settings! {
         pub attempts: Attempts = Attempts(1),
         /// After what: `connect`, or a status from 500 to 599, which repeats idempotent methods alone.
         pub after: Vec<RetryAfter> = vec![RetryAfter::Connect],
+        /// The share of requests that extra tries may come to, over 10 s; 3 are allowed in any case. Without it, no bound but
+        /// `attempts`.
+        pub budget: Option<Percent>,
     }
 }
 

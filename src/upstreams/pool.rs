@@ -2,12 +2,18 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use http::StatusCode;
+use parking_lot::Mutex;
 use pingora::upstreams::peer::HttpPeer;
+use smallvec::SmallVec;
 
-use super::{Caller, Protocol, RetryAfter, Upstream, UpstreamSettings};
+use super::balance::{hash, highest, in_turn, less_busy, mix};
+use super::breaker::{Admitted, Breaker};
+use super::window::{Count, Window};
+use super::{Balance, BreakerFigures, Caller, Protocol, RetryAfter, Upstream, UpstreamSettings, Whom};
 
 /// Failed checks in a row that take an endpoint out.
 const FALL: u32 = 2;
@@ -15,8 +21,11 @@ const FALL: u32 = 2;
 const IDLE: Duration = Duration::from_secs(50);
 const WRITE: Duration = Duration::from_secs(30);
 const HTTP2_STREAMS: usize = 100;
+/// Retry budgets look back so far, and allow so many tries whatever the share: a quiet upstream is retried, too.
+const BUDGET_WINDOW: Duration = Duration::from_secs(10);
+const BUDGET_FLOOR: u64 = 3;
 
-/// The live endpoints of one upstream. Outlives reloads that do not change its settings.
+/// The live endpoints of one upstream. What it shares with the pools of other configurations outlives them.
 #[derive(Debug)]
 pub struct Pool {
     /// The upstream's name.
@@ -25,7 +34,7 @@ pub struct Pool {
     pub settings: UpstreamSettings,
     /// Its endpoints, in the order of the configuration.
     pub endpoints: Vec<Endpoint>,
-    next: AtomicUsize,
+    shared: Arc<Shared>,
 }
 
 /// One endpoint.
@@ -36,76 +45,211 @@ pub struct Endpoint {
     /// The address as text, for records and metrics.
     pub label: Arc<str>,
     peer: HttpPeer,
+    is_checked: bool,
+    /// What stands for it when keys are shared out.
+    seed: u64,
+    state: Arc<State>,
+}
+
+/// What an endpoint is like at this moment. One per upstream and address, whoever asks it.
+#[derive(Debug)]
+struct State {
     healthy: AtomicBool,
+    /// Failed checks in a row.
     failures: AtomicU32,
+    in_flight: AtomicUsize,
+    breaker: Breaker,
+}
+
+/// What an upstream's endpoints have in common.
+#[derive(Debug)]
+struct Shared {
+    next: AtomicUsize,
+    budget: Mutex<Window>,
+    retries: AtomicU64,
+    unaffordable: AtomicU64,
+}
+
+/// Extra tries of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retries {
+    /// Those that were made.
+    pub made: u64,
+    /// Those that the budget did not allow.
+    pub refused: u64,
+}
+
+/// Why there is nobody to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoEndpoint {
+    /// No endpoint is healthy.
+    Unhealthy,
+    /// The breakers of all healthy ones are open; one may close after this time.
+    BreakerOpen(Duration),
+}
+
+/// A try at an endpoint, counted there while this lives. Say how it went; a lease that is dropped without a word says nothing
+/// about the endpoint.
+#[derive(Debug)]
+pub struct Lease {
+    pool: Arc<Pool>,
+    at: u16,
+    admitted: Admitted,
+    is_told: bool,
 }
 
 impl Endpoint {
     /// Whether the last checks went well; unchecked endpoints are.
     pub fn is_healthy(&self) -> bool {
-        self.healthy.load(Ordering::Relaxed)
+        !self.is_checked || self.state.healthy.load(Ordering::Relaxed)
     }
 
     /// What Pingora connects to.
     pub fn peer(&self) -> HttpPeer {
         self.peer.clone()
     }
+
+    /// Requests under way there.
+    pub fn in_flight(&self) -> usize {
+        self.state.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// How its breaker stands.
+    pub fn breaker(&self) -> BreakerFigures {
+        self.state.breaker.figures()
+    }
 }
 
 impl Pool {
-    /// A pool of an upstream; endpoints that `before` has too keep their health.
+    /// A pool of an upstream; endpoints that `before` has too keep their state.
     pub fn new(upstream: &Upstream, before: Option<&Self>) -> Self {
         let settings = upstream.settings.clone();
+        let now = Instant::now();
+        let fresh = || State {
+            healthy: AtomicBool::new(true),
+            failures: AtomicU32::new(0),
+            in_flight: AtomicUsize::new(0),
+            breaker: Breaker::new(now),
+        };
         let endpoints = settings.endpoints.0.iter().map(|address| {
             let known = before.and_then(|pool| pool.endpoints.iter().find(|known| known.address == *address));
-            let checked = settings.health.is_some();
+            let label = address.to_string();
             Endpoint {
                 address: *address,
-                label: Arc::from(address.to_string()),
                 peer: peer(*address, &settings),
-                healthy: AtomicBool::new(!checked || known.is_none_or(Endpoint::is_healthy)),
-                failures: AtomicU32::new(0),
+                is_checked: settings.health.is_some(),
+                seed: hash(b'e', label.as_bytes()),
+                state: known.map_or_else(|| Arc::new(fresh()), |known| known.state.clone()),
+                label: Arc::from(label),
             }
         });
+        let shared = || Shared {
+            next: AtomicUsize::new(0),
+            budget: Mutex::new(Window::new(now)),
+            retries: AtomicU64::new(0),
+            unaffordable: AtomicU64::new(0),
+        };
         Self {
             name: upstream.name.clone(),
             endpoints: endpoints.collect(),
             settings,
-            next: AtomicUsize::new(0),
+            shared: before.map_or_else(|| Arc::new(shared()), |pool| pool.shared.clone()),
         }
     }
 
-    /// The endpoint whose turn it is: healthy, and not among `tried`, unless all healthy ones were tried.
-    pub fn pick(&self, tried: &[u16]) -> Option<(u16, &Endpoint)> {
-        let count = self.endpoints.len();
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut again = None;
-        for step in 0..count {
-            let at = turn.wrapping_add(step) % count;
-            let Some(endpoint) = self.endpoints.get(at).filter(|endpoint| endpoint.is_healthy()) else {
-                continue;
-            };
-            let at = u16::try_from(at).ok()?;
-            if !tried.contains(&at) {
-                return Some((at, endpoint));
+    /// The endpoint whose turn it is: healthy, its breaker not open, and not among `tried`, unless all such were tried.
+    pub fn pick(self: &Arc<Self>, tried: &[u16], whom: &Whom<'_>) -> Result<Lease, NoEndpoint> {
+        let now = Instant::now();
+        if tried.is_empty() && self.settings.retry.budget.is_some() {
+            let count = Count { all: 1, marked: 0 };
+            self.shared.budget.lock().add(BUDGET_WINDOW, now, count);
+        }
+        let turn = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let mut refused = SmallVec::<[u16; 4]>::new();
+        let mut wait: Option<Duration> = None;
+        for passed_over in [tried, &[]] {
+            while let Some(at) = self.choose(turn, whom, |at| passed_over.contains(&at) || refused.contains(&at)) {
+                match self.admit(at, now) {
+                    Ok(admitted) => return Ok(Lease::new(self.clone(), at, admitted)),
+                    Err(more) => {
+                        wait = Some(wait.map_or(more, |wait| wait.min(more)));
+                        refused.push(at);
+                    }
+                }
             }
-            again = again.or(Some((at, endpoint)));
         }
-        again
+        Err(wait.map_or(NoEndpoint::Unhealthy, NoEndpoint::BreakerOpen))
     }
 
-    /// Whether a failed connect may be tried again after so many tries.
+    fn choose(&self, turn: usize, whom: &Whom<'_>, passed_over: impl Fn(u16) -> bool) -> Option<u16> {
+        let count = self.endpoints.len();
+        let eligible = |at: usize| {
+            let is_healthy = self.endpoints.get(at).is_some_and(Endpoint::is_healthy);
+            is_healthy && !u16::try_from(at).is_ok_and(&passed_over)
+        };
+        let chosen = match &self.settings.balance {
+            Balance::RoundRobin => in_turn(count, turn, eligible),
+            Balance::LeastLoaded => {
+                let load = |at: usize| self.endpoints.get(at).map_or(usize::MAX, Endpoint::in_flight);
+                less_busy(count, mix(turn as u64), eligible, load)
+            }
+            Balance::ConsistentHash(key) => {
+                let seed = |at: usize| self.endpoints.get(at).map_or(0, |endpoint| endpoint.seed);
+                highest(count, key.of(whom), eligible, seed)
+            }
+        };
+        chosen.and_then(|at| u16::try_from(at).ok())
+    }
+
+    fn admit(&self, at: u16, now: Instant) -> Result<Admitted, Duration> {
+        match self.endpoints.get(usize::from(at)) {
+            Some(endpoint) if self.settings.breaker.is_some() => endpoint.state.breaker.admit(now),
+            _ => Ok(Admitted::Plainly),
+        }
+    }
+
+    /// Whether a failed connect is tried again after so many tries. Ask once for each: a yes is paid for.
     pub fn retries_connect(&self, tries: usize) -> bool {
-        self.has_tries_left(tries) && self.settings.retry.after.contains(&RetryAfter::Connect)
+        let retry = &self.settings.retry;
+        self.retries(tries, usize::from(retry.attempts.0), RetryAfter::Connect, &retry.after)
     }
 
-    /// Whether an answer of `status` may be tried again after so many tries; the caller looks at the method.
-    pub fn retries_status(&self, status: http::StatusCode, tries: usize) -> bool {
-        self.has_tries_left(tries) && self.settings.retry.after.contains(&RetryAfter::Status(status))
+    /// Whether an answer of `status` is tried again after so many tries; the caller has looked at the method. Ask once for each:
+    /// a yes is paid for.
+    pub fn retries_status(&self, status: StatusCode, tries: usize) -> bool {
+        let retry = &self.settings.retry;
+        self.retries(
+            tries,
+            usize::from(retry.attempts.0),
+            RetryAfter::Status(status),
+            &retry.after,
+        )
     }
 
-    fn has_tries_left(&self, tries: usize) -> bool {
-        tries <= usize::from(self.settings.retry.attempts.0)
+    fn retries(&self, tries: usize, attempts: usize, what: RetryAfter, after: &[RetryAfter]) -> bool {
+        tries <= attempts && after.contains(&what) && self.can_afford_retry(Instant::now())
+    }
+
+    fn can_afford_retry(&self, now: Instant) -> bool {
+        if let Some(share) = self.settings.retry.budget {
+            let mut budget = self.shared.budget.lock();
+            let spent = budget.sum(BUDGET_WINDOW, now);
+            if spent.marked >= share.of(spent.all).max(BUDGET_FLOOR) {
+                self.shared.unaffordable.fetch_add(1, Ordering::Relaxed);
+                return false;
+            }
+            budget.add(BUDGET_WINDOW, now, Count { all: 0, marked: 1 });
+        }
+        self.shared.retries.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// How often it was tried again.
+    pub fn retried(&self) -> Retries {
+        Retries {
+            made: self.shared.retries.load(Ordering::Relaxed),
+            refused: self.shared.unaffordable.load(Ordering::Relaxed),
+        }
     }
 
     /// Checks every endpoint once; returns those whose health changed.
@@ -121,15 +265,77 @@ impl Pool {
             };
             let before = endpoint.is_healthy();
             let after = if well {
-                endpoint.failures.store(0, Ordering::Relaxed);
+                endpoint.state.failures.store(0, Ordering::Relaxed);
                 true
             } else {
-                before && endpoint.failures.fetch_add(1, Ordering::Relaxed) + 1 < FALL
+                before && endpoint.state.failures.fetch_add(1, Ordering::Relaxed) + 1 < FALL
             };
-            endpoint.healthy.store(after, Ordering::Relaxed);
+            endpoint.state.healthy.store(after, Ordering::Relaxed);
             (before != after).then(|| (endpoint.label.clone(), after))
         });
         futures::future::join_all(checks).await.into_iter().flatten().collect()
+    }
+}
+
+impl Lease {
+    fn new(pool: Arc<Pool>, at: u16, admitted: Admitted) -> Self {
+        let lease = Self {
+            pool,
+            at,
+            admitted,
+            is_told: false,
+        };
+        if let Some(state) = lease.state() {
+            state.in_flight.fetch_add(1, Ordering::Relaxed);
+        }
+        lease
+    }
+
+    /// Which endpoint, by its place in the pool.
+    pub fn at(&self) -> u16 {
+        self.at
+    }
+
+    /// The endpoint.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        self.pool.endpoints.get(usize::from(self.at))
+    }
+
+    /// It answered: a 5xx counts as a failure.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.tell(status.is_server_error());
+    }
+
+    /// No connection, no answer in time, or an exchange that broke off. After an answer that counted as good, this counts too.
+    pub fn failed(&mut self) {
+        if !self.is_told {
+            self.tell(true);
+        } else if let (Some(settings), Some(state)) = (&self.pool.settings.breaker, self.state()) {
+            state.breaker.report_broken(settings, Instant::now());
+        }
+    }
+
+    fn tell(&mut self, failed: bool) {
+        if std::mem::replace(&mut self.is_told, true) {
+            return;
+        }
+        if let (Some(settings), Some(state)) = (&self.pool.settings.breaker, self.state()) {
+            state.breaker.report(settings, Instant::now(), self.admitted, failed);
+        }
+    }
+
+    fn state(&self) -> Option<&Arc<State>> {
+        self.endpoint().map(|endpoint| &endpoint.state)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(state) = self.state() else { return };
+        state.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.admitted == Admitted::AsProbe && !self.is_told {
+            state.breaker.give_up(Instant::now());
+        }
     }
 }
 
@@ -149,53 +355,4 @@ fn peer(address: SocketAddr, settings: &UpstreamSettings) -> HttpPeer {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::conf::{Load, Named, Read};
-
-    fn pool(yaml: &str) -> Pool {
-        let load = Load::new();
-        let node = load.text("t.yaml", yaml).unwrap();
-        let named = Named::read(&node, &load).unwrap();
-        let upstreams = crate::upstreams::compile(named);
-        assert!(!load.has_errors(), "{:?}", load.into_findings(Some(&node)));
-        Pool::new(upstreams.first().unwrap(), None)
-    }
-
-    #[test]
-    fn takes_turns_skips_the_unwell_and_the_tried() {
-        let pool = pool("a: { endpoints: [127.0.0.1:1, 127.0.0.1:2, 127.0.0.1:3] }");
-        let turns: Vec<u16> = (0..6).map(|_| pool.pick(&[]).unwrap().0).collect();
-        assert_eq!(turns, [0, 1, 2, 0, 1, 2]);
-        pool.endpoints.get(1).unwrap().healthy.store(false, Ordering::Relaxed);
-        let turns: Vec<u16> = (0..4).map(|_| pool.pick(&[0]).unwrap().0).collect();
-        assert!(turns.iter().all(|at| *at == 2), "{turns:?}");
-        assert!(pool.pick(&[0, 2]).is_some(), "all tried: one is tried again");
-        for endpoint in &pool.endpoints {
-            endpoint.healthy.store(false, Ordering::Relaxed);
-        }
-        assert!(pool.pick(&[]).is_none());
-    }
-
-    #[test]
-    fn points_at_bad_endpoints() {
-        let load = Load::new();
-        let node = load
-            .text(
-                "t.yaml",
-                "a: { endpoints: [127.0.0.1:0, 'x:1', 127.0.0.1:2, 127.0.0.1:2] }",
-            )
-            .unwrap();
-        Named::<UpstreamSettings>::read(&node, &load);
-        let found: Vec<String> = load
-            .into_findings(Some(&node))
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        assert_eq!(
-            found,
-            ["t.yaml:1:31: `x:1` is not an address with a port such as `127.0.0.1:8080` (at `a.endpoints[1]`)"]
-        );
-    }
-}
+mod tests;

@@ -313,3 +313,272 @@ fn lets_go_of_the_upstream_when_the_caller_leaves() {
     assert_eq!(record["status"], 499, "{record}");
     gate.open();
 }
+
+#[test]
+fn leaves_an_endpoint_alone_that_fails_too_often() {
+    let (a, b) = (named("a"), named("b"));
+    let gateway = gateway(&format!(
+        "endpoints: [{}, {}]\nbreaker: {{ error_ratio: 50%, window: 60s, open_for: 1h, min_requests: 4 }}",
+        a.address(),
+        b.address()
+    ));
+    let opened = |endpoint: &Upstream| {
+        let endpoint = endpoint.address().to_string();
+        let labels = [("upstream", "origin"), ("endpoint", endpoint.as_str())];
+        let metrics = gateway.metrics();
+        (
+            metrics.value("gwanmun_upstream_breaker_open", &labels),
+            metrics.value("gwanmun_upstream_breaker_opened_total", &labels),
+        )
+    };
+    assert_eq!(opened(&a), (Some(0.0), Some(0.0)));
+    a.answer_with(|_| Reply::status(500));
+    for _ in 0..20 {
+        gateway.get("/x").send();
+    }
+    assert_eq!((a.count(), b.count()), (4, 16));
+    assert_eq!(
+        (opened(&a), opened(&b)),
+        ((Some(1.0), Some(1.0)), (Some(0.0), Some(0.0)))
+    );
+
+    // Where the others are left alone, too, nobody is asked any more.
+    b.answer_with(|_| Reply::status(503));
+    for _ in 0..40 {
+        gateway.get("/x").send();
+    }
+    let asked = (a.count(), b.count());
+    let response = gateway.get("/x").send();
+    response.expect_problem(503, "breaker-open");
+    let wait: u64 = response.header("retry-after").unwrap().parse().unwrap();
+    assert!((3_000..=3_600).contains(&wait), "{wait}");
+    assert_eq!((a.count(), b.count()), asked);
+    let record = gateway.stop().pop().unwrap();
+    assert_eq!(
+        (&record["status"], &record["failure"]),
+        (&json!(503), &json!("breaker-open")),
+        "{record}"
+    );
+}
+
+#[test]
+fn comes_back_to_an_endpoint_by_one_probe() {
+    let gate = Gate::closed();
+    let upstream = Upstream::http1(|_| Reply::status(503));
+    let gateway = gateway(&format!(
+        "endpoints: [{}]\ntimeout: {{ response: 50s }}\nbreaker: {{ window: 60s, open_for: 100ms, min_requests: 2 }}",
+        upstream.address()
+    ));
+    for _ in 0..2 {
+        gateway.get("/x").send().expect(503);
+    }
+    let held = gate.clone();
+    upstream.answer_with(move |_| Reply::text("well again").held_by(&held));
+    std::thread::scope(|scope| {
+        // Refused until the time is over; then one of these reaches the upstream.
+        let probe = scope.spawn(|| {
+            eventually("a probe", || {
+                let response = gateway.get("/x").send();
+                (response.status == 200).then_some(())
+            });
+        });
+        upstream.wait_for("/x", 3);
+        // While it is under way nobody else is let through.
+        for _ in 0..5 {
+            gateway.get("/x").send().expect_problem(503, "breaker-open");
+        }
+        assert_eq!(upstream.count(), 3);
+        gate.open();
+        probe.join().unwrap();
+    });
+    for _ in 0..5 {
+        gateway.get("/x").send().expect(200);
+    }
+}
+
+#[test]
+fn gives_the_probe_back_when_its_caller_leaves() {
+    let gate = Gate::closed();
+    let upstream = Upstream::http1(|_| Reply::status(503));
+    let gateway = gateway(&format!(
+        "endpoints: [{}]\ntimeout: {{ response: 50s }}\nbreaker: {{ window: 60s, open_for: 100ms, min_requests: 2 }}",
+        upstream.address()
+    ));
+    for _ in 0..2 {
+        gateway.get("/x").send().expect(503);
+    }
+    let held = gate.clone();
+    upstream.answer_with(move |_| Reply::text("late").held_by(&held));
+    let mut leaving = gateway.connect();
+    eventually("a probe", || {
+        leaving = gateway.connect();
+        leaving.send(&gateway.get("/x").bytes());
+        (!leaving.has_something_to_say() && upstream.count() == 3).then_some(())
+    });
+    drop(leaving);
+    upstream.answer_with(|_| Reply::text("well again"));
+    eventually("another probe", || {
+        (gateway.get("/x").send().status == 200).then_some(())
+    });
+    gate.open();
+}
+
+#[test]
+fn opens_for_endpoints_that_are_dead_or_mute() {
+    let dead = RefusingPort::new();
+    let mute = Upstream::http1(|_| Reply::never());
+    for (endpoint, status) in [(dead.address(), 502), (mute.address(), 504)] {
+        let gateway = gateway(&format!(
+            "endpoints: [{endpoint}]\ntimeout: {{ response: 100ms }}\nretry: {{ attempts: 0 }}\nbreaker: {{ open_for: 1h, min_requests: 2 }}"
+        ));
+        for _ in 0..2 {
+            assert_eq!(gateway.get("/x").send().status, status);
+        }
+        gateway.get("/x").send().expect_problem(503, "breaker-open");
+    }
+}
+
+#[test]
+fn keeps_a_breaker_open_over_a_reload() {
+    let upstream = Upstream::http1(|_| Reply::status(500));
+    let yaml = |timeout: &str| {
+        let template = "
+upstreams:
+  origin: { endpoints: [$origin], timeout: { response: $timeout }, breaker: { open_for: 1h, min_requests: 2 } }
+routes:
+  read: { match: GET /x, auth: none, upstream: origin }
+";
+        fill(template, &[("origin", &upstream.address()), ("timeout", &timeout)])
+    };
+    let gateway = Gateway::start(&yaml("20s"));
+    for _ in 0..2 {
+        gateway.get("/x").send().expect(500);
+    }
+    assert!(gateway.reload(&yaml("30s")));
+    gateway.get("/x").send().expect_problem(503, "breaker-open");
+    assert_eq!(upstream.count(), 2);
+}
+
+#[test]
+fn bounds_extra_tries_by_their_budget() {
+    let (a, b) = (
+        Upstream::http1(|_| Reply::status(503)),
+        Upstream::http1(|_| Reply::status(503)),
+    );
+    let gateway = gateway(&format!(
+        "endpoints: [{}, {}]\nretry: {{ attempts: 3, after: [503], budget: 20% }}",
+        a.address(),
+        b.address()
+    ));
+    for _ in 0..50 {
+        assert_eq!(gateway.get("/x").send().status, 503);
+    }
+    let asked = a.count() + b.count();
+    // Three in any case; and, however slow this machine is, never more than the share of all that were ever made.
+    assert!((53..=60).contains(&asked), "{asked}");
+    let metrics = gateway.metrics();
+    let of = |result| {
+        let labels = [("upstream", "origin"), ("result", result)];
+        metrics.value("gwanmun_upstream_retries_total", &labels)
+    };
+    assert_eq!(of("made"), Some((asked - 50) as f64));
+    assert!(of("refused").unwrap() > 0.0);
+}
+
+#[test]
+fn sends_the_next_request_where_less_is_going_on() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let busy = move |_: &_| Reply::text("held").held_by(&held);
+    let (a, b) = (Upstream::http1(busy.clone()), Upstream::http1(busy));
+    let gateway = gateway(&format!(
+        "endpoints: [{}, {}]\nbalance: least_loaded\ntimeout: {{ response: 50s }}",
+        a.address(),
+        b.address()
+    ));
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| gateway.get("/x").send().expect(200).text());
+        let (busy, idle) = eventually("one of them is busy", || match (a.count(), b.count()) {
+            (1, 0) => Some((&a, &b)),
+            (0, 1) => Some((&b, &a)),
+            _ => None,
+        });
+        let busy_address = busy.address().to_string();
+        assert_eq!(
+            gateway.metrics().value(
+                "gwanmun_upstream_in_flight_requests",
+                &[("upstream", "origin"), ("endpoint", &busy_address)]
+            ),
+            Some(1.0)
+        );
+        idle.answer_with(|_| Reply::text("idle"));
+        for _ in 0..10 {
+            assert_eq!(gateway.get("/x").send().expect(200).text(), "idle");
+        }
+        gate.open();
+        assert_eq!(first.join().unwrap(), "held");
+    });
+}
+
+#[test]
+fn sends_one_key_to_one_endpoint() {
+    let upstreams: Vec<Upstream> = vec![named("a"), named("b"), named("c")];
+    let addresses = |upstreams: &[Upstream]| {
+        let addresses: Vec<String> = upstreams.iter().map(|one| one.address().to_string()).collect();
+        addresses.join(", ")
+    };
+    let yaml = |endpoints: &str| {
+        let template = "
+upstreams:
+  origin: { endpoints: [$endpoints], balance: { consistent_hash: header.x-tenant } }
+routes:
+  read: { match: GET /x, auth: none, upstream: origin }
+";
+        fill(template, &[("endpoints", &endpoints)])
+    };
+    let gateway = Gateway::start(&yaml(&addresses(&upstreams)));
+    let ask = |tenant: usize| {
+        let tenant = format!("tenant-{tenant}");
+        gateway.get("/x").header("x-tenant", &tenant).send().expect(200).text()
+    };
+    let before: Vec<String> = (0..40).map(ask).collect();
+    assert_eq!(before, (0..40).map(ask).collect::<Vec<_>>());
+    assert!(
+        ["a", "b", "c"]
+            .iter()
+            .all(|name| before.iter().any(|asked| asked == name))
+    );
+    // One leaves: the keys of the others stay where they are.
+    assert!(gateway.reload(&yaml(&addresses(&upstreams[..2]))));
+    for (tenant, name) in before.iter().enumerate() {
+        assert!(name == "c" || ask(tenant) == *name);
+    }
+}
+
+#[test]
+fn points_at_what_is_wrong_with_an_upstream() {
+    let yaml = "listen: [{ address: 127.0.0.1:0 }]
+upstreams:
+  a: { endpoints: [127.0.0.1:1], balance: consistent_hash }
+  b: { endpoints: [127.0.0.1:1], balance: { consistent_hash: claims.x } }
+  c: { endpoints: [127.0.0.1:1], balance: least_busy }
+  d: { endpoints: [127.0.0.1:1], breaker: { error_ratio: 0.5, open_for: 5 } }
+  e: { endpoints: [127.0.0.1:1], breaker: { error_ratio: 0%, min_request: 3 } }
+  f: { endpoints: [127.0.0.1:1], retry: { budget: 120% } }
+routes: { x: { match: GET /x, auth: none, upstream: a } }
+";
+    let output = crate::support::refused_start(yaml, &[]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    for expected in [
+        ":3:43: by which key? write `{ consistent_hash: principal.sub }`",
+        ":4:62: `claims.x` is not a key: `principal.sub`, `ip` or `header.NAME`",
+        ":5:43: unknown word `least_busy`, expected one of `round_robin`, `least_loaded`",
+        ":6:58: `0.5` is not a share: whole numbers with `%`, such as `20%`",
+        ":6:73: `5` has no unit",
+        ":7:58: a share above 0% is needed",
+        ":7:62: unknown key `min_request`, did you mean `min_requests`?",
+        ":8:51: `120%` is more than the whole",
+    ] {
+        assert!(said.contains(expected), "{expected}\nin\n{said}");
+    }
+}

@@ -72,6 +72,30 @@ pub struct KeyFigures {
     pub remembered: usize,
 }
 
+/// An upstream at this moment.
+#[derive(Debug, Clone)]
+pub struct UpstreamFigures {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Extra tries that were made.
+    pub retries: u64,
+    /// Extra tries that the budget did not allow.
+    pub retries_refused: u64,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointFigures>,
+}
+
+/// An endpoint at this moment.
+#[derive(Debug, Clone)]
+pub struct EndpointFigures {
+    /// Its address.
+    pub label: Arc<str>,
+    /// Requests under way there.
+    pub in_flight: usize,
+    /// Whether its breaker holds requests back, and how often it opened; `None` where the upstream has no breaker.
+    pub breaker: Option<(bool, u64)>,
+}
+
 /// All metrics of one gateway.
 pub struct Metrics {
     registry: Registry,
@@ -148,6 +172,12 @@ impl Metrics {
     pub fn show_keys(&self, all: &[KeyFigures]) {
         let _turn = self.turn.lock();
         self.families.show_keys(all);
+    }
+
+    /// Shows how all upstreams are, and none that are gone.
+    pub fn show_upstreams(&self, all: &[UpstreamFigures]) {
+        let _turn = self.turn.lock();
+        self.families.show_upstreams(all);
     }
 
     /// Shows what is frozen: each with its kind, its name, and whether the configuration has such a name.
@@ -227,6 +257,10 @@ struct Families {
     upstream_requests: IntCounterVec,
     upstream_duration: HistogramVec,
     upstream_healthy: IntGaugeVec,
+    upstream_in_flight: IntGaugeVec,
+    upstream_retries: IntCounterVec,
+    breaker_open: IntGaugeVec,
+    breaker_opened: IntCounterVec,
     config_reloads: IntCounterVec,
     config_reload_failed: IntGauge,
     config_tests_failed: IntGauge,
@@ -323,6 +357,26 @@ impl Families {
                 "Whether an endpoint is in use: 1, or 0 after failed health checks.",
                 &["upstream", "endpoint"],
             )?,
+            upstream_in_flight: gauges(
+                "gwanmun_upstream_in_flight_requests",
+                "Requests under way at an endpoint, parts of aggregates among them.",
+                &["upstream", "endpoint"],
+            )?,
+            upstream_retries: counters(
+                "gwanmun_upstream_retries_total",
+                "Extra tries: `made`, or `refused` because the retry budget was spent.",
+                &["upstream", "result"],
+            )?,
+            breaker_open: gauges(
+                "gwanmun_upstream_breaker_open",
+                "Whether an endpoint's breaker holds requests back: 1 or 0.",
+                &["upstream", "endpoint"],
+            )?,
+            breaker_opened: counters(
+                "gwanmun_upstream_breaker_opened_total",
+                "How often an endpoint's breaker opened.",
+                &["upstream", "endpoint"],
+            )?,
             config_reloads: counters(
                 "gwanmun_config_reloads_total",
                 "Reloads of the configuration by result; after a failed one the old configuration goes on.",
@@ -388,6 +442,30 @@ impl Families {
             build_info: gauges("gwanmun_build_info", "The version that runs; always 1.", &["version"])?,
             start_time,
         })
+    }
+
+    /// Counted elsewhere, in what outlives reloads; an upstream that went and came back begins anew.
+    fn show_upstreams(&self, all: &[UpstreamFigures]) {
+        self.upstream_in_flight.reset();
+        self.upstream_retries.reset();
+        self.breaker_open.reset();
+        self.breaker_opened.reset();
+        let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        for upstream in all {
+            for (result, count) in [("made", upstream.retries), ("refused", upstream.retries_refused)] {
+                let retries = self.upstream_retries.with_label_values(&[&*upstream.name, result]);
+                retries.inc_by(count);
+            }
+            for endpoint in &upstream.endpoints {
+                let labels = &[&*upstream.name, &*endpoint.label];
+                let in_flight = self.upstream_in_flight.with_label_values(labels);
+                in_flight.set(whole(endpoint.in_flight));
+                if let Some((is_open, opened)) = endpoint.breaker {
+                    self.breaker_open.with_label_values(labels).set(i64::from(is_open));
+                    self.breaker_opened.with_label_values(labels).inc_by(opened);
+                }
+            }
+        }
     }
 
     /// What counts fetches may begin anew with a reload: a counter that falls is one that began anew.
