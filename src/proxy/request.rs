@@ -62,8 +62,18 @@ impl RequestIds {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
-        Arc::from(format!("{:016x}{mixed:016x}", self.process))
+        let bytes = (u128::from(self.process) << 64 | u128::from(mixed)).to_be_bytes();
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        Arc::from(std::str::from_utf8(&digits).unwrap_or_default())
     }
+}
+
+/// A hexadecimal digit of a number below sixteen.
+fn digit(value: u8) -> u8 {
+    value + if value < 10 { b'0' } else { b'a' - 10 }
 }
 
 /// Pingora's header map as the engine sees it.
@@ -101,6 +111,19 @@ fn clean(request: &mut pingora::http::RequestHeader, exchange: &Exchange) {
     for name in exchange.generation.snapshot.forbidden(&request.headers) {
         request.remove_header(&name);
     }
+    // Pingora keeps every name a second time, as the client spelt it, copies that for the upstream and writes each header we
+    // add to both: 2 µs of a request. A name means the same in any spelling (RFC 9110 §5.1).
+    if request.has_case() && request.raw_path_is_utf8() {
+        edit(request, |_| {});
+    }
+}
+
+/// Edits headers in their map, without the client's spelling of their names.
+pub(super) fn edit(request: &mut pingora::http::RequestHeader, edit: impl FnOnce(&mut HeaderMap)) {
+    let (placeholder, ()) = http::Request::new(()).into_parts();
+    let mut parts: http::request::Parts = std::mem::replace(request, placeholder.into()).into();
+    edit(&mut parts.headers);
+    *request = parts.into();
 }
 
 async fn serve(live: &Live, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
@@ -157,12 +180,10 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
         .map(|address| address.ip().to_canonical());
     let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let address = caller(snapshot.trusted_proxies.as_ref(), peer, &request.headers);
-    exchange.forwarded_for = HeaderValue::try_from(match address {
-        Ok(address) if address == peer => peer.to_string(),
-        Ok(address) => format!("{address}, {peer}"),
-        Err(_) => peer.to_string(),
-    })
-    .ok();
+    exchange.forwarded_for = match address {
+        Ok(address) if address != peer => HeaderValue::try_from(format!("{address}, {peer}")).ok(),
+        _ => spelt(peer),
+    };
     let mut recorded = RecordedRequest {
         method: request.method.clone(),
         host: String::new(),
@@ -296,6 +317,21 @@ fn caller(trusted: Option<&TrustedProxies>, peer: IpAddr, headers: &HeaderMap) -
     })
 }
 
+/// An address as a header; that of IPv4, which most are, without the formatting machinery.
+fn spelt(address: IpAddr) -> Option<HeaderValue> {
+    let IpAddr::V4(address) = address else {
+        return HeaderValue::try_from(address.to_string()).ok();
+    };
+    let mut text: SmallVec<[u8; 16]> = SmallVec::new();
+    for (at, octet) in address.octets().into_iter().enumerate() {
+        if at > 0 {
+            text.push(b'.');
+        }
+        text.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+    }
+    HeaderValue::from_bytes(&text).ok()
+}
+
 fn instant(headers: &View<'_>) -> Option<Timestamp> {
     let value = headers.first(&AT).filter(|_| !headers.is_repeated(&AT))?;
     std::str::from_utf8(value).ok()?.parse().ok()
@@ -356,6 +392,34 @@ pub(super) fn internal() -> Denial {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spells_addresses_as_the_library_does() {
+        for text in ["127.0.0.1", "0.0.0.0", "255.10.9.100", "2001:db8::1", "::"] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(spelt(address).unwrap(), address.to_string());
+        }
+    }
+
+    #[test]
+    fn forgets_how_names_were_spelt_and_nothing_else() {
+        let mut request = pingora::http::RequestHeader::build("POST", b"/a?b=c", None).unwrap();
+        request.append_header("X-Twice", "1").unwrap();
+        request.append_header("x-twice", "2").unwrap();
+        request.set_version(http::Version::HTTP_10);
+        edit(&mut request, |headers| {
+            headers.insert("x-added", HeaderValue::from_static("3"));
+        });
+        assert!(!request.has_case());
+        assert_eq!(request.raw_path(), b"/a?b=c");
+        assert_eq!(
+            (request.method.as_str(), request.version),
+            ("POST", http::Version::HTTP_10)
+        );
+        let twice: Vec<&HeaderValue> = request.headers.get_all("x-twice").iter().collect();
+        assert_eq!(twice, ["1", "2"]);
+        assert_eq!(request.headers["x-added"], "3");
+    }
 
     #[test]
     fn ids_do_not_repeat_and_look_alike() {

@@ -7,9 +7,11 @@ use std::time::Instant;
 use http::{HeaderName, HeaderValue, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{BError, Error, ErrorType, Result};
+use pingora::{BError, Error, ErrorType, OrErr, Result};
 use pingora_proxy::Session;
+use smallvec::SmallVec;
 
+use super::request::edit;
 use super::{Exchange, failure};
 use crate::engine::Share;
 use crate::policies::cache::storable::varies_on;
@@ -112,29 +114,38 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
             .map_err(|_| Error::explain(ErrorType::InternalError, "a target that is no URI"))?;
         request.set_uri(target);
     }
-    let claimed: Vec<HeaderName> = request
-        .headers
-        .keys()
-        .filter(|name| name.as_str().starts_with("gwanmun-") || FORGED.contains(&name.as_str()))
-        .cloned()
-        .collect();
-    for name in claimed {
-        request.remove_header(&name);
-    }
-    if let Some(value) = &exchange.forwarded_for {
-        request.insert_header(FORWARDED_FOR, value.clone())?;
-    }
-    if let Some(recorded) = &exchange.recorded {
-        request.insert_header(FORWARDED_HOST, recorded.host.as_str())?;
-    }
-    request.insert_header(FORWARDED_PROTO, HeaderValue::from_static(scheme(session)))?;
-    request.insert_header(REQUEST_ID, &*exchange.id)?;
-    if !exchange.keeps_authorization() {
-        request.remove_header(&header::AUTHORIZATION);
-    }
-    for (name, value) in exchange.told() {
-        request.insert_header(name.clone(), value.clone())?;
-    }
+    let host = exchange
+        .recorded
+        .as_ref()
+        .map(|recorded| HeaderValue::from_str(&recorded.host));
+    let host = host
+        .transpose()
+        .or_err(ErrorType::InternalError, "a host that is no header")?;
+    let id = HeaderValue::from_str(&exchange.id).or_err(ErrorType::InternalError, "an id that is no header")?;
+    let scheme = HeaderValue::from_static(scheme(session));
+    edit(request, |headers| {
+        let is_claimed = |name: &&HeaderName| name.as_str().starts_with("gwanmun-") || FORGED.contains(&name.as_str());
+        let claimed: SmallVec<[HeaderName; 4]> = headers.keys().filter(is_claimed).cloned().collect();
+        for name in claimed {
+            headers.remove(name);
+        }
+        if !exchange.keeps_authorization() {
+            headers.remove(header::AUTHORIZATION);
+        }
+        // Room for all at once.
+        headers.reserve(8);
+        if let Some(value) = &exchange.forwarded_for {
+            headers.insert(FORWARDED_FOR, value.clone());
+        }
+        if let Some(host) = host {
+            headers.insert(FORWARDED_HOST, host);
+        }
+        headers.insert(FORWARDED_PROTO, scheme);
+        headers.insert(REQUEST_ID, id);
+        for (name, value) in exchange.told() {
+            headers.insert(name.clone(), value.clone());
+        }
+    });
     if exchange.reshape().is_some() || exchange.cache_rule().is_some() {
         // What is cut or stored is stored and cut uncoded.
         request.remove_header(&header::ACCEPT_ENCODING);
