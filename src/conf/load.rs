@@ -12,7 +12,7 @@ use super::names::Names;
 use super::{Node, Place, Source, Value, nearest, yaml};
 
 /// Larger files are refused before they are parsed.
-const MAX_FILE: u64 = 16 << 20;
+const MAX_FILE: u64 = 32 << 20;
 /// More findings are counted, not kept.
 const MAX_FINDINGS: usize = 1000;
 /// Of a finding that stands at more places, these are named.
@@ -256,6 +256,12 @@ impl Load {
         yaml::parse(&source, self)
     }
 
+    /// Reads a YAML file that is one list, named at `place`, relative to the file that names it, item by item.
+    pub fn named_list(&self, name: &str, place: &Place, each: impl FnMut(&Node)) -> Option<()> {
+        let source = self.named_file(name, place)?;
+        yaml::items(&source, self, each)
+    }
+
     /// Reads a text file named at `place`, relative to the file that names it; it becomes part of the configuration's hash.
     pub fn named_file(&self, name: &str, place: &Place) -> Option<Arc<Source>> {
         match self.open(&place.directory().join(name)) {
@@ -285,7 +291,7 @@ impl Load {
         }
         self.wanted.borrow_mut().push(path.to_owned());
         let failed = |error: std::io::Error| Unreadable::Whole(format!("cannot read `{shown}`: {error}"));
-        let too_large = || Unreadable::Whole(format!("`{shown}` is larger than 16 MiB"));
+        let too_large = || Unreadable::Whole(format!("`{shown}` is larger than 32 MiB"));
         // A device or a pipe would be read without end.
         let metadata = std::fs::metadata(path).map_err(failed)?;
         if !metadata.is_file() {

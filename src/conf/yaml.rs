@@ -15,19 +15,14 @@ use super::{Entry, Load, Node, Place, Source, Value};
 const MAX_DEPTH: usize = 64;
 /// Nodes after aliases are expanded; ten thousand routes come to about a tenth of it.
 const MAX_NODES: usize = 1_000_000;
+/// As many, where they come one after the other; a hundred thousand API keys come to about a tenth of it.
+const MAX_LISTED_NODES: usize = 10_000_000;
 
 /// Builds the tree of the one document in `source`; an empty file is an empty map. `None` where there is no telling what was meant; that is then reported,
 /// and so is everything else that is refused.
 pub(super) fn parse(source: &Arc<Source>, load: &Load) -> Option<Node> {
-    let mut builder = Builder {
-        source,
-        load,
-        anchors: HashMap::new(),
-        nodes: 0,
-        in_refused_key: false,
-    };
-    let options = options! { emit_comments: false };
-    let mut events = Parser::new_from_str_with_options(&source.text, options);
+    let mut builder = Builder::new(source, load, MAX_NODES);
+    let mut events = events(source);
     let mut document: Option<Node> = None;
     while let Some(event) = events.next() {
         match event {
@@ -56,12 +51,53 @@ pub(super) fn parse(source: &Arc<Source>, load: &Load) -> Option<Node> {
     }))
 }
 
+/// Hands over the items of the one list in `source`, one at a time, so that of a long one no tree is built. `None` where it
+/// is no list, or there is no telling what was meant; that is then reported.
+pub(super) fn items(source: &Arc<Source>, load: &Load, mut each: impl FnMut(&Node)) -> Option<()> {
+    let mut builder = Builder::new(source, load, MAX_LISTED_NODES);
+    let mut events = events(source);
+    let mut is_read = false;
+    loop {
+        let (event, span) = match events.next() {
+            Some(Ok(next)) => next,
+            Some(Err(error)) => return builder.broken(&error),
+            None => break,
+        };
+        match event {
+            Event::StreamStart | Event::StreamEnd | Event::DocumentStart(..) | Event::DocumentEnd => {}
+            Event::SequenceStart(_, _, tag) if !is_read => {
+                is_read = true;
+                builder.refuse_tag(tag.as_deref(), &builder.place(&span));
+                loop {
+                    match builder.next(&mut events)? {
+                        (Event::SequenceEnd, _) => break,
+                        (event, span) => each(&builder.node(event, &span, &mut events, 1)?),
+                    }
+                }
+            }
+            _ => return builder.fail(&builder.place(&span), "one list is expected here, and nothing else"),
+        }
+    }
+    match is_read {
+        true => Some(()),
+        false => builder.fail(
+            &Place::start_of(source),
+            "there is no list in this file; an empty one is written `[]`",
+        ),
+    }
+}
+
+fn events(source: &Source) -> Events<'_> {
+    Parser::new_from_str_with_options(&source.text, options! { emit_comments: false })
+}
+
 struct Builder<'a> {
     source: &'a Arc<Source>,
     load: &'a Load,
     /// Finished anchored nodes; `None` while still being built, so that a self-alias is seen.
     anchors: HashMap<usize, Option<Anchored>>,
     nodes: usize,
+    max_nodes: usize,
     in_refused_key: bool,
 }
 
@@ -75,7 +111,18 @@ struct Anchored {
 
 type Events<'a> = Parser<'a, granit_parser::StrInput<'a>>;
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    fn new(source: &'a Arc<Source>, load: &'a Load, max_nodes: usize) -> Self {
+        Self {
+            source,
+            load,
+            anchors: HashMap::new(),
+            nodes: 0,
+            max_nodes,
+            in_refused_key: false,
+        }
+    }
+
     fn place(&self, span: &Span) -> Place {
         let range = span.byte_range().unwrap_or(0..0);
         Place {
@@ -156,8 +203,8 @@ impl Builder<'_> {
     /// Counts `more` nodes, if they are not too many.
     fn count(&mut self, more: usize, place: &Place) -> Option<()> {
         self.nodes += more;
-        if self.nodes > MAX_NODES {
-            return self.fail(place, format!("more than {MAX_NODES} values, aliases counted"));
+        if self.nodes > self.max_nodes {
+            return self.fail(place, format!("more than {} values, aliases counted", self.max_nodes));
         }
         Some(())
     }
@@ -363,6 +410,49 @@ mod tests {
         let node = load.text("t.yaml", text).unwrap();
         assert_eq!(node.to_json(), r#"{"x":{"a":1,"b":2,"c":4},"y":{"b":3,"a":1},"z":"z"}"#);
         assert_eq!(load.into_findings(None).len(), 3);
+    }
+
+    /// The items of a list as JSON, and the findings.
+    fn listed(text: &str) -> (Vec<String>, Vec<String>) {
+        let load = Load::new();
+        let source = Arc::new(Source::new("l.yaml".into(), text.to_owned()));
+        let mut found = Vec::new();
+        let read = items(&source, &load, |item| {
+            found.push(format!("{} {}", item.place.line, item.to_json()))
+        });
+        assert!(read.is_some() || load.has_errors());
+        let findings = load.into_findings(None).iter().map(ToString::to_string).collect();
+        (found, findings)
+    }
+
+    #[test]
+    fn reads_a_list_item_by_item() {
+        let (found, findings) = listed("# keys\n- { a: 1 }\n- b\n- &x [c]\n- *x\n- { d: 1, d: 2 }\n");
+        let expected = [r#"2 {"a":1}"#, r#"3 "b""#, r#"4 ["c"]"#, r#"4 ["c"]"#, r#"6 {"d":1}"#];
+        assert_eq!(
+            (found.as_slice(), findings.len()),
+            (&expected.map(str::to_owned)[..], 1)
+        );
+        assert!(
+            findings[0].starts_with("l.yaml:6:11: `d` stands here a second time"),
+            "{findings:?}"
+        );
+        assert_eq!(listed("[]"), (vec![], vec![]));
+        for (text, expected) in [
+            ("", "l.yaml:1:1: there is no list in this file"),
+            ("# nothing\n", "l.yaml:1:1: there is no list in this file"),
+            ("a: 1", "l.yaml:1:1: one list is expected"),
+            ("a", "l.yaml:1:1: one list is expected"),
+            ("- a\n---\n- b\n", "l.yaml:3:1: one list is expected"),
+            ("- a\n- [b\n", "l.yaml:2:3: not valid YAML"),
+            ("- a\nb: c\n", "l.yaml:2:1: not valid YAML"),
+        ] {
+            let (_, findings) = listed(text);
+            assert!(
+                findings.len() == 1 && findings[0].starts_with(expected),
+                "{text}: {findings:?}"
+            );
+        }
     }
 
     #[test]

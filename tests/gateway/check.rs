@@ -132,7 +132,7 @@ fn refuses_quickly_what_is_too_much() {
     for (text, code, part) in [
         (bomb, 1, "aliases counted"),
         (chain, 1, "nested deeper than 64 levels"),
-        (large, 2, "is larger than 16 MiB"),
+        (large, 2, "is larger than 32 MiB"),
         (format!("a: {}{}", "[".repeat(deep), "]".repeat(deep)), 1, "t.yaml:1:"),
         (
             format!("a:\n  {}x\n", "- ".repeat(deep)),
