@@ -46,7 +46,7 @@ use serde_json::Value;
 use crate::engine::{Denial, DenialKind, Reply, problem};
 use crate::live::Live;
 use crate::observe::Reloads;
-use crate::observe::metrics::{EndpointFigures, KeyFigures, Metrics, UpstreamFigures};
+use crate::observe::metrics::{EndpointFigures, IntrospectionFigures, KeyFigures, Metrics, UpstreamFigures};
 use crate::snapshot::AdminToken;
 
 /// Bytes of a request's body.
@@ -189,6 +189,7 @@ impl Admin {
         self.metrics.show_revocations(counts, revoked.memory);
         self.metrics.show_keys(&self.keys());
         self.metrics.show_upstreams(&self.upstreams());
+        self.show_authenticators();
         match self.metrics.render(self.live.in_flight(), (self.connections)()) {
             Ok(text) => Ok(page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)),
             Err(error) => {
@@ -201,6 +202,24 @@ impl Admin {
                 ))
             }
         }
+    }
+
+    /// Those that fetch no keys.
+    fn show_authenticators(&self) {
+        let generation = self.live.current();
+        let api_keys = generation.verifiers.api_keys();
+        self.metrics
+            .show_api_keys(api_keys.map(|(name, count)| (&**name, count)));
+        let introspectors = generation.verifiers.introspectors();
+        self.metrics.show_introspection(introspectors.map(|introspector| {
+            let status = introspector.status();
+            IntrospectionFigures {
+                authenticator: status.authenticator,
+                asked: (status.asked, status.failures),
+                age: status.age,
+                remembered: status.remembered,
+            }
+        }));
     }
 
     fn keys(&self) -> Vec<KeyFigures> {

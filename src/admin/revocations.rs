@@ -280,7 +280,7 @@ impl Named {
             None => {
                 let mut all = snapshot.defined.authenticators.iter();
                 match (all.next(), all.next()) {
-                    (Some((_, only)), None) => (only.name.clone(), only.issuer.clone()),
+                    (Some((_, only)), None) => (only.name().clone(), only.issuer().clone()),
                     _ => {
                         return Err(invalid(
                             "say whose: `authenticator`, or `anywhere` for a subject of all",
@@ -317,20 +317,20 @@ fn readable(subject: &str) -> Result<Arc<str>, Problem> {
 fn known(snapshot: &Snapshot, name: &str) -> Result<(Arc<str>, Arc<str>), Problem> {
     let authenticators = &snapshot.defined.authenticators;
     if let Some((_, known)) = authenticators.get(name) {
-        return Ok((known.name.clone(), known.issuer.clone()));
+        return Ok((known.name().clone(), known.issuer().clone()));
     }
-    let hint = hint(name, authenticators.iter().map(|(_, known)| &*known.name));
+    let hint = hint(name, authenticators.iter().map(|(_, known)| &**known.name()));
     let detail = format!("there is no authenticator `{}`{hint}", short(name));
     Err(Problem::new(StatusCode::NOT_FOUND, "name-unknown", detail))
 }
 
 fn known_issuer(snapshot: &Snapshot, issuer: &str) -> Result<Arc<str>, Problem> {
-    let mut all = snapshot.defined.authenticators.iter().map(|(_, known)| &known.issuer);
+    let mut all = snapshot.defined.authenticators.iter().map(|(_, known)| known.issuer());
     if let Some(known) = all.find(|known| ***known == *issuer) {
         return Ok(known.clone());
     }
     let all = snapshot.defined.authenticators.iter();
-    let hint = hint(issuer, all.map(|(_, known)| &*known.issuer));
+    let hint = hint(issuer, all.map(|(_, known)| &**known.issuer()));
     let detail = format!("no authenticator takes what `{}` issues{hint}", short(issuer));
     Err(Problem::new(StatusCode::NOT_FOUND, "name-unknown", detail))
 }

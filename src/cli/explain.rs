@@ -152,7 +152,7 @@ fn of_request(file: &Path, request: &str, assumed: &Assumptions, at: Timestamp) 
     }
     let defined = &snapshot.defined;
     if let Some(name) = &assumed.via {
-        let known = defined.authenticators.iter().map(|(_, known)| &*known.name);
+        let known = defined.authenticators.iter().map(|(_, known)| &**known.name());
         let found = defined.authenticators.get(name);
         asked.via = Some(found.with_context(|| unknown("authenticator", name, known))?.0);
     }

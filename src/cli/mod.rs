@@ -9,6 +9,7 @@ mod ctl;
 mod demo;
 mod diff;
 mod explain;
+mod hash_key;
 pub mod replay;
 mod run;
 mod schema;
@@ -49,6 +50,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Start sample services, an identity provider and the gateway before them, with requests to try
     Demo(demo::Arguments),
+    /// Make an API key and the line by which the gateway knows it, or the line of a key that there is
+    HashKey(hash_key::Arguments),
     /// Print the JSON Schema of the configuration, for editors
     Schema(schema::Arguments),
     /// Serve; reloads when a file of the configuration changes, or on SIGHUP
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::HashKey(arguments) => hash_key::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Run(arguments) => Ok(run::run(arguments)),
     };

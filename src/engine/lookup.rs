@@ -21,11 +21,12 @@ pub struct LimitId(pub u16);
 
 /// Something a policy must know before it can judge.
 pub enum Question<'a> {
-    /// Whom does this bearer token prove? Among the listed authenticators the one configured for the token's `iss` judges.
+    /// Whom does this token or API key prove? Among the listed authenticators the one configured for the token's `iss` judges,
+    /// or the one that knows the key.
     Token {
         /// The candidates, in the order of the route.
         authenticators: &'a [AuthenticatorId],
-        /// The token as sent.
+        /// The credential as sent.
         token: &'a str,
     },
     /// Is there room under this limit? All limits of a request are asked together and charged all or none.

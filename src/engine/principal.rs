@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 pub struct Principal {
     /// The authenticator that verified the caller, by its name in the configuration.
     pub authenticator: Arc<str>,
-    /// Who vouches: the token's issuer; empty for kinds without one.
+    /// Who vouches: the token's issuer, or a tag of the authenticator's own (`api-key:NAME`) for kinds without one.
     pub issuer: Arc<str>,
     /// The subject as the issuer spells it.
     pub subject: Arc<str>,
@@ -26,7 +26,7 @@ pub struct Principal {
     pub acr: Option<Box<str>>,
     /// When the credential ends, leeway not counted.
     pub expires: Option<Timestamp>,
-    /// The credential's own identifier (`jti`).
+    /// The credential's own identifier: a token's `jti`, what is shown of an API key.
     pub token_id: Option<Box<str>>,
     /// (authenticator, issuer, subject), each framed by its length, so that no subject can spell another's.
     pub identity: Box<[u8]>,

@@ -162,6 +162,12 @@ impl Exchange {
         said.unwrap_or_else(|| self.route.as_ref().is_some_and(|route| route.keeps_authorization))
     }
 
+    /// Whether the route says in so many words that the upstream sees the caller's credential.
+    pub(super) fn says_keep(&self) -> bool {
+        let keeps = |act: &Act| matches!(act, Act::ForwardAuthorization(true));
+        self.acts().iter().any(keeps)
+    }
+
     /// The headers that the upstream is told by the gate.
     pub(super) fn told(&self) -> impl Iterator<Item = &(HeaderName, HeaderValue)> {
         self.acts().iter().flat_map(|act| match act {

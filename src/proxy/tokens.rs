@@ -1,9 +1,11 @@
-//! Tokens that did not come in `Authorization`: they go on there, where the route keeps that, and nowhere else. The answer is
-//! `private`: caches between the caller and here know only `Authorization` for a credential (RFC 9111 §3.5, RFC 6750 §2.3).
+//! Credentials that did not come in `Authorization`. A token goes on there, where the route keeps that, and nowhere else; an API
+//! key goes on in its own header, where the route says that it keeps it, and an `Authorization` beside it, which nobody looked
+//! at, does not. The answer is `private`: caches between the caller and here know only `Authorization` for a credential
+//! (RFC 9111 §3.5, RFC 6750 §2.3).
 
 use std::borrow::Cow;
 
-use http::{HeaderValue, Method, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Uri, header};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -17,18 +19,28 @@ use crate::snapshot::{Route, Snapshot, private};
 pub(super) fn take_away(session: &mut Session, exchange: &mut Exchange, route: &Route) -> Result<()> {
     let generation = exchange.generation.clone();
     let snapshot = &generation.snapshot;
-    let has_query = |source: &Source| matches!(source, Source::Query(_));
+    let has_query = |source: &Source| matches!(source, Source::Query(_) | Source::KeyQuery(_));
     let is_plain = snapshot.token_headers.is_empty() && snapshot.token_cookies.is_empty();
     if is_plain && !route.token_sources.iter().any(has_query) {
         return Ok(());
     }
     let request = session.req_header_mut();
-    let token = elsewhere(request, route);
+    let brought = Brought::by(request, route);
     take_headers(request, snapshot)?;
     take_parameters(request, exchange, route)?;
-    let Some(token) = token else { return Ok(()) };
-    if exchange.keeps_authorization() {
-        request.insert_header(header::AUTHORIZATION, token)?;
+    match brought {
+        Brought::NothingElsewhere => return Ok(()),
+        Brought::Token(token) => {
+            if exchange.keeps_authorization() {
+                request.insert_header(header::AUTHORIZATION, token)?;
+            }
+        }
+        Brought::Key(key) => {
+            request.remove_header(&header::AUTHORIZATION);
+            if let Some((name, key)) = key.filter(|_| exchange.says_keep()) {
+                request.insert_header(name, key)?;
+            }
+        }
     }
     if let Some(decision) = &mut exchange.decision {
         decision.acts.push(private());
@@ -36,25 +48,41 @@ pub(super) fn take_away(session: &mut Session, exchange: &mut Exchange, route: &
     Ok(())
 }
 
-/// The token as the upstream is to see it, where it stood anywhere but in `Authorization`.
-fn elsewhere(request: &RequestHeader, route: &Route) -> Option<HeaderValue> {
-    let headers = request::View(&request.headers);
-    let view = RequestView {
-        method: &Method::GET,
-        host: "",
-        path: "",
-        query: request.uri.query().unwrap_or(""),
-        headers: &headers,
-    };
-    let Credential::Token { token, source } = Credential::of(&view, &route.token_sources) else {
-        return None;
-    };
-    if route.token_sources.get(source) == Some(&Source::Authorization) {
-        return None;
+/// What a request brought to prove who calls, as the upstream may see it.
+enum Brought {
+    /// Nothing but in `Authorization`.
+    NothingElsewhere,
+    /// A token, for `Authorization`.
+    Token(HeaderValue),
+    /// An API key, where it stood in a header of its own.
+    Key(Option<(HeaderName, HeaderValue)>),
+}
+
+impl Brought {
+    fn by(request: &RequestHeader, route: &Route) -> Self {
+        let headers = request::View(&request.headers);
+        let view = RequestView {
+            method: &Method::GET,
+            host: "",
+            path: "",
+            query: request.uri.query().unwrap_or(""),
+            headers: &headers,
+        };
+        let Credential::Token { token, source } = Credential::of(&view, &route.token_sources) else {
+            return Self::NothingElsewhere;
+        };
+        let secret = |text: &str| {
+            let mut value = HeaderValue::try_from(text).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        };
+        match route.token_sources.get(source) {
+            Some(Source::KeyHeader(name)) => Self::Key(secret(token).map(|key| (name.clone(), key))),
+            Some(Source::KeyQuery(_)) => Self::Key(None),
+            Some(Source::Authorization) | None => Self::NothingElsewhere,
+            Some(_) => secret(&format!("Bearer {token}")).map_or(Self::NothingElsewhere, Self::Token),
+        }
     }
-    let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 fn take_headers(request: &mut RequestHeader, snapshot: &Snapshot) -> Result<()> {
@@ -81,7 +109,7 @@ fn take_parameters(request: &mut RequestHeader, exchange: &mut Exchange, route: 
         .token_sources
         .iter()
         .filter_map(|source| match source {
-            Source::Query(name) => Some(&**name),
+            Source::Query(name) | Source::KeyQuery(name) => Some(&**name),
             _ => None,
         })
         .collect();

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::engine::{Answer, Answers, AuthenticatorId, CredentialRefusal, LimitId, Lookup, Question};
-use crate::policies::authn::{Authenticators, JwtAuthenticator, principal_from_claims};
+use crate::policies::authn::{Authenticator, Authenticators};
 use crate::policies::freeze::Held;
 use crate::policies::rate_limit::Limits;
 use crate::policies::revocation;
@@ -91,17 +91,17 @@ impl Lookup for Assumed<'_> {
 
 impl Assumed<'_> {
     fn token(&self, candidates: &[AuthenticatorId]) -> Answer {
-        let known = |wanted: AuthenticatorId| self.authenticators.iter().find(|(id, _)| *id == wanted);
+        let known = |wanted: AuthenticatorId| self.authenticators.by_id(wanted);
         let of_issuer = |issuer: &str| {
-            let all = candidates.iter().filter_map(|id| known(*id));
-            all.map(|(_, one)| one).find(|one| *one.issuer == *issuer)
+            let mut all = candidates.iter().filter_map(|id| known(*id));
+            all.find(|one| **one.issuer() == *issuer)
         };
-        let found: Option<&Arc<JwtAuthenticator>> = match self.token {
-            Issued::ForFirst => candidates.first().and_then(|first| known(*first)).map(|(_, one)| one),
+        let found: Option<&Authenticator> = match self.token {
+            Issued::ForFirst => candidates.first().and_then(|first| known(*first)),
             Issued::By(issuer) => of_issuer(issuer),
             Issued::For(id) => match known(id) {
-                Some((_, one)) if candidates.contains(&id) => Some(one),
-                Some((_, one)) => of_issuer(&one.issuer),
+                Some(one) if candidates.contains(&id) => Some(one),
+                Some(one) => of_issuer(one.issuer()),
                 None => None,
             },
         };
@@ -112,7 +112,7 @@ impl Assumed<'_> {
                 claimed_sub: None,
             });
         };
-        let principal = principal_from_claims(found, self.claims.clone());
+        let principal = found.principal(self.claims.clone());
         principal.map_or(Answer::Unavailable { code: "not-assumed" }, |principal| {
             Answer::Principal(Arc::new(principal))
         })

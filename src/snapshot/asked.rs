@@ -256,7 +256,7 @@ impl Asked {
             Source::Authorization => {
                 headers.insert(header::AUTHORIZATION, BEARER);
             }
-            Source::Header(name) => {
+            Source::Header(name) | Source::KeyHeader(name) => {
                 headers.insert(name, HeaderValue::from_static(TOKEN));
             }
             Source::Cookie(name) => {
@@ -264,7 +264,7 @@ impl Asked {
                     headers.append(header::COOKIE, value);
                 }
             }
-            Source::Query(name) => {
+            Source::Query(name) | Source::KeyQuery(name) => {
                 let and = if self.query.is_empty() { "" } else { "&" };
                 self.query.push_str(&format!("{and}{name}={TOKEN}"));
             }

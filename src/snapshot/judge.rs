@@ -16,6 +16,7 @@ use crate::engine::{
     Act, Client, Decision, Denial, DenialKind, Effect, Effected, Facts, HeaderEdits, Lookup, Params, Reply,
     RequestView, Rule, Stage, Trail, decide, reopens_at,
 };
+use crate::policies::authn::{KEY_CHALLENGE, Source};
 use crate::routing::{Allow, Found, Rival};
 use crate::targets::Target;
 
@@ -83,6 +84,9 @@ pub async fn judge_later<'a>(
         (None, false) if decision.is_forwarded() => unrouted(&mut decision, allow.as_ref()),
         _ => {}
     }
+    if let (Effect::Deny(denial), Some(route)) = (&mut decision.effect, route) {
+        ask_for_a_key(denial, route);
+    }
     fill_in_reopening(rules, &mut facts, &mut decision);
     Judged {
         route,
@@ -93,6 +97,14 @@ pub async fn judge_later<'a>(
         decision,
         trail,
         allow,
+    }
+}
+
+/// Where nothing but API keys would do, no rule asks for a bearer token.
+fn ask_for_a_key(denial: &mut Denial, route: &Route) {
+    let takes_keys_only = !route.token_sources.is_empty() && route.token_sources.iter().all(Source::is_of_keys);
+    if takes_keys_only && denial.challenge.is_some() {
+        denial.challenge = (denial.status == StatusCode::UNAUTHORIZED).then_some(KEY_CHALLENGE);
     }
 }
 

@@ -261,9 +261,10 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
     for (source, place) in defined.authenticators.sources() {
         match source {
             Source::Authorization => {}
-            Source::Header(name) => {
+            Source::Header(name) | Source::KeyHeader(name) => {
                 if stripped.contains(name) {
-                    let message = format!("`{name}` is written by a `forward:`, so no caller can put a token in it");
+                    let message =
+                        format!("`{name}` is written by a `forward:`, so no caller can put a credential in it");
                     load.error(place, message);
                 } else if kept.headers.contains(name) {
                     load.error(place, carries_tokens(name.as_str()));
@@ -271,7 +272,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
                 token_headers.push(name.clone());
             }
             Source::Cookie(name) => token_cookies.push(name.clone()),
-            Source::Query(name) => {
+            Source::Query(name) | Source::KeyQuery(name) => {
                 if kept.query.iter().any(|read| **read == **name) {
                     load.error(place, carries_tokens(name));
                 }
@@ -308,7 +309,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
 
 /// What rules read is kept in records, and a record keeps no credential.
 fn carries_tokens(name: &str) -> String {
-    format!("`{name}` is read by a rule, so it cannot carry a token: records keep what rules read")
+    format!("`{name}` is read by a rule, so it cannot carry a credential: records keep what rules read")
 }
 
 /// `None` where a route has mistakes. It still matches what it matches: ties and unreachable routes are looked for among all.

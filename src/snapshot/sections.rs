@@ -86,7 +86,7 @@ pub(super) fn read(path: &Path, load: &Load) -> (Option<Node>, Vec<Node>) {
             None => is_whole = false,
         }
     }
-    let named: Vec<PathBuf> = documents.iter().flat_map(holidays_of).collect();
+    let named: Vec<PathBuf> = documents.iter().flat_map(beside).collect();
     documents.retain(|document| {
         let is_named = named.contains(&document.place.source.path);
         let is_of_holidays = document.get("through").is_some() && document.get("dates").is_some();
@@ -120,12 +120,17 @@ pub fn is_part(path: &Path) -> bool {
     is_yaml && !name.as_encoded_bytes().starts_with(b".")
 }
 
-/// The files of holidays that a document names.
-fn holidays_of(document: &Node) -> Vec<PathBuf> {
-    let Some(Value::Map(calendars)) = document.get("calendars").map(|node| &node.value) else {
-        return Vec::new();
+/// The files of holidays and of API keys that a document names.
+fn beside(document: &Node) -> Vec<PathBuf> {
+    let entries = |section: &str| match document.get(section).map(|node| &node.value) {
+        Some(Value::Map(entries)) => entries.as_slice(),
+        _ => &[],
     };
-    let named = calendars.iter().filter_map(|calendar| calendar.value.get("holidays"));
+    let calendars = entries("calendars").iter();
+    let authenticators = entries("authenticators").iter();
+    let holidays = calendars.filter_map(|calendar| calendar.value.get("holidays"));
+    let keys = authenticators.filter_map(|authenticator| authenticator.value.get("api_key")?.get("keys"));
+    let named = holidays.chain(keys);
     let path = |node: &Node| match &node.value {
         Value::Scalar { text, .. } => Some(node.place.directory().join(text)),
         _ => None,

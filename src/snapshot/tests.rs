@@ -243,13 +243,14 @@ routes: { transfer: { match: POST /transfers, policies: [no-night-transfer], lim
         document
     }
 
-    /// A copy of `conf/`, with the certificates that the examples name.
+    /// A copy of `conf/`, with the certificates and the file of API keys that the examples name.
     fn conf() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf")).unwrap() {
             let entry = entry.unwrap();
             std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
         }
+        std::fs::write(folder.path().join("partners.yaml"), "[]").unwrap();
         let certs = folder.path().join("certs");
         std::fs::create_dir(&certs).unwrap();
         for name in ["bank", "shop", "partners-ca"] {

@@ -11,6 +11,7 @@
 mod admin;
 mod aggregates;
 mod anomalies;
+mod api_keys;
 mod cache;
 mod calendar;
 mod check;
@@ -23,6 +24,7 @@ mod explain;
 mod expressions;
 mod freezes;
 mod hostile;
+mod introspection;
 mod jwt;
 mod layout;
 mod limits;

@@ -128,9 +128,9 @@ impl Others {
 
     fn find_settings(&mut self, now: &Snapshot, next: &Snapshot) {
         for (_, is) in next.defined.authenticators.iter() {
-            let was = now.defined.authenticators.get(&is.name);
+            let was = now.defined.authenticators.get(is.name());
             if was.is_some_and(|(_, was)| was != is) {
-                let line = format!("authenticator `{}` judges tokens by other settings", is.name);
+                let line = format!("authenticator `{}` judges credentials by other settings", is.name());
                 self.changed_unseen.push(line);
             }
         }

@@ -8,7 +8,7 @@ use futures::FutureExt;
 use serde_json::Map;
 
 use crate::engine::{AuthenticatorId, Decision, Effect, Facts, Mentions, Question, Rule, Stage, decide};
-use crate::policies::authn::JwtAuthenticator;
+use crate::policies::authn::Authenticator;
 use crate::rehearse::{Assumed, Issued};
 use crate::routing::Found;
 use crate::snapshot::{Asked, Route, Snapshot, judge};
@@ -53,11 +53,11 @@ pub(super) struct Token {
 }
 
 impl Token {
-    fn of(authenticator: &JwtAuthenticator) -> Self {
+    fn of(authenticator: &Authenticator) -> Self {
         let (scopes, roles) = authenticator.scopes_and_roles();
         Self {
-            issuer: authenticator.issuer.clone(),
-            authenticator: authenticator.name.clone(),
+            issuer: authenticator.issuer().clone(),
+            authenticator: authenticator.name().clone(),
             scopes: scopes.to_owned(),
             roles: roles.to_owned(),
         }

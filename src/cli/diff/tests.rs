@@ -367,8 +367,8 @@ fn names_other_limits_upstreams_and_tokens() {
         told.text(Paint::plain()),
         "limits\n  limit `l`: 5/s by ip, 5 at once → 600/m by ip, 7 at once\n\
          handled otherwise\n  upstream `one`: 127.0.0.1:1 → 127.0.0.1:9\n\
-         changed, but not compared\n  authenticator `customer` judges tokens by other settings\n  \
-         authenticator `staff` judges tokens by other settings\n"
+         changed, but not compared\n  authenticator `customer` judges credentials by other settings\n  \
+         authenticator `staff` judges credentials by other settings\n"
     );
     assert!(told.is_change() && !told.opens() && !told.closes());
 }

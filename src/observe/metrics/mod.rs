@@ -4,6 +4,7 @@
 //! configuration are held in a table that is swapped with the snapshot, so that counting a request is a handful of atomic
 //! additions. Each gateway has a registry of its own.
 
+mod authenticators;
 mod process;
 mod table;
 
@@ -19,6 +20,8 @@ use prometheus::{
     TextEncoder,
 };
 
+use self::authenticators::Authenticators;
+pub use self::authenticators::IntrospectionFigures;
 use self::process::Process;
 use self::table::{Table, Tables};
 use super::audit::Counts;
@@ -100,6 +103,7 @@ pub struct EndpointFigures {
 pub struct Metrics {
     registry: Registry,
     families: Families,
+    authenticators: Authenticators,
     tables: ArcSwap<Tables>,
     /// One rendering and one binding at a time: both read counters before they change them.
     turn: Mutex<Process>,
@@ -123,10 +127,12 @@ impl Metrics {
             families.config_reloads.with_label_values(&[result]);
         }
         let process = Process::register(&registry)?;
+        let authenticators = Authenticators::register(&registry)?;
         let tables = Tables::first(Table::new(&Names::default(), &families));
         Ok(Self {
             registry,
             families,
+            authenticators,
             tables: ArcSwap::from_pointee(tables),
             turn: Mutex::new(process),
             audit,
@@ -178,6 +184,18 @@ impl Metrics {
     pub fn show_upstreams(&self, all: &[UpstreamFigures]) {
         let _turn = self.turn.lock();
         self.families.show_upstreams(all);
+    }
+
+    /// Shows how many API keys each authenticator by keys has, by its name.
+    pub fn show_api_keys<'a>(&self, all: impl Iterator<Item = (&'a str, usize)>) {
+        let _turn = self.turn.lock();
+        self.authenticators.show_api_keys(all);
+    }
+
+    /// Shows how asking about tokens goes.
+    pub fn show_introspection(&self, all: impl Iterator<Item = IntrospectionFigures>) {
+        let _turn = self.turn.lock();
+        self.authenticators.show_introspection(all);
     }
 
     /// Shows what is frozen: each with its kind, its name, and whether the configuration has such a name.

@@ -28,6 +28,7 @@ pub use civil::midnight;
 pub use holidays::Holidays;
 pub use policy::{KIND as POLICIES, Policies};
 pub use scopes::KIND as SCOPES;
+pub(super) use scopes::Scope as ScopeName;
 pub use window::{Opening, WindowRef};
 
 #[cfg(test)]

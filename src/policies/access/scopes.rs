@@ -41,7 +41,7 @@ fn compile(node: &Node, scope: &policies::Scope<'_>) -> Vec<Draft> {
 
 /// A scope as RFC 6749 §3.3 spells it, so that it can stand in a quoted challenge.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Scope(pub Box<str>);
+pub(in crate::policies) struct Scope(pub Box<str>);
 
 impl Describe for Scope {
     fn schema(_: &mut Schemas) -> Schema {

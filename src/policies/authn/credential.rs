@@ -1,7 +1,10 @@
-//! Where a caller's token stands, and how it is found and taken away there.
+//! Where a caller's token or API key stands, and how it is found and taken away there.
 //!
 //! A request brings one token. A header or a query parameter was put there on purpose, a cookie comes along by itself: so
 //! a header beats a cookie, and anything else of which there are two is refused (RFC 6750 §2).
+//!
+//! Where a route takes tokens and keys, the order of its places says which of them counts where a request brings both; the
+//! other is not looked at. Each header for keys is a kind of its own; a key in the query stands beside no other.
 
 use std::borrow::Cow;
 
@@ -21,6 +24,10 @@ pub enum Source {
     Cookie(Box<str>),
     /// The query parameter of that name (RFC 6750 §2.3).
     Query(Box<str>),
+    /// A header whose whole value is an API key.
+    KeyHeader(HeaderName),
+    /// The query parameter of that name, whose value is an API key.
+    KeyQuery(Box<str>),
 }
 
 /// What a request brings to prove who calls.
@@ -54,9 +61,50 @@ impl<'a> Credential<'a> {
         if let Some(word) = request.headers.credential() {
             return Self::told(word, sources);
         }
+        // Somebody means to be known by it, and nobody here can tell.
+        if !sources.contains(&Source::Authorization) && request.headers.first(&header::AUTHORIZATION).is_some() {
+            return Self::Unreadable;
+        }
+        let on_purpose = |source: &&Source| {
+            let is_put = !matches!(source, Source::Cookie(_));
+            is_put && !matches!(source.find(request), Found::Nothing)
+        };
+        let has_keys = sources.iter().any(Source::is_of_keys);
+        match has_keys && sources.iter().find(on_purpose).is_some_and(Source::is_of_keys) {
+            true => Self::key(request, sources),
+            false => Self::token(request, sources),
+        }
+    }
+
+    /// The first key.
+    fn key(request: &RequestView<'a>, sources: &[Source]) -> Self {
+        let keys = sources.iter().enumerate().filter(|(_, source)| source.is_of_keys());
+        let mut found = keys.filter_map(|(at, source)| match source.find(request) {
+            Found::Nothing => None,
+            Found::Many => Some((source, Self::Repeated)),
+            Found::One(value) => {
+                let key = source.read(value);
+                Some((
+                    source,
+                    key.map_or(Self::Unreadable, |token| Self::Token { token, source: at }),
+                ))
+            }
+        });
+        let Some((first, key)) = found.next() else {
+            return Self::Absent;
+        };
+        let is_query = |source: &Source| matches!(source, Source::KeyQuery(_));
+        match found.any(|(other, _)| is_query(first) || is_query(other)) {
+            true => Self::Repeated,
+            false => key,
+        }
+    }
+
+    /// The one token.
+    fn token(request: &RequestView<'a>, sources: &[Source]) -> Self {
         let (mut put, mut carried) = (Self::Absent, Self::Absent);
         let mut is_header = false;
-        for (at, source) in sources.iter().enumerate() {
+        for (at, source) in sources.iter().enumerate().filter(|(_, source)| !source.is_of_keys()) {
             let found = match source.find(request) {
                 Found::Nothing => continue,
                 Found::Many => Self::Repeated,
@@ -70,16 +118,12 @@ impl<'a> Credential<'a> {
                     is_header = true;
                     &mut put
                 }
-                Source::Query(_) => &mut put,
+                _ => &mut put,
             };
             *place = match place {
                 Self::Absent => found,
                 _ => Self::Repeated,
             };
-        }
-        // Somebody means to be known by it, and nobody here can tell.
-        if !sources.contains(&Source::Authorization) && request.headers.first(&header::AUTHORIZATION).is_some() {
-            return Self::Unreadable;
         }
         match (put, carried) {
             (Self::Absent, carried) => carried,
@@ -121,6 +165,21 @@ impl Source {
             Self::Header(_) => "header",
             Self::Cookie(_) => "cookie",
             Self::Query(_) => "query",
+            Self::KeyHeader(_) | Self::KeyQuery(_) => "key",
+        }
+    }
+
+    /// Whether API keys stand here, and not tokens.
+    pub fn is_of_keys(&self) -> bool {
+        matches!(self, Self::KeyHeader(_) | Self::KeyQuery(_))
+    }
+
+    /// Whether the same place is one for keys here and one for tokens there.
+    pub(super) fn clashes_with(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Header(token), Self::KeyHeader(key)) | (Self::KeyHeader(key), Self::Header(token)) => token == key,
+            (Self::Query(token), Self::KeyQuery(key)) | (Self::KeyQuery(key), Self::Query(token)) => token == key,
+            _ => false,
         }
     }
 
@@ -132,7 +191,7 @@ impl Source {
         };
         match self {
             Self::Authorization => header(&header::AUTHORIZATION),
-            Self::Header(name) => header(name),
+            Self::Header(name) | Self::KeyHeader(name) => header(name),
             Self::Cookie(name) => {
                 let lines = request.headers.all(&header::COOKIE);
                 one(lines
@@ -140,7 +199,7 @@ impl Source {
                     .flat_map(|line| line.split(|byte| *byte == b';'))
                     .filter_map(|pair| cookie_value(pair, name)))
             }
-            Self::Query(name) => one(request
+            Self::Query(name) | Self::KeyQuery(name) => one(request
                 .query
                 .split('&')
                 .filter_map(|pair| query_value(pair, name))
@@ -151,7 +210,10 @@ impl Source {
     fn read<'a>(&self, value: &'a [u8]) -> Option<&'a str> {
         match self {
             Self::Authorization => bearer(value),
-            Self::Header(_) | Self::Cookie(_) | Self::Query(_) => token(std::str::from_utf8(value).ok()?),
+            Self::Header(_) | Self::Cookie(_) | Self::Query(_) | Self::KeyQuery(_) => {
+                token(std::str::from_utf8(value).ok()?)
+            }
+            Self::KeyHeader(_) => std::str::from_utf8(value).ok().filter(|key| can_be_sent(key)),
         }
     }
 }
@@ -194,6 +256,12 @@ fn is_letter(byte: u8) -> bool {
     let is_alphanumeric = (byte.wrapping_sub(b'0') < 10) | ((byte | 0x20).wrapping_sub(b'a') < 26);
     let is_sign = (byte == b'-') | (byte == b'.') | (byte == b'_') | (byte == b'~');
     is_alphanumeric | is_sign | (byte == b'+') | (byte == b'/') | (byte == b'=')
+}
+
+/// Whether an API key could be so written: visible ASCII, not endless.
+pub(super) fn can_be_sent(key: &str) -> bool {
+    const MAX_KEY: usize = 512;
+    (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// The value of the pair (RFC 6265 §4.2.1) if it is the cookie of that name.
@@ -363,6 +431,84 @@ mod tests {
             "unreadable"
         );
         assert_eq!(found(&all[..1], "token=a", &["x-token: a", "cookie: t=b"]), "absent");
+    }
+
+    #[test]
+    fn the_order_of_the_route_says_whether_a_key_or_a_token_counts() {
+        let (bearer, cookie) = (Source::Authorization, Source::Cookie("t".into()));
+        let key = Source::KeyHeader("x-api-key".parse().unwrap());
+        let (other, query) = (
+            Source::KeyHeader("x-other".parse().unwrap()),
+            Source::KeyQuery("key".into()),
+        );
+        let both: &[&str] = &["authorization: Bearer a", "x-api-key: k"];
+        let cases: &[(&[&Source], &str, &[&str], &str)] = &[
+            (&[&key, &bearer], "", both, "k at 0"),
+            (&[&bearer, &key], "", both, "a at 0"),
+            (&[&key], "", both, "unreadable"),
+            (
+                &[&key, &bearer],
+                "",
+                &["authorization: Basic a", "x-api-key: k"],
+                "k at 0",
+            ),
+            (
+                &[&bearer, &key],
+                "",
+                &["authorization: Basic a", "x-api-key: k"],
+                "unreadable",
+            ),
+            (
+                &[&key, &bearer],
+                "",
+                &["authorization: Bearer a", "x-api-key: k", "x-api-key: k"],
+                "repeated",
+            ),
+            (
+                &[&key, &bearer],
+                "",
+                &["authorization: Bearer a", "x-api-key:  "],
+                "unreadable",
+            ),
+            (
+                &[&bearer, &key],
+                "",
+                &["authorization: Bearer a", "x-api-key: k", "x-api-key: k"],
+                "a at 0",
+            ),
+            // A cookie comes along by itself.
+            (&[&cookie, &key], "", &["cookie: t=a", "x-api-key: k"], "k at 1"),
+            (&[&key, &cookie], "", &["cookie: t=a"], "a at 1"),
+            (&[&cookie, &query], "key=k", &["cookie: t=a"], "k at 1"),
+            // Each header is a kind of its own, and a parameter stands alone.
+            (&[&key, &other], "", &["x-api-key: k", "x-other: o"], "k at 0"),
+            (&[&other, &key], "", &["x-api-key: k", "x-other: o"], "o at 0"),
+            (&[&key, &query], "key=k", &["x-api-key: k"], "repeated"),
+            (&[&query, &key], "key=k", &["x-api-key: k"], "repeated"),
+            (&[&query], "key=k&key=k", &[], "repeated"),
+            (&[&query], "key=k%21", &[], "unreadable"),
+            (&[&query], "key=", &[], "unreadable"),
+            (&[&query], "Key=k", &[], "absent"),
+            (
+                &[&key],
+                "",
+                &["x-api-key: !\"#$%&'()*+,-./:;<=>?@[]^_`{|}~\\"],
+                "!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~\\ at 0",
+            ),
+            (&[&key], "", &["x-api-key: a b"], "unreadable"),
+            (&[&key], "", &["x-api-key: a\tb"], "unreadable"),
+            (&[&key], "", &["x-api-key: é"], "unreadable"),
+            (&[&key], "", &["x-api-key2: k"], "absent"),
+        ];
+        for (sources, query, sent, expected) in cases {
+            let sources: Vec<Source> = sources.iter().copied().cloned().collect();
+            assert_eq!(found(&sources, query, sent), *expected, "{sources:?} {query} {sent:?}");
+        }
+        let long = |letters: usize| {
+            let line = format!("x-api-key: {}", "k".repeat(letters));
+            found(std::slice::from_ref(&key), "", &[line.as_str()])
+        };
+        assert_eq!((long(512).len(), &*long(513)), (517, "unreadable"));
     }
 
     #[test]

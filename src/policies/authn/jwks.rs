@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures::FutureExt;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::copies::KeyCopies;
+use super::discovery::{self, FetchFailure};
 use super::keys::{KeySet, MAX_SET, SetUnusable};
-use super::settings::{JwtAuthenticator, KeysFrom, is_callable, is_loopback_url};
-use crate::engine::claims;
-use crate::io::{Bounds, Client, ClientError, PlainHttp};
+use super::settings::{JwtAuthenticator, KeysFrom};
+use crate::io::Client;
 
 /// When keys are fetched, and how long anybody waits for them.
 #[derive(Debug, Clone, Copy)]
@@ -324,49 +324,17 @@ impl Shared {
     }
 
     async fn fetch_keys(&self) -> Result<Fetched, Failure> {
+        let (client, deadline) = (&self.client, self.timing.deadline);
         let url = match &self.from {
             KeysFrom::Url(url) => url.to_string(),
-            _ => self.discover().await?,
+            _ => discovery::url(client, &self.issuer, "jwks_uri", deadline).await?,
         };
-        let (headers, body) = self.get(&url).await?;
+        let (headers, body) = discovery::fetch(client, &url, discovery::bounds(deadline, MAX_SET)).await?;
         Ok(Fetched {
             set: Arc::new(KeySet::parse(&body)?),
             lifetime: lifetime(&headers),
             body,
         })
-    }
-
-    /// The `jwks_uri` of the issuer's own document.
-    async fn discover(&self) -> Result<String, Failure> {
-        let issuer = &*self.issuer;
-        let base = issuer.strip_suffix('/').unwrap_or(issuer);
-        let (_, body) = self.get(&format!("{base}/.well-known/openid-configuration")).await?;
-        let document = claims::object(&body).ok_or(Failure::NotADocument)?;
-        let text = |name: &str| document.get(name).and_then(|value| value.as_str());
-        // Otherwise one issuer could vouch for another's tokens.
-        if text("issuer") != Some(issuer) {
-            return Err(Failure::OtherIssuer);
-        }
-        let uri = text("jwks_uri").ok_or(Failure::NotADocument)?;
-        let plain = !uri.starts_with("https://");
-        if !is_callable(uri) || (plain && !is_loopback_url(issuer)) {
-            return Err(Failure::NotCallable);
-        }
-        Ok(uri.to_owned())
-    }
-
-    async fn get(&self, url: &str) -> Result<(HeaderMap, bytes::Bytes), Failure> {
-        let bounds = Bounds {
-            deadline: self.timing.deadline,
-            max_body: MAX_SET,
-            plain_http: PlainHttp::Loopback,
-            link_local: false,
-        };
-        let response = self.client.get(url, bounds).await?;
-        if response.status != StatusCode::OK {
-            return Err(Failure::Status(response.status.as_u16()));
-        }
-        Ok((response.headers, response.body))
     }
 }
 
@@ -391,17 +359,7 @@ fn copied_from(from: &KeysFrom) -> Option<&str> {
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error("the issuer answered {0}")]
-    Status(u16),
-    #[error("the discovery document is not one")]
-    NotADocument,
-    #[error("the discovery document is of another issuer")]
-    OtherIssuer,
-    #[error(
-        "the discovery document names a key set that is not fetched: https, or http on the loopback of a loopback issuer"
-    )]
-    NotCallable,
+    Fetch(#[from] FetchFailure),
     #[error(transparent)]
     Set(#[from] SetUnusable),
     #[error("reading the answer panicked")]

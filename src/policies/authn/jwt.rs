@@ -4,14 +4,13 @@
 //! `token-signature`, `token-claims`, `token-audience`, `token-lifetime`, `token-not-yet-valid`, `token-expired`. What makes a token invalid for
 //! ever is looked for before what passes with time, so that `token-expired` means: valid otherwise.
 
-use std::sync::Arc;
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
+use super::claimed::{Round, instant, is_subject, text};
 use super::keys::{Key, KeyId, KeySet};
 use super::settings::{JwtAuthenticator, media_type};
 use crate::engine::{CredentialRefusal, Principal, claims};
@@ -128,7 +127,7 @@ impl<'a> Token<'a> {
             }));
         }
         let claims = std::mem::take(&mut self.claims);
-        let Some(principal) = principal_from_claims(authenticator, claims) else {
+        let Some(principal) = authenticator.claimed().principal(claims) else {
             return Err(Box::new(Refused {
                 refusal: refusal("token-claims", None),
                 newer_keys_may_help: false,
@@ -254,32 +253,6 @@ impl Token<'_> {
     }
 }
 
-/// Whether a subject names anybody, and can be written down as it is: in a header of the upstream's, in a record.
-fn is_subject(subject: &str) -> bool {
-    !subject.is_empty() && !subject.chars().any(char::is_control)
-}
-
-/// Whom claims speak of, once they are believed; `None` without a subject.
-pub fn principal_from_claims(authenticator: &JwtAuthenticator, claims: Map<String, Value>) -> Option<Principal> {
-    let subject = text(&claims, "sub").filter(|subject| is_subject(subject))?;
-    let mut principal = Principal {
-        authenticator: authenticator.name.clone(),
-        issuer: authenticator.issuer.clone(),
-        subject: Arc::from(subject),
-        scopes: Vec::new(),
-        roles: Vec::new(),
-        auth_time: instant(&claims, "auth_time", Round::Down),
-        acr: text(&claims, "acr").map(Into::into),
-        expires: instant(&claims, "exp", Round::Down),
-        token_id: text(&claims, "jti").map(Into::into),
-        identity: Principal::frame(&authenticator.name, &authenticator.issuer, subject),
-        claims,
-    };
-    principal.scopes = names(principal.claim(&authenticator.scopes));
-    principal.roles = names(principal.claim(&authenticator.roles));
-    Some(principal)
-}
-
 fn refusal(code: &'static str, claimed_sub: Option<Box<str>>) -> CredentialRefusal {
     let detail = match code {
         "token-expired" => "The token has expired.",
@@ -296,44 +269,5 @@ fn refusal(code: &'static str, claimed_sub: Option<Box<str>>) -> CredentialRefus
         code,
         detail,
         claimed_sub,
-    }
-}
-
-fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    members.get(name)?.as_str()
-}
-
-/// Which way a fraction of a second goes: to the disadvantage of the token.
-#[derive(Clone, Copy)]
-enum Round {
-    Up,
-    Down,
-}
-
-/// A NumericDate (RFC 7519 §2), which may have a fraction. Instants beyond what can be written are as far as can be.
-fn instant(claims: &Map<String, Value>, name: &str, round: Round) -> Option<Timestamp> {
-    let number = claims.get(name)?.as_number()?;
-    let seconds = match (number.as_i64(), number.as_f64()?) {
-        (Some(whole), _) => whole,
-        // Saturates, which is far beyond every instant.
-        (None, fraction) => match round {
-            Round::Up => fraction.ceil() as i64,
-            Round::Down => fraction.floor() as i64,
-        },
-    };
-    let beyond = if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
-    Some(Timestamp::from_second(seconds).unwrap_or(beyond))
-}
-
-/// Names as a list, or as one text with spaces between them. What is no text is no name.
-fn names(claim: Option<&Value>) -> Vec<Box<str>> {
-    match claim {
-        Some(Value::String(text)) => text
-            .split(' ')
-            .filter(|name| !name.is_empty())
-            .map(Into::into)
-            .collect(),
-        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(Into::into).collect(),
-        _ => Vec::new(),
     }
 }

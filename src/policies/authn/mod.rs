@@ -14,15 +14,24 @@
 //!       leeway: 30s                   # how far clocks may differ
 //!       max_lifetime: 12h             # from `iat`, which must be there, to `exp`; longer-lived tokens are refused
 //!       from: { header: authorization }   # where the token stands; also `header: x-token`, `cookie: NAME`, `query: NAME`
+//!   partners:
+//!     api_key: { keys: partners.yaml }
 //! routes:
 //!   cart:
 //!     auth: [customer, none]          # a bad token is refused; no credential at all is fine
+//!   orders:
+//!     auth: [partners, customer]      # where both are there the key counts, and the token is not looked at
 //! ```
 //!
-//! 401 `token-missing` where a credential is needed and none is there; 401 `credential-unreadable` for more than one,
-//! another scheme, or what cannot be a token; 401 `token-…` for a token that does not prove anybody; 503
-//! `keys-unavailable` where nobody can say. On a route with `auth: none` credentials are not looked at. The challenge is
-//! that of RFC 6750 §3 ([`Bearer`]).
+//! `auth` is an order of kinds: the first authenticator whose kind of credential is there is the only one that judges, and
+//! if it refuses, so does the gate. A header or a parameter was put there on purpose and beats a cookie, which comes along by
+//! itself. Among those by JWT the one configured for the token's `iss` judges, among those by API key the one that knows the
+//! key. What an `Authorization` holds that nothing here reads is refused, whatever stands beside it.
+//!
+//! 401 `token-missing` (`key-missing` where only keys would do) where a credential is needed and none is there; 401
+//! `credential-unreadable` for more than one, another scheme, or what cannot be a token; 401 `token-…` or `key-…` for one that
+//! does not prove anybody; 503 `keys-unavailable` or `introspection-unavailable` where nobody can say. On a route with
+//! `auth: none` credentials are not looked at. The challenge is that of RFC 6750 §3 ([`Bearer`]), or `ApiKey`.
 //!
 //! Fetched keys are copied to the `state:` folder (`keys.json`), so that a gateway that starts while an issuer is away judges
 //! by the last it had; without a copy it answers 503, and `/readyz` says why.
@@ -35,9 +44,14 @@
 //! credential but `Authorization`. A cookie proves nothing about an unsafe request that another site makes a browser send:
 //! 403 `cross-site`.
 
+mod api_key;
+mod authenticator;
+mod claimed;
 mod copies;
 mod credential;
 pub mod crypto;
+mod discovery;
+mod introspection;
 mod jwks;
 mod jwt;
 mod keys;
@@ -52,17 +66,16 @@ mod tests;
 
 use std::sync::Arc;
 
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
+pub use api_key::{ApiKeyAuthenticator, KeyHash, NewKey};
+pub use authenticator::{Authenticator, AuthenticatorSettings, Authenticators};
 pub use copies::{CopyFailure, KeyCopies};
 pub use credential::{Credential, Source, without_cookies, without_parameters};
+pub use introspection::{IntrospectionAuthenticator, IntrospectionStatus, Introspector};
 pub use jwks::Timing;
-pub use jwt::principal_from_claims;
 pub use places::{FromSettings, TokenPlaces};
-pub use settings::{
-    AuthenticatorSettings, Authenticators, ClaimPath, JwksFrom, JwtAuthenticator, JwtSettings, Leeway,
-    SignatureAlgorithm,
-};
+pub use settings::{ClaimPath, JwksFrom, JwtAuthenticator, JwtSettings, Leeway, SignatureAlgorithm};
 pub use verifier::{KeyStatus, Verifier, Verifiers};
 
 use self::credential::{SITE_HEADERS, is_from_another_site, is_of_another_scheme};
@@ -94,7 +107,7 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
             .error(&node.place, "say who may call; `none` where everybody may");
     }
     let mut auth = Auth::default();
-    let mut issuers: Vec<(&Arc<JwtAuthenticator>, &Spanned<String>)> = Vec::new();
+    let mut before: Vec<(&Authenticator, &Spanned<String>)> = Vec::new();
     for (at, name) in names.iter().enumerate() {
         if name.value == "none" {
             auth.anonymous = true;
@@ -105,31 +118,37 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
         }
         scope.load.names.refer("authenticator", &name.value);
         let Some((id, authenticator)) = scope.defined.authenticators.get(&name.value) else {
-            let known = scope.defined.authenticators.iter().map(|(_, known)| &*known.name);
+            let known = scope.defined.authenticators.iter().map(|(_, known)| &**known.name());
             let known = known.chain(["none"]);
             scope
                 .load
                 .unknown_name("authenticator", &name.value, &name.place, known);
             continue;
         };
-        let is_asked_before = |source: &Source| {
-            let mut before = issuers.iter();
-            before.any(|(known, _)| known.issuer == authenticator.issuer && known.sources.contains(source))
+        let rivals = || {
+            before
+                .iter()
+                .filter(|(other, _)| authenticator.takes_the_same_as(other))
         };
-        let rival = issuers.iter().find(|(known, _)| known.issuer == authenticator.issuer);
-        match rival {
-            Some((first, place)) if authenticator.sources.iter().all(is_asked_before) => {
+        let is_asked_before = |source: &Source| rivals().any(|(other, _)| other.sources().contains(source));
+        match rivals().next() {
+            Some((first, place)) if authenticator.sources().iter().all(is_asked_before) => {
+                let which = match authenticator {
+                    Authenticator::Introspection(_) => "tokens that no JWT authenticator takes",
+                    _ => "the tokens of its issuer",
+                };
                 let message = format!(
-                    "`{}` would never be asked: the tokens of its issuer go to `{}`",
-                    name.value, first.name
+                    "`{}` would never be asked: {which} go to `{}`",
+                    name.value,
+                    first.name()
                 );
                 scope
                     .load
                     .error_with(&name.place, message, &place.place, "which stands here");
             }
             _ => {
-                issuers.push((authenticator, name));
-                auth.add(id, &authenticator.sources);
+                before.push((authenticator, name));
+                auth.add(id, authenticator.sources());
             }
         }
     }
@@ -142,12 +161,12 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
     }]
 }
 
-/// The places that a route takes tokens from, by its `auth`; what is wrong with that is not reported.
+/// The places that a route takes credentials from, by its `auth`; what is wrong with that is not reported.
 pub fn sources(auth: &Node, authenticators: &Authenticators) -> Box<[Source]> {
     let OneOrMany(names) = OneOrMany::<String>::read(auth, &Load::new()).unwrap_or(OneOrMany(Vec::new()));
     let mut all = Auth::default();
     for (id, authenticator) in names.iter().filter_map(|name| authenticators.get(name)) {
-        all.add(id, &authenticator.sources);
+        all.add(id, authenticator.sources());
     }
     all.sources.into()
 }
@@ -155,15 +174,18 @@ pub fn sources(auth: &Node, authenticators: &Authenticators) -> Box<[Source]> {
 /// The rule of one route.
 #[derive(Debug, Default)]
 struct Auth {
-    /// Where tokens may stand; nowhere for `auth: none`.
+    /// Where credentials may stand, in the order of the route; nowhere for `auth: none`.
     sources: Vec<Source>,
-    /// Who takes tokens from each source, in the order of the route.
+    /// Who takes credentials from each source, in the order of the route.
     readers: Vec<Vec<AuthenticatorId>>,
+    /// All of them.
+    all: Vec<AuthenticatorId>,
     anonymous: bool,
 }
 
 impl Auth {
     fn add(&mut self, id: AuthenticatorId, sources: &[Source]) {
+        self.all.push(id);
         for source in sources {
             match self.sources.iter().position(|known| known == source) {
                 Some(at) => self
@@ -189,6 +211,35 @@ impl Auth {
         self.is_cookie(source) && is_from_another_site(&facts.request)
     }
 
+    fn missing(&self) -> Verdict {
+        let takes_keys = self.sources.iter().any(Source::is_of_keys);
+        let (code, detail, with) = match (self.takes_tokens(), takes_keys) {
+            (false, true) => ("key-missing", "This needs an API key.", KEY_CHALLENGE),
+            (true, true) => ("token-missing", "This needs a bearer token or an API key.", EITHER),
+            (_, false) => ("token-missing", "This needs a bearer token.", Bearer::plain().value()),
+        };
+        challenge(code, detail, with)
+    }
+
+    /// `with` is for routes that take tokens.
+    fn unreadable(&self, with: Bearer) -> Verdict {
+        let detail = "The credential cannot be read, or there is more than one.";
+        let with = if self.takes_tokens() {
+            with.value()
+        } else {
+            KEY_CHALLENGE
+        };
+        challenge("credential-unreadable", detail, with)
+    }
+
+    fn takes_tokens(&self) -> bool {
+        self.sources.iter().any(|source| !source.is_of_keys())
+    }
+
+    fn is_of_keys(&self, source: usize) -> bool {
+        self.sources.get(source).is_some_and(Source::is_of_keys)
+    }
+
     fn is_cookie(&self, source: usize) -> bool {
         matches!(self.sources.get(source), Some(Source::Cookie(_)))
     }
@@ -202,7 +253,11 @@ impl Policy for Auth {
         match Credential::of(&facts.request, &self.sources) {
             Credential::Token { source, .. } if self.is_another_sites(source, facts) => None,
             Credential::Token { token, source } => Some(Question::Token {
-                authenticators: self.readers.get(source)?,
+                // What is only told of stood somewhere: whoever the route takes credentials from may have said so.
+                authenticators: match facts.request.headers.credential() {
+                    Some(_) => &self.all,
+                    None => self.readers.get(source)?,
+                },
                 token,
             }),
             _ => None,
@@ -215,10 +270,10 @@ impl Policy for Auth {
         }
         match (Credential::of(&facts.request, &self.sources), answer) {
             (Credential::Absent, _) if self.anonymous => Verdict::pass(Why::Anonymous),
-            (Credential::Absent, _) => challenge("token-missing", "This needs a bearer token.", Bearer::plain()),
-            (Credential::Repeated, _) => unreadable(Bearer::error("invalid_request")),
-            (Credential::Unreadable, _) if is_of_another_scheme(&facts.request) => unreadable(Bearer::plain()),
-            (Credential::Unreadable, _) => unreadable(Bearer::error(INVALID)),
+            (Credential::Absent, _) => self.missing(),
+            (Credential::Repeated, _) => self.unreadable(Bearer::error("invalid_request")),
+            (Credential::Unreadable, _) if is_of_another_scheme(&facts.request) => self.unreadable(Bearer::plain()),
+            (Credential::Unreadable, _) => self.unreadable(Bearer::error(INVALID)),
             (Credential::Token { source, .. }, _) if self.is_another_sites(source, facts) => {
                 let detail = "Another site may not do this in your name.";
                 let denial = Denial::new(DenialKind::Refuse, StatusCode::FORBIDDEN, "cross-site", detail);
@@ -228,8 +283,12 @@ impl Policy for Auth {
                 outcome: Outcome::Identify(principal.clone()),
                 why: Why::Verified,
             },
-            (Credential::Token { .. }, Some(Answer::Refused(refusal))) => {
-                challenge(refusal.code, refusal.detail, Bearer::error(INVALID))
+            (Credential::Token { source, .. }, Some(Answer::Refused(refusal))) => {
+                let with = match self.is_of_keys(source) {
+                    true => KEY_CHALLENGE,
+                    false => Bearer::error(INVALID).value(),
+                };
+                challenge(refusal.code, refusal.detail, with)
             }
             (Credential::Token { .. }, Some(Answer::Unavailable { code })) => unavailable(code),
             // Not an answer to what was asked.
@@ -249,10 +308,18 @@ impl Policy for Auth {
     fn describe(&self, facts: &Facts<'_>, answer: Option<&Answer>) -> Vec<String> {
         let line = match answer {
             Some(Answer::Principal(principal)) => {
-                format!("`{}` says that `{}` calls", principal.authenticator, principal.subject)
+                let id = principal
+                    .token_id
+                    .as_ref()
+                    .map(|id| format!(", by `{id}`"))
+                    .unwrap_or_default();
+                format!(
+                    "`{}` says that `{}` calls{id}",
+                    principal.authenticator, principal.subject
+                )
             }
-            Some(Answer::Refused(refusal)) => format!("the token is refused: {}", refusal.code),
-            Some(Answer::Unavailable { code }) => format!("the token cannot be judged: {code}"),
+            Some(Answer::Refused(refusal)) => format!("the credential is refused: {}", refusal.code),
+            Some(Answer::Unavailable { code }) => format!("the credential cannot be judged: {code}"),
             Some(Answer::Limit(_) | Answer::Freezes(_) | Answer::Revoked(_)) | None if self.is_open() => {
                 "everybody may call".to_owned()
             }
@@ -266,21 +333,20 @@ impl Policy for Auth {
 }
 
 const INVALID: &str = "invalid_token";
+/// Asks for an API key (RFC 9110 §11.6.1): a scheme of its own, with nothing but the realm.
+pub const KEY_CHALLENGE: HeaderValue = HeaderValue::from_static("ApiKey realm=\"gwanmun\"");
+const EITHER: HeaderValue = HeaderValue::from_static("Bearer realm=\"gwanmun\", ApiKey realm=\"gwanmun\"");
 
-fn challenge(code: &'static str, detail: &str, with: Bearer) -> Verdict {
+fn challenge(code: &'static str, detail: &str, with: HeaderValue) -> Verdict {
     let mut denial = Denial::new(DenialKind::Challenge, StatusCode::UNAUTHORIZED, code, detail);
-    denial.challenge = Some(with.value());
+    denial.challenge = Some(with);
     Verdict::deny(denial, Why::Credential(code))
 }
 
-fn unreadable(with: Bearer) -> Verdict {
-    let detail = "The credential cannot be read, or there is more than one.";
-    challenge("credential-unreadable", detail, with)
-}
-
 fn unavailable(code: &'static str) -> Verdict {
-    Verdict::deny(
-        Denial::unavailable(code, "The keys to verify the token with cannot be fetched now."),
-        Why::Unavailable(code),
-    )
+    let detail = match code {
+        "introspection-unavailable" => "Whether the token is good cannot be found out now.",
+        _ => "The keys to verify the token with cannot be fetched now.",
+    };
+    Verdict::deny(Denial::unavailable(code, detail), Why::Unavailable(code))
 }

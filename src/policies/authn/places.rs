@@ -1,4 +1,4 @@
-//! `from:` as written: where callers put their token.
+//! `from:` as written: where callers put their token, or their key.
 
 use http::{HeaderName, header};
 
@@ -21,6 +21,20 @@ crate::settings! {
 /// [`FromSettings`], of which at least one is said.
 #[derive(Debug, Clone)]
 pub struct TokenPlaces(pub FromSettings);
+
+crate::settings! {
+    /// Where callers put their API key; a request brings it in one of these places.
+    pub struct KeyFromSettings {
+        /// A header that holds nothing but the key.
+        pub header: Option<Spanned<String>>,
+        /// The name of a query parameter.
+        pub query: Option<Spanned<String>>,
+    }
+}
+
+/// [`KeyFromSettings`], of which at least one is said.
+#[derive(Debug, Clone)]
+pub struct KeyPlaces(pub KeyFromSettings);
 
 impl Describe for TokenPlaces {
     fn schema(schemas: &mut Schemas) -> Schema {
@@ -56,20 +70,69 @@ impl TokenPlaces {
             let wrong = || format!("`{}` is no header that a caller could put a token in", written.value);
             checked(source, wrong, &written.place, load)
         });
-        let named = |written: &Spanned<String>, source: fn(Box<str>) -> Source, letters: &str| {
-            let is_letter = |letter: char| letter.is_ascii_alphanumeric() || letters.contains(letter);
-            let is_name = !written.value.is_empty() && written.value.chars().all(is_letter);
-            let source = is_name.then(|| source(written.value.as_str().into()));
-            let wrong = || format!("`{}` is not a name that needs no encoding", written.value);
-            checked(source, wrong, &written.place, load)
-        };
-        // RFC 6265 §4.1.1, and RFC 3986 §2.3.
+        // RFC 6265 §4.1.1.
         let cookie = cookie
             .iter()
-            .filter_map(|written| named(written, Source::Cookie, "!#$%&'*+-.^_`|~"));
-        let query = query.iter().filter_map(|written| named(written, Source::Query, "-._~"));
+            .filter_map(|written| named(written, Source::Cookie, "!#$%&'*+-.^_`|~", load));
+        let query = query
+            .iter()
+            .filter_map(|written| named(written, Source::Query, PARAMETER, load));
         header.chain(cookie).chain(query).collect()
     }
+}
+
+impl Describe for KeyPlaces {
+    fn schema(schemas: &mut Schemas) -> Schema {
+        let places = KeyFromSettings::schema(schemas);
+        schemas.refine::<KeyFromSettings>(|from| from.with("minProperties", 1));
+        places
+    }
+}
+
+impl Read for KeyPlaces {
+    fn read(node: &Node, load: &Load) -> Option<Self> {
+        let from = KeyFromSettings::read(node, load)?;
+        let is_silent = from.header.is_none() && from.query.is_none();
+        // A misspelt key was reported already.
+        let is_known = |key: &str| ["header", "query"].contains(&key);
+        if is_silent && node.entries(load)?.iter().all(|entry| is_known(&entry.key)) {
+            load.error(&node.place, "say where keys stand: `header` or `query`");
+        }
+        Some(Self(from))
+    }
+}
+
+impl KeyPlaces {
+    /// The places, each with where it is named.
+    pub fn compile(&self, load: &Load) -> Vec<(Source, Place)> {
+        let KeyFromSettings { header, query } = &self.0;
+        let header = header.iter().filter_map(|written| {
+            let name = written.value.parse::<HeaderName>().ok();
+            let source = name.filter(|name| *name != header::AUTHORIZATION && is_free(name));
+            let wrong = || format!("`{}` is no header that a caller could put a key in", written.value);
+            checked(source.map(Source::KeyHeader), wrong, &written.place, load)
+        });
+        let query = query
+            .iter()
+            .filter_map(|written| named(written, Source::KeyQuery, PARAMETER, load));
+        header.chain(query).collect()
+    }
+}
+
+/// The letters of a parameter's name besides letters and digits (RFC 3986 §2.3).
+const PARAMETER: &str = "-._~";
+
+fn named(
+    written: &Spanned<String>,
+    source: fn(Box<str>) -> Source,
+    letters: &str,
+    load: &Load,
+) -> Option<(Source, Place)> {
+    let is_letter = |letter: char| letter.is_ascii_alphanumeric() || letters.contains(letter);
+    let is_name = !written.value.is_empty() && written.value.chars().all(is_letter);
+    let source = is_name.then(|| source(written.value.as_str().into()));
+    let wrong = || format!("`{}` is not a name that needs no encoding", written.value);
+    checked(source, wrong, &written.place, load)
 }
 
 fn checked<T>(made: Option<T>, wrong: impl Fn() -> String, place: &Place, load: &Load) -> Option<(T, Place)> {

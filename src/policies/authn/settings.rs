@@ -1,4 +1,4 @@
-//! `authenticators:` as written, and the [`JwtAuthenticator`]s they compile to.
+//! `jwt:` of an authenticator as written, and the [`JwtAuthenticator`] it compiles to.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,24 +7,16 @@ use std::time::Duration;
 use http::Uri;
 use zeroize::Zeroizing;
 
+use super::claimed::Claimed;
 use super::credential::Source;
 use super::keys::KeySet;
 use super::places::TokenPlaces;
-use crate::conf::{Describe, Json, Load, Named, Node, OneOrMany, Place, Read, Schema, Schemas, Secret, Spanned};
-use crate::engine::AuthenticatorId;
+use crate::conf::{Describe, Json, Load, Node, OneOrMany, Place, Read, Schema, Schemas, Secret, Spanned};
 
 /// RFC 7518 §3.2 asks for as many bytes as the hash has; 32 is the least of them.
 const MIN_SECRET: usize = 32;
 /// More would keep expired tokens alive rather than forgive clocks.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
-
-crate::settings! {
-    /// One named way to learn who calls.
-    pub struct AuthenticatorSettings {
-        /// By bearer tokens that are JWTs.
-        pub jwt: JwtSettings,
-    }
-}
 
 crate::settings! {
     /// How JWTs are verified.
@@ -86,6 +78,15 @@ pub struct Issuer(pub String);
 impl Issuer {
     fn is_sound(&self) -> bool {
         !self.0.is_empty() && (!self.0.starts_with("http://") || is_loopback_url(&self.0))
+    }
+
+    /// Reports an issuer that has no discovery document, where nothing else is wrong with it.
+    pub(super) fn check_discoverable(&self, place: &Place, load: &Load) {
+        let Self(url) = self;
+        if self.is_sound() && (!is_callable(url) || url.contains('?')) {
+            let message = "cannot be discovered from: an `https` URL without query";
+            load.error(place, format!("`{url}` {message}"));
+        }
     }
 }
 
@@ -314,14 +315,15 @@ pub struct JwtAuthenticator {
 }
 
 impl JwtAuthenticator {
-    /// The claims that hold scopes and roles, by their paths.
-    pub fn scopes_and_roles(&self) -> (&str, &str) {
-        (&self.scopes, &self.roles)
-    }
-
-    /// Where its tokens stand.
-    pub fn sources(&self) -> &[Source] {
-        &self.sources
+    /// How its claims become a principal.
+    pub(super) fn claimed(&self) -> Claimed<'_> {
+        Claimed {
+            authenticator: &self.name,
+            issuer: &self.issuer,
+            subject: "sub",
+            scopes: &self.scopes,
+            roles: &self.roles,
+        }
     }
 }
 
@@ -334,73 +336,11 @@ pub(super) enum KeysFrom {
     Url(Box<str>),
     /// They were read with the configuration: a file, or a secret.
     Fixed(Arc<KeySet>),
-    /// A secret that could not be fetched; see [`Authenticators::unfetched_secrets`].
+    /// A secret that could not be fetched; see [`Authenticators::unfetched_secrets`](super::Authenticators::unfetched_secrets).
     Missing,
 }
 
-/// The authenticators of a configuration.
-#[derive(Debug, Default)]
-pub struct Authenticators {
-    all: Vec<Arc<JwtAuthenticator>>,
-    unfetched: Vec<(Place, String)>,
-    sources: Vec<(Source, Place)>,
-}
-
-impl Describe for Authenticators {
-    fn schema(schemas: &mut Schemas) -> Schema {
-        let named = Named::<AuthenticatorSettings>::schema(schemas);
-        schemas.refine::<JwtSettings>(|jwt| jwt.with_one_of(&["jwks", "secret"]));
-        named
-    }
-}
-
-impl Authenticators {
-    /// Compiles `authenticators:`. Secrets and key files are read now; a secret that is missing is a warning.
-    pub fn compile(settings: &Named<AuthenticatorSettings>, load: &Load) -> Self {
-        let mut compiled = Self::default();
-        for (name, settings) in &settings.0 {
-            let sources = match &settings.jwt.from {
-                Some(from) => from.compile(load),
-                None => vec![(Source::Authorization, name.place.clone())],
-            };
-            let own = sources.iter().map(|(source, _)| source.clone()).collect();
-            let jwt = compile_jwt(&name.value, &settings.jwt, own, load, &mut compiled.unfetched);
-            compiled.all.push(Arc::new(jwt));
-            compiled.sources.extend(sources);
-        }
-        compiled
-    }
-
-    /// The authenticator of that name.
-    pub fn get(&self, name: &str) -> Option<(AuthenticatorId, &Arc<JwtAuthenticator>)> {
-        self.iter().find(|(_, authenticator)| &*authenticator.name == name)
-    }
-
-    /// All of them, in the order of the file.
-    pub fn iter(&self) -> impl Iterator<Item = (AuthenticatorId, &Arc<JwtAuthenticator>)> {
-        let ids = (0..=u16::MAX).map(AuthenticatorId);
-        ids.zip(&self.all)
-    }
-
-    /// How long the credentials of each are good for at most; `None` where nothing says so.
-    pub fn lifetimes(&self) -> Vec<(Arc<str>, Option<Duration>)> {
-        let all = self.all.iter();
-        all.map(|one| (one.name.clone(), one.max_lifetime)).collect()
-    }
-
-    /// Every place that some authenticator takes tokens from, with where it says so.
-    pub fn sources(&self) -> &[(Source, Place)] {
-        &self.sources
-    }
-
-    /// Secrets that could not be fetched, each with its place and the reason. A gateway must not start with any: its
-    /// authenticator would answer every token with 503.
-    pub fn unfetched_secrets(&self) -> &[(Place, String)] {
-        &self.unfetched
-    }
-}
-
-fn compile_jwt(
+pub(super) fn compile_jwt(
     name: &str,
     settings: &JwtSettings,
     sources: Box<[Source]>,
@@ -486,11 +426,7 @@ fn secret_keys(bytes: &Zeroizing<Vec<u8>>, secret: &Secret, load: &Load) -> Keys
 fn compile_jwks(jwks: &Spanned<JwksFrom>, issuer: &Spanned<Issuer>, load: &Load) -> KeysFrom {
     match &jwks.value {
         JwksFrom::Discover => {
-            let Issuer(url) = &issuer.value;
-            if issuer.value.is_sound() && (!is_callable(url) || url.contains('?')) {
-                let message = "cannot be discovered from: an `https` URL without query";
-                load.error(&issuer.place, format!("`{url}` {message}"));
-            }
+            issuer.value.check_discoverable(&issuer.place, load);
             KeysFrom::Discover
         }
         JwksFrom::Url(url) => {

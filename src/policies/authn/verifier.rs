@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::api_key::{self, ApiKeyAuthenticator, KeyHash};
+use super::authenticator::{Authenticator, Authenticators};
 use super::copies::KeyCopies;
+use super::introspection::Introspector;
 use super::jwks::{KeySource, Newer, Timing};
 use super::jwt::Token;
 use super::memory::Memory;
-use super::settings::{Authenticators, JwtAuthenticator};
+use super::settings::JwtAuthenticator;
 use crate::engine::{Answer, AuthenticatorId, Principal};
 use crate::io::Client;
 
@@ -22,7 +25,16 @@ const MAX_FETCHES: usize = 2;
 /// The verifiers of one configuration, by [`AuthenticatorId`].
 #[derive(Debug, Default)]
 pub struct Verifiers {
-    all: Vec<Arc<Verifier>>,
+    all: Vec<Judge>,
+}
+
+/// Who judges the credentials of one authenticator.
+#[derive(Debug, Clone)]
+enum Judge {
+    Jwt(Arc<Verifier>),
+    /// Everything there is to know stands in the configuration.
+    ApiKey(Arc<ApiKeyAuthenticator>),
+    Introspection(Arc<Introspector>),
 }
 
 impl Verifiers {
@@ -40,55 +52,117 @@ impl Verifiers {
         timing: Timing,
         copies: &Arc<KeyCopies>,
     ) -> Self {
-        let known = previous.map_or(&[][..], |previous| &previous.all);
-        let mut all: Vec<Arc<Verifier>> = Vec::new();
+        let known: Vec<&Arc<Verifier>> = previous.iter().flat_map(|previous| previous.iter()).collect();
+        let mut made = Self::default();
         for (_, authenticator) in authenticators.iter() {
-            let same = known.iter().find(|known| known.authenticator == *authenticator);
-            let verifier = same.cloned().unwrap_or_else(|| {
-                let mut there = known.iter().chain(&all).map(|verifier| &verifier.keys);
-                let keys = there.find(|keys| keys.serves(authenticator)).cloned();
-                let open = || KeySource::new(authenticator, client.clone(), timing, copies.clone());
-                let keys = keys.unwrap_or_else(|| Arc::new(open()));
-                Arc::new(Verifier::new(authenticator.clone(), keys))
-            });
-            all.push(verifier);
+            let judge = match authenticator {
+                Authenticator::Jwt(jwt) => {
+                    let same = known.iter().find(|known| known.authenticator == *jwt);
+                    Judge::Jwt(same.map(|same| (*same).clone()).unwrap_or_else(|| {
+                        let mut there = known.iter().copied().chain(made.iter()).map(|verifier| &verifier.keys);
+                        let keys = there.find(|keys| keys.serves(jwt)).cloned();
+                        let open = || KeySource::new(jwt, client.clone(), timing, copies.clone());
+                        let keys = keys.unwrap_or_else(|| Arc::new(open()));
+                        Arc::new(Verifier::new(jwt.clone(), keys))
+                    }))
+                }
+                Authenticator::ApiKey(keys) => Judge::ApiKey(keys.clone()),
+                Authenticator::Introspection(asked) => {
+                    let mut known = previous.iter().flat_map(|previous| previous.introspectors());
+                    let same = known.find(|known| known.serves(asked)).cloned();
+                    let open = || Arc::new(Introspector::new(asked.clone(), client.clone()));
+                    Judge::Introspection(same.unwrap_or_else(open))
+                }
+            };
+            made.all.push(judge);
         }
-        Self { all }
+        made
     }
 
     /// Begins fetching keys, rather than at the first token. Needs a tokio runtime that lives as long as the gateway.
     pub fn start(&self) {
-        self.all.iter().for_each(|verifier| verifier.start());
+        self.iter().for_each(|verifier| verifier.start());
     }
 
-    /// All of them, in the order of the configuration.
+    /// Those that verify tokens by keys, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Verifier>> {
-        self.all.iter()
+        self.all.iter().filter_map(|judge| match judge {
+            Judge::Jwt(verifier) => Some(verifier),
+            Judge::ApiKey(_) | Judge::Introspection(_) => None,
+        })
+    }
+
+    /// Those that ask about tokens, in the order of the configuration.
+    pub fn introspectors(&self) -> impl Iterator<Item = &Arc<Introspector>> {
+        self.all.iter().filter_map(|judge| match judge {
+            Judge::Introspection(introspector) => Some(introspector),
+            Judge::Jwt(_) | Judge::ApiKey(_) => None,
+        })
+    }
+
+    /// How many API keys each authenticator by keys has, by its name.
+    pub fn api_keys(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
+        self.all.iter().filter_map(|judge| match judge {
+            Judge::ApiKey(keys) => Some((keys.name(), keys.len())),
+            Judge::Jwt(_) | Judge::Introspection(_) => None,
+        })
     }
 
     /// Forgets the tokens of those that `whom` names, so that they are verified again.
     pub fn forget(&self, whom: impl Fn(&Principal) -> bool) {
-        self.all.iter().for_each(|verifier| verifier.memory.forget(&whom));
+        self.iter().for_each(|verifier| verifier.memory.forget(&whom));
+        self.introspectors().for_each(|introspector| introspector.forget(&whom));
     }
 
-    /// Whom the token proves, judged by the one of `candidates` that is configured for the token's issuer. A remembered token
-    /// is answered without waiting.
+    /// Whom the credential proves. An API key is judged by the one of `candidates` that knows it, a token by the one that is
+    /// configured for its issuer; any other token is asked about, where one of them does that. A remembered token is answered
+    /// without waiting.
     pub async fn answer(&self, candidates: &[AuthenticatorId], token: &str, now: Timestamp) -> Answer {
-        let verifiers = || candidates.iter().filter_map(|id| self.all.get(usize::from(id.0)));
+        let judges = || candidates.iter().filter_map(|id| self.all.get(usize::from(id.0)));
+        let verifiers = || {
+            judges().filter_map(|judge| match judge {
+                Judge::Jwt(verifier) => Some(verifier),
+                _ => None,
+            })
+        };
         if let Some(principal) = verifiers().find_map(|verifier| verifier.remembered(token, now)) {
             return Answer::Principal(principal);
         }
-        let parsed = match Token::parse(token) {
-            Ok(parsed) => parsed,
-            Err(refusal) => return Answer::Refused(refusal),
-        };
-        let Some(issuer) = parsed.issuer() else {
-            return Answer::Refused(parsed.refuse("token-claims"));
-        };
-        match verifiers().find(|verifier| &*verifier.authenticator.issuer == issuer) {
-            Some(verifier) => verifier.judge(token, parsed, now).await,
-            None => Answer::Refused(parsed.refuse("token-issuer")),
+        // Tokens and keys never stand in the same place.
+        if judges().any(|judge| matches!(judge, Judge::ApiKey(_))) {
+            return by_key(judges(), token, now);
         }
+        let mut parsed = Token::parse(token);
+        if let Ok(own) = &mut parsed
+            && let Some(verifier) = verifiers().find(|verifier| own.issuer() == Some(&*verifier.authenticator.issuer))
+        {
+            return verifier.judge(token, own, now).await;
+        }
+        let introspector = judges().find_map(|judge| match judge {
+            Judge::Introspection(introspector) => Some(introspector),
+            _ => None,
+        });
+        if let Some(introspector) = introspector {
+            return introspector.answer(token, now).await;
+        }
+        Answer::Refused(match parsed {
+            Err(refusal) => refusal,
+            Ok(parsed) if parsed.issuer().is_none() => parsed.refuse("token-claims"),
+            Ok(parsed) => parsed.refuse("token-issuer"),
+        })
+    }
+}
+
+fn by_key<'a>(judges: impl Iterator<Item = &'a Judge>, key: &str, now: Timestamp) -> Answer {
+    let hash = KeyHash::of(key.as_bytes());
+    let mut proved = judges.filter_map(|judge| match judge {
+        Judge::ApiKey(keys) => keys.prove(&hash, now),
+        _ => None,
+    });
+    match proved.next() {
+        Some(Ok(principal)) => Answer::Principal(principal),
+        Some(Err(refusal)) => Answer::Refused(refusal),
+        None => Answer::Refused(api_key::unknown(&hash)),
     }
 }
 
@@ -143,7 +217,7 @@ impl Verifier {
             return Answer::Principal(principal);
         }
         match Token::parse(token) {
-            Ok(parsed) => self.judge(token, parsed, now).await,
+            Ok(mut parsed) => self.judge(token, &mut parsed, now).await,
             Err(refusal) => Answer::Refused(refusal),
         }
     }
@@ -154,7 +228,7 @@ impl Verifier {
         self.memory.find(token, keys.as_ref()?, now)
     }
 
-    async fn judge(&self, token: &str, mut parsed: Token<'_>, now: Timestamp) -> Answer {
+    async fn judge(&self, token: &str, parsed: &mut Token<'_>, now: Timestamp) -> Answer {
         let Some(mut keys) = self.keys.first().await else {
             return UNAVAILABLE;
         };

@@ -242,7 +242,7 @@ impl Names<'_> {
         let authenticators = &self.defined.authenticators;
         let found = authenticators.get(&name.value).map(|(id, _)| id);
         if found.is_none() {
-            let known = authenticators.iter().map(|(_, known)| &*known.name);
+            let known = authenticators.iter().map(|(_, known)| &**known.name());
             self.load.unknown_name("authenticator", &name.value, &name.place, known);
         }
         found

@@ -429,6 +429,7 @@ fn credential(word: &str) -> Result<&'static str, ReadFailure> {
         "header",
         "cookie",
         "query",
+        "key",
         "repeated",
         "unreadable",
     ]

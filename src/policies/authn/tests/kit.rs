@@ -18,8 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use super::super::settings::{AuthenticatorSettings, Authenticators, JwtAuthenticator};
-use super::super::{crypto, keys::KeySet};
+use super::super::settings::JwtAuthenticator;
+use super::super::{Authenticator, AuthenticatorSettings, Authenticators, crypto, keys::KeySet};
 use crate::conf::{Load, Named, Read};
 
 pub const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -162,7 +162,15 @@ pub fn authenticator(algorithms: &str, more: &str) -> Arc<JwtAuthenticator> {
     );
     let (authenticators, findings) = compile(&yaml);
     assert_eq!(findings, Vec::<String>::new());
-    authenticators.get("main").unwrap().1.clone()
+    main_jwt(&authenticators)
+}
+
+/// The one named `main`.
+pub fn main_jwt(authenticators: &Authenticators) -> Arc<JwtAuthenticator> {
+    let Authenticator::Jwt(jwt) = authenticators.get("main").unwrap().1 else {
+        panic!()
+    };
+    jwt.clone()
 }
 
 pub fn decode(text: &str) -> Vec<u8> {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures::future::join_all;
 use jsonwebtoken::Algorithm;
 
+use super::super::Authenticators;
 use super::super::copies::KeyCopies;
 use super::super::jwks::Timing;
-use super::super::settings::Authenticators;
 use super::super::verifier::{Verifier, Verifiers};
 use super::kit::*;
 use crate::engine::{Answer, AuthenticatorId};
@@ -398,7 +398,7 @@ async fn believes_only_the_issuers_own_bounded_documents() {
     let document = |issuer: &str, uri: &str| ok(&format!(r#"{{"issuer":"{issuer}","jwks_uri":"{uri}"}}"#), "");
     let other = "the discovery document is of another issuer";
     let not_one = "the discovery document is not one";
-    let uncallable = "the discovery document names a key set that is not fetched: https, or http on the loopback of a loopback issuer";
+    let uncallable = "the discovery document names a `jwks_uri` that is not called: https, or http on the loopback of a loopback issuer";
     // Either a discovery document or a key set, `ISSUER` standing for the issuer's own URL.
     let cases: Vec<(bool, String, &str)> = vec![
         (true, document("https://evil.example", "ISSUER/keys"), other),

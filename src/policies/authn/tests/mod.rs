@@ -1,4 +1,6 @@
-mod kit;
+mod api_keys;
+mod introspection;
+pub(super) mod kit;
 mod live;
 mod policy;
 mod rotation;

@@ -145,7 +145,7 @@ fn points_at_what_is_wrong() {
         );
     }
     let missing = compile("main: {}").1;
-    assert!(missing[0].contains("missing `jwt`"));
+    assert!(missing[0].contains("say how it learns who calls: `jwt` or `api_key` or `introspection`"));
     let unknown = compile("main: { oidc: {} }").1;
     assert!(unknown.iter().any(|finding| finding.contains("unknown key `oidc`")));
 }
@@ -180,7 +180,7 @@ fn a_missing_secret_is_a_warning_that_run_can_see() {
     let (all, found) = compile(&format!("main: {{ jwt: {{ {jwt} }} }}"));
     assert!(found.len() == 1 && found[0].contains("warning: the variable `GWANMUN_TEST_NO_SUCH` is not set"));
     assert_eq!(all.unfetched_secrets().len(), 1);
-    assert_eq!(all.get("main").unwrap().1.keys, KeysFrom::Missing);
+    assert_eq!(main_jwt(&all).keys, KeysFrom::Missing);
 }
 
 #[test]
@@ -220,7 +220,8 @@ fn reads_keys_from_a_file_and_says_what_it_skips() {
     .unwrap();
     let (all, found) = compile(&format!("main: {{ jwt: {{ {jwt} }} }}"));
     assert!(found.len() == 1 && found[0].contains("warning: 1 keys in"), "{found:?}");
-    let KeysFrom::Fixed(keys) = &all.get("main").unwrap().1.keys else {
+    let authenticator = main_jwt(&all);
+    let KeysFrom::Fixed(keys) = &authenticator.keys else {
         panic!()
     };
     assert_eq!(**keys, key_set(&[signer.jwk("")]));
@@ -335,7 +336,7 @@ fn says_where_tokens_may_stand() {
     let written = |from: &str| {
         let jwt = format!("issuer: x, audience: a, algorithms: RS256, jwks: https://x.example/k, from: {from}");
         let (all, found) = compile(&format!("main: {{ jwt: {{ {jwt} }} }}"));
-        let sources = all.get("main").map(|(_, main)| main.sources.clone());
+        let sources = all.get("main").map(|(_, main)| Box::<[Source]>::from(main.sources()));
         (sources.unwrap_or_default().into_vec(), found)
     };
     assert_eq!(

@@ -72,7 +72,7 @@ fn authenticator_quiet(algorithms: &str, more: &str) -> std::sync::Arc<JwtAuthen
     let (all, _) = compile(&format!(
         "main: {{ jwt: {{ issuer: https://id.example, audience: api, algorithms: [{algorithms}], {more} }} }}"
     ));
-    all.get("main").unwrap().1.clone()
+    main_jwt(&all)
 }
 
 #[test]

@@ -1,0 +1,88 @@
+//! From claims that are believed to the principal they speak of, whoever brought them: a JWT, an introspection answer, a
+//! line in a file of keys, or an assumption.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::engine::Principal;
+
+/// Who vouches for claims, and where in them the subject, the scopes and the roles stand, by their paths.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claimed<'a> {
+    pub authenticator: &'a Arc<str>,
+    pub issuer: &'a Arc<str>,
+    pub subject: &'a str,
+    pub scopes: &'a str,
+    pub roles: &'a str,
+}
+
+impl Claimed<'_> {
+    /// Whom the claims speak of; `None` without a subject.
+    pub fn principal(&self, claims: Map<String, Value>) -> Option<Principal> {
+        let mut principal = Principal {
+            authenticator: self.authenticator.clone(),
+            issuer: self.issuer.clone(),
+            subject: Arc::from(""),
+            scopes: Vec::new(),
+            roles: Vec::new(),
+            auth_time: instant(&claims, "auth_time", Round::Down),
+            acr: text(&claims, "acr").map(Into::into),
+            expires: instant(&claims, "exp", Round::Down),
+            token_id: text(&claims, "jti").map(Into::into),
+            identity: Box::default(),
+            claims,
+        };
+        let subject = principal.claim(self.subject)?.as_str()?;
+        principal.subject = Arc::from(Some(subject).filter(|subject| is_subject(subject))?);
+        principal.identity = Principal::frame(self.authenticator, self.issuer, &principal.subject);
+        principal.scopes = names(principal.claim(self.scopes));
+        principal.roles = names(principal.claim(self.roles));
+        Some(principal)
+    }
+}
+
+/// Whether a subject names anybody, and can be written down as it is: in a header of the upstream's, in a record.
+pub(super) fn is_subject(subject: &str) -> bool {
+    !subject.is_empty() && !subject.chars().any(char::is_control)
+}
+
+pub(super) fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    members.get(name)?.as_str()
+}
+
+/// Which way a fraction of a second goes: to the disadvantage of the token.
+#[derive(Clone, Copy)]
+pub(super) enum Round {
+    Up,
+    Down,
+}
+
+/// A NumericDate (RFC 7519 §2), which may have a fraction. Instants beyond what can be written are as far as can be.
+pub(super) fn instant(claims: &Map<String, Value>, name: &str, round: Round) -> Option<Timestamp> {
+    let number = claims.get(name)?.as_number()?;
+    let seconds = match (number.as_i64(), number.as_f64()?) {
+        (Some(whole), _) => whole,
+        // Saturates, which is far beyond every instant.
+        (None, fraction) => match round {
+            Round::Up => fraction.ceil() as i64,
+            Round::Down => fraction.floor() as i64,
+        },
+    };
+    let beyond = if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Some(Timestamp::from_second(seconds).unwrap_or(beyond))
+}
+
+/// Names as a list, or as one text with spaces between them. What is no text is no name.
+fn names(claim: Option<&Value>) -> Vec<Box<str>> {
+    match claim {
+        Some(Value::String(text)) => text
+            .split(' ')
+            .filter(|name| !name.is_empty())
+            .map(Into::into)
+            .collect(),
+        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(Into::into).collect(),
+        _ => Vec::new(),
+    }
+}
