@@ -311,16 +311,16 @@ fn logins(mut ages: Vec<Duration>) -> Axis {
         choices.push(Choice::Login(
             Some(*age),
             match at.checked_sub(1).and_then(|before| ages.get(before)) {
-                None => format!("those logged in at most {} ago", words(age)),
-                Some(before) => format!("those logged in {} to {} ago", words(before), words(age)),
+                None => format!("logged in at most {} ago", words(age)),
+                Some(before) => format!("logged in {} to {} ago", words(before), words(age)),
             },
         ));
     }
     if let Some(last) = ages.last() {
-        let words = format!("those logged in more than {} ago", words(last));
+        let words = format!("logged in more than {} ago", words(last));
         choices.push(Choice::Login(Some(*last + Duration::from_secs(1)), words));
     }
-    choices.push(Choice::Login(None, "those logged in nobody knows when".to_owned()));
+    choices.push(Choice::Login(None, "logged in nobody knows when".to_owned()));
     Axis {
         about: About::Login,
         choices,

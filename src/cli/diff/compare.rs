@@ -311,18 +311,20 @@ impl Class {
 }
 
 impl Change {
-    /// Where a route came or went, it refuses others than those whom that is told of.
+    /// Where a route came or went, it refuses others than those whom that is told of. And what closes or opens does so, too,
+    /// for those who have to log in again first.
     fn goes_without_saying(&self, classes: &[Class]) -> bool {
         let Self::Refused(before, after) = self else {
             return false;
         };
-        let told = |class: &Class| match class {
-            Class::Changed(Self::Closed(refusal)) => refusal == after,
-            Class::Changed(Self::Opened(refusal)) => refusal == before,
-            _ => false,
-        };
+        let closes = |class: &Class| matches!(class, Class::Changed(Self::Closed(refusal)) if refusal == after);
+        let opens = |class: &Class| matches!(class, Class::Changed(Self::Opened(refusal)) if refusal == before);
+        let (closes, opens) = (classes.iter().any(closes), classes.iter().any(opens));
         let no_route = |refusal: &Refusal| refusal.policy.is_none();
-        (no_route(before) || no_route(after)) && classes.iter().any(told)
+        let may_log_in = |refusal: &Refusal| refusal.effect == "challenge";
+        (no_route(before) || no_route(after)) && (closes || opens)
+            || may_log_in(before) && closes
+            || may_log_in(after) && opens
     }
 
     /// The values that the change is told apart among. Who has nothing to lose goes without saying, but not who gains.

@@ -41,8 +41,9 @@ use crate::snapshot::Snapshot;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A change is said of those for whom something may be allowed at all: who lacks what a route needs before and \
-                  after is not counted among `everybody`. Rules that cannot be tried in every way, such as those with `if:`, are \
+    after_help = "`closed` is what is allowed now and will be refused, `opened` the reverse. A change is said of those for whom \
+                  something may be allowed at all: who lacks what a route needs before and after is not counted among \
+                  `everybody`, and who only has to log in again is. Rules that cannot be tried in every way, such as those with `if:`, are \
                   left out on both sides and listed as not compared. Exit code 0: no change (as `--fail-on` narrows it); 1: a \
                   change; 2: wrong usage or unreadable input.\n\n\
                   With --json: {opens, closes, changed, changes: [{kind: closed|opened|refused|answered, route, requests, who, \

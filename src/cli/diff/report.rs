@@ -52,22 +52,25 @@ impl Report {
         section(paint.red("closed"), of(|change| matches!(change, Change::Closed(_))));
         section(paint.green("opened"), of(|change| matches!(change, Change::Opened(_))));
         section(
-            paint.yellow("refused otherwise"),
+            paint.yellow("refused in another way"),
             of(|change| matches!(change, Change::Refused(..))),
         );
         section(
-            paint.yellow("answered otherwise"),
+            paint.yellow("answered by another"),
             of(|change| matches!(change, Change::Answered(..))),
         );
         section(paint.yellow("limits"), self.others.limits.clone());
-        section(paint.yellow("handled otherwise"), self.others.handling.clone());
+        section(paint.yellow("handled in another way"), self.others.handling.clone());
         let renamed = self.renamed.iter().map(|(from, to)| format!("`{from}` → `{to}`"));
-        section("requests that another route takes".to_owned(), renamed.collect());
+        section("taken by another route".to_owned(), renamed.collect());
         section(
             paint.yellow("changed, but not compared"),
             self.others.changed_unseen.clone(),
         );
-        section("not compared".to_owned(), self.others.unseen.clone());
+        section(
+            "not compared, as these rules cannot be tried in every way".to_owned(),
+            self.others.unseen.clone(),
+        );
         section(paint.yellow("not tried"), self.cut.clone());
         if !self.is_change() {
             let found = if self.cut.is_empty() {

@@ -18,6 +18,7 @@ use crate::snapshot::Asked;
 use crate::snapshot::{self, Occasion, Route};
 use crate::targets::{Target, UpstreamIndex};
 
+const NOT_COMPARED: &str = "not compared, as these rules cannot be tried in every way\n";
 const FROM: Date = Date::constant(2026, 11, 24); // a Tuesday
 
 const BASE: &str = "
@@ -96,12 +97,12 @@ fn tells_for_whom_and_when_something_closes() {
     // Who held `ops` alone may not any more, even when nothing changes for the others.
     assert_eq!(
         closing("seoul.rest"),
-        "closed\nnow denied 403 CLOSED (p) for role ops alone, 02:00–04:00 on Sun 2026-11-29 (Asia/Seoul)\n"
+        "closed\nnow denied 403 CLOSED (p) for callers with role ops but not treasury, 02:00–04:00 on Sun 2026-11-29 (Asia/Seoul)\n"
     );
     assert_eq!(
         closing("[seoul.rest, seoul.work]"),
-        "closed\nnow denied 403 CLOSED (p) for everybody but role ops or treasury, mon–fri 09:00–18:00 (Asia/Seoul)\n\
-         now denied 403 CLOSED (p) for role ops alone, mon–fri 09:00–18:00; 02:00–04:00 on Sun 2026-11-29 (Asia/Seoul)\n"
+        "closed\nnow denied 403 CLOSED (p) for everybody but those with role ops or treasury, mon–fri 09:00–18:00 (Asia/Seoul)\n\
+         now denied 403 CLOSED (p) for callers with role ops but not treasury, mon–fri 09:00–18:00; 02:00–04:00 on Sun 2026-11-29 (Asia/Seoul)\n"
     );
     assert_eq!(
         said("deny: { during: seoul.rest }", "deny: { during: seoul.night }"),
@@ -110,7 +111,7 @@ fn tells_for_whom_and_when_something_closes() {
     assert_eq!(
         said("require: { during: seoul.work }", "require: { outside: seoul.work }"),
         "closed\nnow denied 403 denied (p) for everybody, mon–fri 09:00–18:00 (Asia/Seoul)\n\
-         opened\nnow allowed, was denied 403 denied (p) for those with scope pay, at all times but mon–fri 09:00–18:00 (Asia/Seoul)\n"
+         opened\nnow allowed, was denied 403 denied (p) for callers with scope pay, at all times but mon–fri 09:00–18:00 (Asia/Seoul)\n"
     );
 }
 
@@ -148,50 +149,50 @@ fn tries_what_conditions_name_and_what_they_do_not() {
         (
             "deny: { ip: 10.0.0.0/8 }",
             "deny: { ip: ['2001:db8::/32', 10.0.0.0/8] }",
-            "closed\nnow denied 403 denied (p) for addresses in 2001:db8::/32\n",
+            "closed\nnow denied 403 denied (p) for everybody from addresses in 2001:db8::/32\n",
         ),
         (
             "deny: { ip: 10.0.0.0/8 }",
             "deny: { ip: 10.9.0.0/16 }",
-            "opened\nnow allowed, was denied 403 denied (p) for addresses in 10.0.0.0/8 without 10.9.0.0/16, those with scope pay\n",
+            "opened\nnow allowed, was denied 403 denied (p) for callers from addresses in 10.0.0.0/8 without 10.9.0.0/16 and with scope pay\n",
         ),
         (
             "deny: { clients: ios }",
             "deny: { clients: [ios, android] }",
-            "closed\nnow denied 403 denied (p) for client android\n",
+            "closed\nnow denied 403 denied (p) for everybody from client android\n",
         ),
         (
             "deny: { headers: { x-beta: [on, yes] } }",
             "deny: { headers: { x-beta: on } }",
-            "opened\nnow allowed, was denied 403 denied (p) for header x-beta yes, those with scope pay\n",
+            "opened\nnow allowed, was denied 403 denied (p) for callers with header x-beta yes and with scope pay\n",
         ),
         (
             "deny: { query: { dry: 'a b&c' } }",
             "require: { query: { dry: 'a b&c' } }",
-            "closed\nnow denied 403 denied (p) for everybody but query dry a b&c\n\
-             opened\nnow allowed, was denied 403 denied (p) for query dry a b&c, those with scope pay\n",
+            "closed\nnow denied 403 denied (p) for everybody but those with query dry a b&c\n\
+             opened\nnow allowed, was denied 403 denied (p) for callers with query dry a b&c and with scope pay\n",
         ),
         (
             "require: { roles: [a, b] }",
             "require: { roles: [b, c] }",
-            "closed\nnow denied 403 denied (p) for everybody but role b or c\n\
-             opened\nnow allowed, was denied 403 denied (p) for those with scope pay, role c alone\n",
+            "closed\nnow denied 403 denied (p) for everybody but those with role b or c\n\
+             opened\nnow allowed, was denied 403 denied (p) for callers with scope pay and with role c but not a or b\n",
         ),
         (
             "require: { claims: { age: { at_least: 18 } } }",
             "require: { claims: { age: { over: 21 } } }",
-            "closed\nnow denied 403 denied (p) for everybody but claims.age above 21\n",
+            "closed\nnow denied 403 denied (p) for everybody but those with claims.age above 21\n",
         ),
         (
             "require: { claims: { tier: { absent: true } } }",
             "require: { claims: { tier: [gold, true] } }",
-            "closed\nnow denied 403 denied (p) for no claims.tier\n\
-             opened\nnow allowed, was denied 403 denied (p) for claims.tier gold or true, those with scope pay\n",
+            "closed\nnow denied 403 denied (p) for callers with no claims.tier\n\
+             opened\nnow allowed, was denied 403 denied (p) for callers with claims.tier gold or true and with scope pay\n",
         ),
         (
             "require: { roles: a }",
             "require: { roles: a }, reply: { status: 451, code: NO }",
-            "refused otherwise\nnow denied 451 NO (p), was denied 403 denied (p) for everybody but role a\n",
+            "refused in another way\nnow denied 451 NO (p), was denied 403 denied (p) for everybody but those with role a\n",
         ),
         (
             "deny: { methods: POST }, mode: shadow",
@@ -201,24 +202,24 @@ fn tries_what_conditions_name_and_what_they_do_not() {
         (
             "step_up: { acr: otp, max_age: 5m }",
             "step_up: { acr: [otp, hwk], max_age: 5m }",
-            "opened\nnow allowed, was challenged 401 step-up-required (p) for claims.acr hwk, those logged in at most 5m ago, \
-             those with scope pay\n",
+            "opened\nnow allowed, was challenged 401 step-up-required (p) for callers with claims.acr hwk, logged in at most \
+             5m ago and with scope pay\n",
         ),
         (
             "step_up: { max_age: 5m }",
             "step_up: { max_age: 1m }",
-            "closed\nnow challenged 401 step-up-required (p) for those logged in 1m to 5m ago\n",
+            "closed\nnow challenged 401 step-up-required (p) for callers logged in 1m to 5m ago\n",
         ),
         (
             "step_up: { max_age: 1m }",
             "step_up: { max_age: 1m }, when: { methods: GET }",
-            "opened\nnow allowed, was challenged 401 step-up-required (p) for those with scope pay, but not those logged in at most \
+            "opened\nnow allowed, was challenged 401 step-up-required (p) for callers with scope pay, but not those logged in at most \
              1m ago\n",
         ),
         (
             "deny: { methods: GET }",
             "step_up: { acr: otp }",
-            "closed\nnow challenged 401 step-up-required (p) for everybody but claims.acr otp\n",
+            "closed\nnow challenged 401 step-up-required (p) for everybody but those with claims.acr otp\n",
         ),
         (
             "step_up: { acr: otp }, mode: shadow",
@@ -242,7 +243,7 @@ fn says_what_was_not_tried() {
     let told = said(&many("a, b, c, d, e, f, g"), &many("a, b, c, d, e, f"));
     assert_eq!(
         told,
-        "closed\nnow denied 403 denied (p) for everybody but role a or b or c or d or e or f\nnot tried\n  route `pay`: of 7 roles: tried each alone, and all together\n"
+        "closed\nnow denied 403 denied (p) for everybody but those with role a or b or c or d or e or f\nnot tried\n  route `pay`: of 7 roles: tried each alone, and all together\n"
     );
     let values = |what: &str| -> String {
         let value = |at: u32| format!("{what}{at}");
@@ -281,11 +282,11 @@ fn compares_routes_by_the_requests_they_take() {
     for (next, told) in [
         (
             "b: { match: 'GET /a/{y}', auth: customer, scopes: [s], upstream: one }",
-            "requests that another route takes\n  `a` → `b`\nno change\n",
+            "taken by another route\n  `a` → `b`\nno change\n",
         ),
         (
             "a: { match: 'GET /a/{x}', auth: customer, scopes: [s], upstream: two }",
-            "answered otherwise\n  GET /a/{x} (a): now answered by upstream `two`, was upstream `one` for everybody\n",
+            "answered by another\n  GET /a/{x} (a): now answered by upstream `two`, was upstream `one` for everybody\n",
         ),
         (
             "a: { match: 'GET /a/{x}', auth: customer, scopes: [s, t], upstream: one }",
@@ -299,13 +300,13 @@ fn compares_routes_by_the_requests_they_take() {
         ),
         (
             "a: { match: 'GET,POST /a/{x}', auth: customer, scopes: [s], limits: [l], upstream: one }",
-            "opened\n  POST /a/{x} (a): now allowed, was denied 405 method-not-allowed for those with scope s\n\
+            "opened\n  POST /a/{x} (a): now allowed, was denied 405 method-not-allowed for callers with scope s\n\
              limits\n  limit `l` (5/s by ip, 5 at once) is new on a\n",
         ),
         (
             "a: { match: 'GET /a/{x...}', auth: customer, scopes: [s], upstream: one, body: { max: 1KiB } }",
-            "opened\n  GET /a/{x...} (a): now allowed, was denied 404 route-not-found for those with scope s\n\
-             handled otherwise\n  `body` is another on a\n",
+            "opened\n  GET /a/{x...} (a): now allowed, was denied 404 route-not-found for callers with scope s\n\
+             handled in another way\n  `body` is another on a\n",
         ),
         (
             "a: { match: { path: '/a/{x}', methods: GET, host: '*.a.example' }, auth: customer, scopes: [s], upstream: one }",
@@ -322,15 +323,15 @@ fn compares_routes_by_the_requests_they_take() {
             "opened\n  GET /a/any (n): now allowed, was challenged 401 token-missing (auth) for anonymous callers\n  \
              GET /a/any (n): now allowed, was denied 403 scope-missing (scopes) for callers by `customer`, but not those \
              with scope s\n\
-             answered otherwise\n  GET /a/any (n): now answered by a fixed 308, was upstream `one` for those with scope s\n\
-             requests that another route takes\n  `a` → `n`\n",
+             answered by another\n  GET /a/any (n): now answered by a fixed 308, was upstream `one` for callers with scope s\n\
+             taken by another route\n  `a` → `n`\n",
         ),
         (
             "b: { match: 'GET /a/{x}', auth: customer, scopes: [s], upstream: two }, a: { match: GET /y, auth: none, \
              upstream: one }",
             "opened\n  GET /y (a): now allowed, was denied 404 route-not-found for everybody\n\
-             answered otherwise\n  GET /a/{x} (b): now answered by upstream `two`, was upstream `one` for everybody\n\
-             requests that another route takes\n  `a` → `b`\n",
+             answered by another\n  GET /a/{x} (b): now answered by upstream `two`, was upstream `one` for everybody\n\
+             taken by another route\n  `a` → `b`\n",
         ),
         (
             "c: { match: GET /c, auth: none, upstream: two }",
@@ -344,9 +345,9 @@ fn compares_routes_by_the_requests_they_take() {
     assert_eq!(
         routes(now, &staff),
         "closed\n  GET /a/{x} (a): now challenged 401 token-issuer (auth) for callers by `customer`\n\
-         opened\n  GET /a/{x} (a): now allowed, was challenged 401 token-issuer (auth) for callers by `staff`, those with \
+         opened\n  GET /a/{x} (a): now allowed, was challenged 401 token-issuer (auth) for callers by `staff` with \
          scope s\n\
-         refused otherwise\n  GET /a/{x} (a): now challenged 401 token-issuer (auth), was denied 403 scope-missing (scopes) \
+         refused in another way\n  GET /a/{x} (a): now challenged 401 token-issuer (auth), was denied 403 scope-missing (scopes) \
          for callers by `customer`, but not those with scope s\n  \
          GET /a/{x} (a): now denied 403 scope-missing (scopes), was challenged 401 token-issuer (auth) for callers by \
          `staff`, but not those with scope s\n"
@@ -366,7 +367,7 @@ fn names_other_limits_upstreams_and_tokens() {
     assert_eq!(
         told.text(Paint::plain()),
         "limits\n  limit `l`: 5/s by ip, 5 at once → 600/m by ip, 7 at once\n\
-         handled otherwise\n  upstream `one`: 127.0.0.1:1 → 127.0.0.1:9\n\
+         handled in another way\n  upstream `one`: 127.0.0.1:1 → 127.0.0.1:9\n\
          changed, but not compared\n  authenticator `customer` judges credentials by other settings\n  \
          authenticator `staff` judges credentials by other settings\n"
     );
@@ -392,7 +393,7 @@ fn the_examples_do_not_differ_from_themselves_nor_from_their_text_moved() {
         // What stands in an expression is listed, and nothing else.
         let text = told.text(Paint::plain());
         let listed = text.strip_suffix("no change\n").unwrap();
-        assert!(listed.is_empty() || listed.starts_with("not compared\n"), "{text}");
+        assert!(listed.is_empty() || listed.starts_with(NOT_COMPARED), "{text}");
         assert!(!told.is_change());
     }
 }
@@ -408,7 +409,7 @@ fn tells_programs_the_same() {
         json!({
             "opens": true, "closes": false, "changed": true,
             "changes": [{
-                "kind": "opened", "route": "pay", "requests": ["POST /pay"], "who": "those with scope pay, role ops",
+                "kind": "opened", "route": "pay", "requests": ["POST /pay"], "who": "callers with scope pay and with role ops",
                 "when": "02:00–04:00 on Sun 2026-11-29",
                 "times": [{ "from": "2026-11-29T02:00:00+09:00", "to": "2026-11-29T04:00:00+09:00" }],
                 "before": { "effect": "deny", "status": 403, "code": "denied", "policy": "p" },
@@ -468,14 +469,13 @@ fn leaves_out_what_cannot_be_taken_apart_and_says_so() {
     let riddle = "`riddle` (a check that cannot be taken apart) on pay\n";
     assert_eq!(
         told.text(Paint::plain()),
-        format!("not compared\n  {riddle}no change\n")
+        format!("{NOT_COMPARED}  {riddle}no change\n")
     );
     assert!(!told.is_change());
     // It does not hide what another rule does.
     let told = compare(&riddled(compiled(&now)), &riddled(compiled(&next)), Some(FROM), 7);
-    let opened =
-        "opened\n  POST /pay (pay): now allowed, was denied 403 denied (p) for those with scope pay, role b alone\n";
-    assert_eq!(told.text(Paint::plain()), format!("{opened}not compared\n  {riddle}"));
+    let opened = "opened\n  POST /pay (pay): now allowed, was denied 403 denied (p) for callers with scope pay and with role b but not a\n";
+    assert_eq!(told.text(Paint::plain()), format!("{opened}{NOT_COMPARED}  {riddle}"));
     let told = compare(&compiled(&now), &riddled(compiled(&now)), Some(FROM), 7);
     assert_eq!(
         told.text(Paint::plain()),

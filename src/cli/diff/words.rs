@@ -40,7 +40,7 @@ pub(super) fn requests(axes: &[Axis], spanned: &Spanned) -> Vec<String> {
     shown.into_iter().map(line).collect()
 }
 
-/// Whom a box is about, among those for whom something may be allowed at all: `everybody but role treasury`.
+/// Whom a box is about, among those for whom something may be allowed at all: `everybody but those with role treasury`.
 pub(super) fn who(axes: &[Axis], spanned: &Spanned, among: &Spanned) -> String {
     let (mut only, mut not) = (Vec::new(), Vec::new());
     let mut caller = None;
@@ -60,18 +60,24 @@ pub(super) fn who(axes: &[Axis], spanned: &Spanned, among: &Spanned) -> String {
                 is_known |= axis.about.is_of_caller();
                 only.push(words);
             }
-            Said::Not(words) => not.push(words),
+            Said::Not(words) => not.push(format!("those {words}")),
         }
     }
-    if let Some((words, _)) = caller.filter(|(_, is_everybody_known)| !(*is_everybody_known && is_known)) {
-        only.insert(0, words);
+    let caller = caller.filter(|(_, is_everybody_known)| !(*is_everybody_known && is_known));
+    let is_anybody = caller.is_none() && only.is_empty();
+    let mut text = match caller {
+        Some((words, _)) => words,
+        None if is_known => "callers".to_owned(),
+        None => "everybody".to_owned(),
+    };
+    if !only.is_empty() {
+        text.push_str(&format!(" {}", and(&only)));
     }
-    match (only.is_empty(), not.is_empty()) {
-        (true, true) => "everybody".to_owned(),
-        (true, false) => format!("everybody but {}", not.join(" and ")),
-        (false, true) => only.join(", "),
-        (false, false) => format!("{}, but not {}", only.join(", "), not.join(" and ")),
+    if !not.is_empty() {
+        let but = if is_anybody { " but " } else { ", but not " };
+        text.push_str(&format!("{but}{}", and(&not)));
     }
+    text
 }
 
 /// What sets some of the values apart.
@@ -111,10 +117,16 @@ impl Axis {
         }
     }
 
+    /// What sets `values` apart from `all`, as it stands behind "callers" or "those": `with role ops`, `from client ios`.
     fn say(&self, values: &[usize], all: &[usize]) -> Said {
-        match self.about {
-            About::Scopes => self.say_names("those with ", "scope", values, all),
-            About::Roles => self.say_names("", "role", values, all),
+        let preposition = match self.about {
+            About::Caller | About::Login => "",
+            About::Client | About::Address => "from ",
+            _ => "with ",
+        };
+        let said = match self.about {
+            About::Scopes => self.say_names("scope", values, all),
+            About::Roles => self.say_names("role", values, all),
             _ => {
                 let rest: Vec<usize> = all.iter().copied().filter(|value| !values.contains(value)).collect();
                 let is_named = |value: &usize| self.choices.get(*value).is_some_and(Choice::is_named);
@@ -123,6 +135,10 @@ impl Axis {
                     false => Said::Only(self.listed(values)),
                 }
             }
+        };
+        match said {
+            Said::Only(words) => Said::Only(format!("{preposition}{words}")),
+            Said::Not(words) => Said::Not(format!("{preposition}{words}")),
         }
     }
 
@@ -138,7 +154,9 @@ impl Axis {
         for choice in values.iter().filter_map(|value| self.choices.get(*value)) {
             match choice {
                 Choice::Text(None) | Choice::Claim(None) => others.push(format!("no {about}")),
-                Choice::Text(Some(None)) | Choice::Claim(Some((_, None))) => others.push(format!("another {about}")),
+                Choice::Text(Some(None)) | Choice::Claim(Some((_, None))) => {
+                    others.push(format!("another value of {about}"))
+                }
                 choice => {
                     let words = self.words(choice);
                     if !named.contains(&words) {
@@ -184,15 +202,21 @@ impl Axis {
             (_, Choice::Address(_, networks)) => format!("addresses in {}", or(networks)),
             (_, Choice::Text(Some(Some(value))) | Choice::Claim(Some((_, Some(value))))) => value.clone(),
             (_, Choice::Login(_, words)) => words.clone(),
-            (_, Choice::Names(names)) if names.is_empty() => "none at all".to_owned(),
-            (_, Choice::Names(names)) => names.join(" + "),
+            (about, Choice::Names(names)) => {
+                let word = if *about == About::Scopes { "scope" } else { "role" };
+                match names.as_slice() {
+                    [] => format!("no {word}"),
+                    [name] => format!("only {word} {name}"),
+                    names => format!("only {word}s {}", and(names)),
+                }
+            }
             (_, Choice::Request(variant)) => variant.words(),
             (_, Choice::Text(_) | Choice::Claim(_) | Choice::Time(_)) => String::new(),
         }
     }
 
     /// Sets of names are told apart by what they hold.
-    fn say_names(&self, those: &str, word: &str, values: &[usize], all: &[usize]) -> Said {
+    fn say_names(&self, word: &str, values: &[usize], all: &[usize]) -> Said {
         let set = |value: &usize| match self.choices.get(*value) {
             Some(Choice::Names(names)) => names.as_slice(),
             _ => &[],
@@ -209,24 +233,34 @@ impl Axis {
         let mut sure = names.clone();
         sure.retain(|name| having(name).iter().all(chosen));
         if !sure.is_empty() && holds_one_of(&sure) == values {
-            return Said::Only(format!("{those}{word} {}", or(&sure)));
+            return Said::Only(format!("{word} {}", or(&sure)));
         }
         let mut never = names.clone();
         never.retain(|name| !having(name).iter().any(chosen));
         let without: Vec<usize> = holds_one_of(&never);
         if !never.is_empty() && all.iter().filter(|value| !without.contains(value)).eq(values) {
-            return Said::Not(format!("{those}{word} {}", or(&never)));
+            return Said::Not(format!("{word} {}", or(&never)));
         }
+        // What all of them hold, and perhaps what none of them does.
         names.retain(|name| values.iter().all(|value| set(value).contains(name)));
-        let together: Vec<&usize> = all
-            .iter()
-            .filter(|value| names.iter().all(|name| set(value).contains(name)))
-            .collect();
-        if !names.is_empty() && together.into_iter().eq(values) {
-            let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
-            return Said::Only(format!("{those}{word}s {}", names.join(" and ")));
+        let having_all = |value: &&usize| names.iter().all(|name| set(value).contains(name));
+        if let Some(last) = names
+            .last()
+            .filter(|_| all.iter().filter(having_all).any(|value| values.contains(value)))
+        {
+            let words = match names.len() {
+                1 => format!("{word} {last}"),
+                _ => format!("{word}s {}", and(&names)),
+            };
+            if all.iter().filter(having_all).eq(values) {
+                return Said::Only(words);
+            }
+            let lacking = |value: &&usize| !without.contains(value);
+            if all.iter().filter(having_all).filter(lacking).eq(values) {
+                return Said::Only(format!("{words} but not {}", or(&never)));
+            }
         }
-        Said::Only(format!("{those}{word} {} alone", self.listed(values)))
+        Said::Only(self.listed(values))
     }
 }
 
@@ -235,5 +269,15 @@ fn or(words: &[impl Display]) -> String {
     match words.len().saturating_sub(SHOWN) {
         0 => shown.join(" or "),
         rest => format!("{} or {rest} more", shown.join(", ")),
+    }
+}
+
+/// `a, b and c`.
+fn and(words: &[impl Display]) -> String {
+    let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+    match words.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+        None => String::new(),
     }
 }
