@@ -17,6 +17,10 @@ fn number(text: &str) -> Result<(u64, &str), String> {
     let number = number
         .parse()
         .map_err(|_| "does not start with a whole number".to_owned())?;
+    if unit.starts_with(['.', ',']) {
+        let examples = "`1500ms` for `1.5s`, `1536KiB` for `1.5MiB`, `90/m` for `1.5/s`";
+        return Err(format!("has a fraction; write a whole number: {examples}"));
+    }
     Ok((number, unit))
 }
 

@@ -30,7 +30,7 @@ use rustls::{RootCertStore, SupportedCipherSuite};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::conf::{
-    Certificates, Describe, Json, KeyFault, Load, Node, Place, PrivateKey, Read, Schema, Schemas, Spanned,
+    Certificates, Describe, Json, KeyFault, Load, Node, Place, PrivateKey, Read, Schema, Schemas, Spanned, Value,
 };
 
 /// A certificate that runs out within this time is worth a word.
@@ -76,6 +76,36 @@ pub struct ClientCertificates {
     pub verifier: Arc<dyn ClientCertVerifier>,
     /// A text that is the same for settings that judge alike.
     pub fingerprint: Arc<str>,
+}
+
+/// Reports addresses that two listeners, or a listener and the admin, would both take.
+pub(super) fn check_addresses(document: &Node, load: &Load) {
+    let listeners = match document.get("listen").map(|node| &node.value) {
+        Some(Value::List(listeners)) => listeners.as_slice(),
+        _ => &[],
+    };
+    let written = listeners.iter().chain(document.get("admin"));
+    let mut known: Vec<(SocketAddr, &Node)> = Vec::new();
+    for node in written.filter_map(|node| node.get("address")) {
+        let Value::Scalar { text, .. } = &node.value else {
+            continue;
+        };
+        // Port 0 is another one each time.
+        let Some(address) = text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0) else {
+            continue;
+        };
+        if let Some((other, first)) = known.iter().find(|(other, _)| share(*other, address)) {
+            let message = format!("`{address}` is taken by `{other}` already");
+            load.error_with(&node.place, message, &first.place, "which stands here");
+        }
+        known.push((address, node));
+    }
+}
+
+/// Whether a connection could be meant for both.
+fn share(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && (one.ip() == other.ip() || is_any)
 }
 
 crate::settings! {

@@ -201,6 +201,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
     if listen.as_ref().is_some_and(Vec::is_empty) {
         load.error(&document.place, "`listen` needs at least one address");
     }
+    listen::check_addresses(document, load);
     // Routes that are there and cannot be read are reported as such.
     let has_routes = match document.get("routes").map(|node| &node.value) {
         Some(Value::Map(entries)) => !entries.is_empty(),

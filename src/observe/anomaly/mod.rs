@@ -158,12 +158,12 @@ impl Read for When {
             (
                 !(1..=1000).contains(&over.value),
                 &over.place,
-                "is not a number from 1 to 1000",
+                "a number from 1 to 1000 is needed",
             ),
             (
                 within.value.is_zero() || within.value > Duration::from_secs(86_400),
                 &within.place,
-                "is not a time above zero and up to `1d`",
+                "a time above 0 and up to `1d` is needed",
             ),
         ];
         let wrong = checks.iter().filter(|(is_wrong, ..)| *is_wrong);

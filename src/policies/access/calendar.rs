@@ -344,7 +344,11 @@ impl Compiler<'_> {
             Ok(zone) if !zone.is_unknown() => Some(zone),
             _ => {
                 let known: Vec<String> = zones.available().map(|known| known.to_string()).collect();
-                let hint = did_you_mean(&name.value, known.iter().map(String::as_str));
+                // Short forms resemble each other and mean something else.
+                let hint = match name.value.contains('/') {
+                    true => did_you_mean(&name.value, known.iter().map(String::as_str)),
+                    false => ": zones are named like `Asia/Seoul`, and `UTC`".to_owned(),
+                };
                 let message = format!("unknown time zone `{}`{hint}", name.value);
                 self.load.error(&name.place, message);
                 None

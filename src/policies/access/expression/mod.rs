@@ -330,18 +330,30 @@ fn syntax(text: &str, errors: &cel::ParseErrors) -> Vec<Mistake> {
     let lines = text.split_inclusive('\n').take(line.saturating_sub(1));
     let line_start: usize = lines.map(str::len).sum();
     let start = (line_start + column.saturating_sub(1)).min(text.len());
-    let message = match error.msg.split(" expecting ").next() {
+    let message = match (halved(text, start), error.msg.split(" expecting ").next()) {
         _ if error.msg.contains("Recursion limit") => "nested too deeply".to_owned(),
-        Some(said) => {
+        (Some((single, double)), _) => {
+            format!("not an expression: `{single}` is none of its operators, write `{double}`")
+        }
+        (None, Some(said)) => {
             let said = said.trim_start_matches("Syntax error: ");
             format!("not an expression: {}", said.replace("'<EOF>'", "the end"))
         }
-        None => "not an expression".to_owned(),
+        (None, None) => "not an expression".to_owned(),
     };
     vec![Mistake {
         at: start..start,
         message,
     }]
+}
+
+/// The operator at `start` that other languages spell with one letter and CEL with two.
+fn halved(text: &str, start: usize) -> Option<(&'static str, &'static str)> {
+    let pairs = [("=", "=="), ("&", "&&"), ("|", "||")];
+    let rest = text.get(start..)?;
+    pairs
+        .into_iter()
+        .find(|(single, double)| rest.starts_with(single) && !rest.starts_with(double))
 }
 
 #[cfg(test)]
