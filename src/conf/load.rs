@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use super::excerpt::is_unprintable;
 use super::names::Names;
-use super::{Node, Place, Source, Value, nearest, yaml};
+use super::read::unknown;
+use super::{Entry, Node, Place, Source, Value, nearest, yaml};
 
 /// Larger files are refused before they are parsed.
 const MAX_FILE: u64 = 32 << 20;
@@ -17,6 +18,8 @@ const MAX_FILE: u64 = 32 << 20;
 const MAX_FINDINGS: usize = 1000;
 /// Of a finding that stands at more places, these are named.
 const MAX_NOTES: usize = 16;
+/// So many keys are seen at a glance.
+const SHORT: usize = 3;
 /// Longer messages are cut in the middle, where they repeat what the file says.
 const MAX_MESSAGE: usize = 600;
 
@@ -42,6 +45,8 @@ pub struct Finding {
     pub notes: Vec<(Place, String)>,
     /// The path inside the document (`routes.transfer.limits[0]`), empty at the top.
     pub path: String,
+    /// The key that it is about, where that is not known there and resembles none that is.
+    pub stray: Option<String>,
 }
 
 impl fmt::Display for Finding {
@@ -159,6 +164,17 @@ impl Load {
         self.error_about(kind, name, place, message);
     }
 
+    /// Notes that the key of `entry` is none of `known`, with the nearest of them, or all of them.
+    pub fn unknown_key(&self, entry: &Entry, known: &[&str]) {
+        let kept = self.findings.borrow().len();
+        self.error(&entry.key_place, unknown("key", &entry.key, known));
+        // A short list says more than where else the key is known.
+        let is_stray = known.len() > SHORT && nearest(&entry.key, known.iter().copied()).is_none();
+        if let Some(finding) = self.findings.borrow_mut().get_mut(kept).filter(|_| is_stray) {
+            finding.stray = Some(entry.key.clone());
+        }
+    }
+
     /// Notes an error about the `kind` of that name once: the places after the first are noted with it, so that what is wrong
     /// in one place is not found in all that refer to it.
     pub fn error_about(&self, kind: &'static str, name: &str, place: &Place, message: String) {
@@ -206,6 +222,7 @@ impl Load {
             message,
             notes,
             path: String::new(),
+            stray: None,
         });
     }
 
@@ -247,6 +264,7 @@ impl Load {
             message,
             notes: Vec::new(),
             path: String::new(),
+            stray: None,
         });
     }
 
@@ -360,6 +378,7 @@ impl Load {
                 message: format!("{} more findings are not shown", self.unkept.get()),
                 notes: Vec::new(),
                 path: String::new(),
+                stray: None,
                 ..last
             });
         }

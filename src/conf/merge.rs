@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::read::unknown;
 use super::{Entry, Load, Node, Place, Value, nearest};
 
 /// The sections of a configuration, by what happens to them when several files have them. Of all others there is one.
@@ -29,7 +28,7 @@ pub fn mend<'n>(node: &'n Node, known: &[&str], load: &Load) -> Cow<'n, Node> {
     }
     let mut mended: Vec<Entry> = entries.iter().filter(|entry| is_known(entry)).cloned().collect();
     for entry in entries.iter().filter(|entry| !is_known(entry)) {
-        load.error(&entry.key_place, unknown("key", &entry.key, known));
+        load.unknown_key(entry, known);
         if let Some(meant) = nearest(&entry.key, known.iter().copied())
             && mended.iter().all(|entry| entry.key != meant)
         {

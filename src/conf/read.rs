@@ -219,8 +219,7 @@ impl<'a> Fields<'a> {
             if self.known.contains(&entry.key.as_str()) {
                 continue;
             }
-            self.load
-                .error(&entry.key_place, unknown("key", &entry.key, &self.known));
+            self.load.unknown_key(entry, &self.known);
             let meant = nearest(&entry.key, self.known.iter().copied());
             self.missing.retain(|missing| Some(*missing) != meant);
         }

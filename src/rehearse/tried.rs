@@ -48,6 +48,7 @@ impl Failure<'_> {
             message: format!("the test{name} fails: expected {}, got {}", test.expect, self.got),
             notes: Vec::new(),
             path: test.path.clone(),
+            stray: None,
         }
     }
 

@@ -157,10 +157,13 @@ pub fn attempt(path: &Path, occasion: Occasion) -> Attempt {
     let snapshot = document
         .as_ref()
         .and_then(|document| compile(document, occasion, &load));
+    let (has_errors, wanted) = (load.has_errors(), load.wanted());
+    let mut findings = load.into_findings(&files);
+    schema::point_out(&mut findings);
     Attempt {
-        snapshot: snapshot.filter(|_| !load.has_errors()),
-        files: load.wanted(),
-        findings: load.into_findings(&files),
+        snapshot: snapshot.filter(|_| !has_errors),
+        files: wanted,
+        findings,
     }
 }
 

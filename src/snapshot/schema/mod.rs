@@ -22,6 +22,10 @@ use super::own_tests::Tests;
 use super::routes::TARGETS;
 use super::{AdminSettings, StatePath, TrustedProxies};
 
+mod elsewhere;
+
+pub(super) use elsewhere::point_out;
+
 /// The schema as one document.
 pub fn schema() -> Json {
     let mut schemas = Schemas::default();
