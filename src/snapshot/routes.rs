@@ -354,7 +354,8 @@ impl<'a> Compiler<'a> {
         None
     }
 
-    /// Warns where anybody may change something behind the gate: not even a policy asks who it is.
+    /// Warns where anybody may change something behind the gate, and nobody thought of it: not even a policy asks who it is,
+    /// and the route has no limits of its own, as one has that is meant to be open, such as a login.
     fn check_open_writes(&self, name: &Spanned<String>, node: &Node, matches: Option<&Match>, rules: &[Rule]) {
         let says_none = |node: &Node| matches!(&node.value, Value::Scalar { text, .. } if text == "none");
         let (Some(matches), Some(auth), Some(_)) = (matches, node.get("auth"), node.get("upstream")) else {
@@ -367,9 +368,11 @@ impl<'a> Compiler<'a> {
         let is_asked = rules.iter().any(|rule| !rule.shadow && rule.policy.restricts_callers());
         let writes = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
         let writes = writes.iter().find(|method| matches.methods.fit(method).is_some());
-        if let (true, false, Some(method)) = (is_open, is_asked, writes) {
+        let is_meant =
+            matches!(node.get("limits").map(|limits| &limits.value), Some(Value::List(own)) if !own.is_empty());
+        if let (true, false, false, Some(method)) = (is_open, is_asked, is_meant, writes) {
             let message = format!(
-                "anybody may write through route `{}`: no credential is needed",
+                "anybody may write through route `{}`: no credential is needed; if that is meant, give it `limits` of its own",
                 name.value
             );
             self.load

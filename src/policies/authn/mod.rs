@@ -33,6 +33,10 @@
 //! does not prove anybody; 503 `keys-unavailable` or `introspection-unavailable` where nobody can say. On a route with
 //! `auth: none` credentials are not looked at. The challenge is that of RFC 6750 §3 ([`Bearer`]), or `ApiKey`.
 //!
+//! `check` warns of a route with `none` that takes POST, PUT, PATCH or DELETE to an upstream, as anybody may write there. It
+//! does not where a policy that is enforced asks who it is (by address, client, header, query or claims), nor where the route
+//! names `limits` of its own besides those of `defaults`: whoever limits a login knows that it is open.
+//!
 //! Fetched keys are copied to the `state:` folder (`keys.json`), so that a gateway that starts while an issuer is away judges
 //! by the last it had; without a copy it answers 503, and `/readyz` says why.
 //!
