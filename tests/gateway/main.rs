@@ -10,6 +10,7 @@
 
 mod admin;
 mod aggregates;
+mod agreement;
 mod anomalies;
 mod api_keys;
 mod cache;
