@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{Explanation, next, telling};
 use crate::engine::{Facts, Lookup, Params, RequestView};
-use crate::snapshot::{Asked, Asker, Judged, Snapshot, judge_later};
+use crate::snapshot::{Asked, Asker, Judged, Snapshot, judge_later, judge_later_alone};
 
 /// As long as the ids of requests are.
 const UNKNOWN_ID: &str = "00000000000000000000000000000000";
@@ -58,6 +58,12 @@ impl<'a> Case<'a> {
     pub fn judged(&self, window_at: Timestamp, lookup: &impl Lookup) -> anyhow::Result<Judged<'a>> {
         let judged = judge_later(self.snapshot, self.request, self.address, self.at, window_at, lookup);
         // An assumption is at hand: there is nothing to wait for.
+        judged.now_or_never().context("an assumption was waited for")
+    }
+
+    /// The same, without looking for the instant at which a refusal ends.
+    pub(super) fn judged_alone(&self, window_at: Timestamp, lookup: &impl Lookup) -> anyhow::Result<Judged<'a>> {
+        let judged = judge_later_alone(self.snapshot, self.request, self.address, self.at, window_at, lookup);
         judged.now_or_never().context("an assumption was waited for")
     }
 

@@ -24,8 +24,9 @@ pub(super) fn search(case: &Case<'_>, judged: &Judged<'_>, lookup: &impl Lookup)
             return Ok(Next::Never);
         };
         at = then;
-        let later = case.judged(at, lookup)?;
+        let later = case.judged_alone(at, lookup)?;
         if !is_same(&first, &later.effected()) {
+            let later = case.judged(at, lookup)?;
             return Ok(Next::At {
                 at: shown(case, judged, &later, at),
                 decision: telling::decision(case.snapshot, &later),

@@ -61,6 +61,29 @@ pub async fn judge_later<'a>(
     window_at: Timestamp,
     lookup: &impl Lookup,
 ) -> Judged<'a> {
+    judge_how(snapshot, request, address, [now, window_at], lookup, true).await
+}
+
+/// As [`judge_later`], for those who do not want to know when a refusal ends, which takes longer than all else.
+pub async fn judge_later_alone<'a>(
+    snapshot: &'a Snapshot,
+    request: RequestView<'a>,
+    address: IpAddr,
+    now: Timestamp,
+    window_at: Timestamp,
+    lookup: &impl Lookup,
+) -> Judged<'a> {
+    judge_how(snapshot, request, address, [now, window_at], lookup, false).await
+}
+
+async fn judge_how<'a>(
+    snapshot: &'a Snapshot,
+    request: RequestView<'a>,
+    address: IpAddr,
+    [now, window_at]: [Timestamp; 2],
+    lookup: &impl Lookup,
+    looks_ahead: bool,
+) -> Judged<'a> {
     let (found, is_preflight) = find(snapshot, &request);
     let (route, params, allow) = match found {
         Found::Route(route, params) => (Some(route), params, None),
@@ -87,7 +110,9 @@ pub async fn judge_later<'a>(
     if let (Effect::Deny(denial), Some(route)) = (&mut decision.effect, route) {
         ask_for_a_key(denial, route);
     }
-    fill_in_reopening(rules, &mut facts, &mut decision);
+    if looks_ahead {
+        fill_in_reopening(rules, &mut facts, &mut decision);
+    }
     Judged {
         route,
         rules,

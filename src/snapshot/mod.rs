@@ -36,7 +36,7 @@ use settings::StatePath;
 
 pub use answer::{Asker, Carried, decorate, is_bodyless, private, refusal, write_own};
 pub use asked::{Asked, AskedFault, Sent};
-pub use judge::{Judged, judge, judge_later};
+pub use judge::{Judged, judge, judge_later, judge_later_alone};
 pub use listen::{ClientCertificates, Listen, ListenTls, NamedCertificate};
 pub use own_tests::{Expect, Reopens, Test};
 pub use schema::schema;
