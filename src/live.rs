@@ -8,17 +8,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use pingora_cache::lock::{CacheKeyLockImpl, CacheLock};
 use smallvec::SmallVec;
 
-use crate::engine::{Answer, Answers, LimitKey, Lookup, Observer, Question};
+use crate::engine::{Answer, Answers, LimitKey, Lookup, Observer, Principal, Question};
 use crate::io::{Client, Clock};
 use crate::policies::authn::{KeyCopies, Timing, Verifiers};
 use crate::policies::cache::store::{DEFAULT_CAPACITY, Store};
 pub use crate::policies::freeze::FreezeFailure;
 use crate::policies::freeze::Freezes;
+use crate::policies::passport::Passports;
 use crate::policies::rate_limit::{LimitTable, LimitTables, check};
 use crate::policies::revocation::Lifetimes;
 pub use crate::policies::revocation::{
@@ -64,6 +65,8 @@ pub struct Generation {
     pub limits: LimitTables,
     /// The live upstreams.
     pub pools: Vec<Arc<Pool>>,
+    /// What upstreams are shown instead of the caller's credential, where the configuration has a key for it.
+    pub passports: Option<Arc<Passports>>,
 }
 
 /// Side doors that generations share; made once.
@@ -209,7 +212,10 @@ impl Generation {
             key_copies,
         );
         verifiers.start();
+        let made = before.and_then(|before| before.passports.as_ref());
+        let passport = snapshot.defined.passport.as_ref();
         Self {
+            passports: passport.map(|passport| Passports::new(passport, made)),
             pools: pools.collect(),
             limits,
             verifiers,
@@ -281,6 +287,8 @@ pub struct Calling<'a> {
     pub caller: &'a Caller,
     /// What goes along.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whose passport goes along, and the instant of the request.
+    pub passport: Option<(&'a Arc<Principal>, Timestamp)>,
     /// The upstreams that the decision forbids, by name.
     pub without: &'a [Arc<str>],
     /// Whom for.
@@ -293,8 +301,17 @@ impl Call for Calling<'_> {
         if self.without.contains(&pool.name) {
             return Err(CallError::Frozen);
         }
+        let mut headers = &self.headers;
+        let mut with_passport;
+        if let Some((holder, now)) = self.passport {
+            let passports = self.generation.passports.as_ref();
+            let signed = passports.and_then(|passports| passports.bearer(holder, &pool.name, now).ok());
+            with_passport = self.headers.clone();
+            with_passport.push((header::AUTHORIZATION, signed.ok_or(CallError::Unsigned)?));
+            headers = &with_passport;
+        }
         self.caller
-            .get(pool, &self.whom, &path_and_query, &self.headers, max_body)
+            .get(pool, &self.whom, &path_and_query, headers, max_body)
             .await
     }
 }

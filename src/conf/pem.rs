@@ -70,7 +70,14 @@ impl PrivateKey {
 
     /// The key. The error says what is missing or wrong, never what stands there.
     pub fn fetch(&self) -> Result<PrivateKeyDer<'static>, KeyFault> {
-        let bytes = self.0.fetch().map_err(KeyFault::Missing)?;
+        self.0.private_key()
+    }
+}
+
+impl Secret {
+    /// The private key that it is, as PEM. The error says what is missing or wrong, never what stands there.
+    pub fn private_key(&self) -> Result<PrivateKeyDer<'static>, KeyFault> {
+        let bytes = self.fetch().map_err(KeyFault::Missing)?;
         PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| KeyFault::NoKey)
     }
 }

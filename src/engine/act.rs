@@ -18,8 +18,8 @@ pub enum Act {
     ResponseHeaders(Arc<HeaderEdits>),
     /// Change the headers that the upstream gets, after all client copies were stripped.
     RequestHeaders(Arc<HeaderEdits>),
-    /// Whether the upstream sees the caller's `Authorization`.
-    ForwardAuthorization(bool),
+    /// What the upstream gets as `Authorization`.
+    Authorization(Forwarded),
     /// Look in the cache, and store.
     Cache(Arc<CacheRule>),
     /// Compress the body for clients that accept it.
@@ -30,6 +30,17 @@ pub enum Act {
     BodyLimit(u64),
     /// Call none of these upstreams, by name: parts that would are denied.
     Without(Arc<[Arc<str>]>),
+}
+
+/// What an upstream gets as `Authorization`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarded {
+    /// The caller's credential.
+    Credential,
+    /// Nothing.
+    Nothing,
+    /// A token of the gateway's own that says who calls; nothing where nobody is known.
+    Passport,
 }
 
 /// Header changes, carried out in order: removals, then replacements, then additions.

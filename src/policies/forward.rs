@@ -6,16 +6,17 @@
 //!
 //! Every header named in any `forward:` of the file is stripped from every request first, so that no caller can spell
 //! one. Lists are joined by a space. A value that is absent or cannot stand in a header is left out. `authorization` is
-//! `keep` (the default of routes with `auth`) or `drop` (of routes without).
+//! `keep` (the default of routes with `auth`), `drop` (of routes without), or `passport`: a token of the gateway's own
+//! instead of the caller's ([`passport`](super::passport)).
 
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, header};
 use serde_json::{Map, Value as Json};
 
-use super::{Draft, Inherit, Kind, Scope};
-use crate::conf::{Node, Schema, Schemas, TOKEN, nearest};
-use crate::engine::{Act, Answer, Facts, HeaderEdits, Policy, Principal, Stage, Verdict};
+use super::{Draft, Inherit, Kind, Scope, passport};
+use crate::conf::{Entry, Node, Place, Schema, Schemas, TOKEN, Value, nearest};
+use crate::engine::{Act, Answer, Facts, Forwarded, HeaderEdits, Policy, Principal, Stage, Verdict};
 
 /// `forward` on a route or in `defaults`.
 pub const KIND: Kind = Kind {
@@ -46,7 +47,7 @@ pub(super) const RESERVED: [&str; 12] = [
 
 /// The headers that a `forward:` value names, without reporting what is wrong with it.
 pub fn names(node: &Node) -> Vec<HeaderName> {
-    let crate::conf::Value::Map(entries) = &node.value else {
+    let Value::Map(entries) = &node.value else {
         return Vec::new();
     };
     let names = entries.iter().filter_map(|entry| entry.key.parse().ok());
@@ -55,7 +56,12 @@ pub fn names(node: &Node) -> Vec<HeaderName> {
 
 /// Whether the value tells the upstream anything of the caller.
 pub fn tells(node: &Node) -> bool {
-    !names(node).is_empty()
+    let Value::Map(entries) = &node.value else {
+        return false;
+    };
+    let is_passport = |value: &Value| matches!(value, Value::Scalar { text, .. } if text == "passport");
+    let shows = |entry: &Entry| entry.key.eq_ignore_ascii_case("authorization") && is_passport(&entry.value.value);
+    !names(node).is_empty() || entries.iter().any(shows)
 }
 
 fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
@@ -85,12 +91,8 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
             continue;
         };
         if name == header::AUTHORIZATION {
-            match text {
-                "keep" => drafts.push(draft(Arc::new(Authorization(true)))),
-                "drop" => drafts.push(draft(Arc::new(Authorization(false)))),
-                _ => scope
-                    .load
-                    .error(&entry.value.place, format!("`{text}` is neither `keep` nor `drop`")),
+            if let Some(forwarded) = authorization(text, &entry.value.place, scope) {
+                drafts.push(draft(Arc::new(forwarded)));
             }
             continue;
         }
@@ -118,6 +120,32 @@ fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
     drafts
 }
 
+fn authorization(text: &str, place: &Place, scope: &Scope<'_>) -> Option<Authorization> {
+    let forwarded = match text {
+        "keep" => Forwarded::Credential,
+        "drop" => Forwarded::Nothing,
+        "passport" => Forwarded::Passport,
+        _ => {
+            let message = format!("`{text}` is neither `keep` nor `drop` nor `passport`");
+            scope.load.error(place, message);
+            return None;
+        }
+    };
+    let mut passport = None;
+    if forwarded == Forwarded::Passport {
+        passport::refer(scope.load);
+        if !scope.has_auth {
+            let message = "nobody is known here who could have a passport: the route has `auth: none`";
+            scope.load.error(place, message);
+        } else if !passport::is_there(scope.load) {
+            let message = "there is no `passport:` that says by which key they are signed";
+            scope.load.error(place, message);
+        }
+        passport = scope.defined.passport.as_ref().map(|passport| passport.words().into());
+    }
+    Some(Authorization { forwarded, passport })
+}
+
 fn schema(_: &mut Schemas) -> Schema {
     let fact = Schema::text(r"^(principal\.(sub|issuer|scopes|roles|acr)|client|claims\.[\s\S]+)$").examples([
         "principal.sub",
@@ -134,8 +162,12 @@ fn schema(_: &mut Schemas) -> Schema {
             "The upstream sees the credential: the default of routes with `auth`.",
         ),
         ("drop", "It does not: the default of routes without."),
+        (
+            "passport",
+            "It sees a token of the gateway's own instead, as `passport:` says.",
+        ),
     ])
-    .about("Whether the upstream sees the caller's credential.");
+    .about("What the upstream gets as `Authorization`.");
     // Header names are read in any case; only the usual one is offered.
     let any_case = Map::from_iter([(ANY_CASE.to_owned(), authorization.clone().into())]);
     Schema::map_of(&format!("^{TOKEN}$"), fact, 0)
@@ -214,11 +246,23 @@ fn claim(principal: &Principal, path: &str) -> Option<String> {
 }
 
 #[derive(Debug)]
-struct Authorization(bool);
+struct Authorization {
+    forwarded: Forwarded,
+    /// What the passport is, in words.
+    passport: Option<Box<str>>,
+}
 
 impl Policy for Authorization {
     fn judge(&self, _: &Facts<'_>, _: Option<&Answer>) -> Verdict {
-        Verdict::add(Act::ForwardAuthorization(self.0))
+        Verdict::add(Act::Authorization(self.forwarded))
+    }
+
+    fn describe(&self, facts: &Facts<'_>, _: Option<&Answer>) -> Vec<String> {
+        let line = |passport: &str| match &facts.principal {
+            Some(principal) => format!("authorization: a passport of `{}` {passport}", principal.subject),
+            None => "authorization: nothing, as nobody is known who could have a passport".to_owned(),
+        };
+        self.passport.as_deref().map(line).into_iter().collect()
     }
 }
 
@@ -264,7 +308,7 @@ mod tests {
             [
                 "t.yaml:1:11: unknown fact `principal.sup`, did you mean `principal.sub`?",
                 "t.yaml:1:26: `x-forwarded-for` is written by the gateway itself",
-                "t.yaml:1:73: `no` is neither `keep` nor `drop`",
+                "t.yaml:1:73: `no` is neither `keep` nor `drop` nor `passport`",
             ]
         );
     }

@@ -9,6 +9,7 @@ pub mod compress;
 pub mod cors;
 pub mod forward;
 pub mod freeze;
+pub mod passport;
 pub mod rate_limit;
 pub mod revocation;
 pub mod shape;
@@ -89,6 +90,8 @@ pub struct Scope<'a> {
 pub struct Defined {
     /// The authenticators.
     pub authenticators: authn::Authenticators,
+    /// What `authorization: passport` forwards.
+    pub passport: Option<Arc<passport::Passport>>,
     /// The policies that `policies:` may name.
     pub policies: access::Policies,
     /// The limits.

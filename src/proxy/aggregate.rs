@@ -7,7 +7,7 @@ use pingora_proxy::Session;
 use tokio::time::Instant;
 
 use super::{Exchange, reply, request};
-use crate::engine::{Denial, DenialKind, Params, Reply, RequestView, ReshapeFailure};
+use crate::engine::{Denial, DenialKind, Forwarded, Params, Reply, RequestView, ReshapeFailure};
 use crate::live::{Calling, Live};
 use crate::snapshot::Route;
 use crate::targets::Aggregate;
@@ -51,10 +51,12 @@ pub(super) async fn answer(
     let generation = exchange.generation.clone();
     let without = exchange.without();
     let sent = &session.req_header().headers;
+    let holder = exchange.passport_holder().cloned();
     let calling = Calling {
         generation: &generation,
         caller: &live.caller,
         headers: told(session, exchange),
+        passport: holder.as_ref().map(|holder| (holder, exchange.at)),
         without: &without,
         whom: Whom {
             principal: principal.as_deref(),
@@ -143,7 +145,8 @@ fn told(session: &Session, exchange: &Exchange) -> Vec<(HeaderName, HeaderValue)
     if let Some(language) = request.get(header::ACCEPT_LANGUAGE) {
         headers.push((header::ACCEPT_LANGUAGE, language.clone()));
     }
-    if let (true, Some(authorization)) = (exchange.keeps_authorization(), request.get(header::AUTHORIZATION)) {
+    let keeps = exchange.authorization() == Forwarded::Credential;
+    if let (true, Some(authorization)) = (keeps, request.get(header::AUTHORIZATION)) {
         headers.push((header::AUTHORIZATION, authorization.clone()));
     }
     if let Ok(id) = HeaderValue::from_str(&exchange.id) {

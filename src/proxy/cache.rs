@@ -10,7 +10,7 @@ use pingora_cache::{CacheKey, CacheMeta, CachePhase, ForcedFreshness, NoCacheRea
 use pingora_proxy::Session;
 
 use super::{Exchange, reply, upstream};
-use crate::engine::{Denial, DenialKind, Share};
+use crate::engine::{Denial, DenialKind, Forwarded, Share};
 use crate::live::Live;
 use crate::policies::cache::storable::{Lookup, freshness, varies_on};
 use crate::policies::cache::store;
@@ -121,7 +121,7 @@ pub(super) fn judge_answer(
     if exchange.reshape().is_some() && response.headers.contains_key(http::header::CONTENT_ENCODING) {
         return RespCacheable::Uncacheable(NoCacheReason::Custom("coded"));
     }
-    let authorized = rule.share != Share::Public && exchange.keeps_authorization();
+    let authorized = rule.share != Share::Public && exchange.authorization() != Forwarded::Nothing;
     match freshness(rule, authorized, response.status, &response.headers, now) {
         Ok(fresh) => {
             let whole = |duration: std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);

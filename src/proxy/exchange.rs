@@ -10,7 +10,8 @@ use smallvec::SmallVec;
 
 use super::request::RequestIds;
 use crate::engine::{
-    Act, CacheRule, CompressRule, Decision, Denial, Effect, PartSummary, RecordedRequest, Reshape, Trail,
+    Act, CacheRule, CompressRule, Decision, Denial, Effect, Forwarded, PartSummary, Principal, RecordedRequest,
+    Reshape, Trail,
 };
 use crate::live::{Generation, InFlight, Live};
 use crate::policies::cache::storable::Lookup;
@@ -153,18 +154,29 @@ impl Exchange {
         named.unwrap_or_default()
     }
 
-    /// Whether the upstream sees the caller's `Authorization`.
-    pub(super) fn keeps_authorization(&self) -> bool {
+    /// What the upstream gets as `Authorization`.
+    pub(super) fn authorization(&self) -> Forwarded {
         let said = self.acts().iter().find_map(|act| match act {
-            Act::ForwardAuthorization(keep) => Some(*keep),
+            Act::Authorization(forwarded) => Some(*forwarded),
             _ => None,
         });
-        said.unwrap_or_else(|| self.route.as_ref().is_some_and(|route| route.keeps_authorization))
+        said.unwrap_or_else(
+            || match self.route.as_ref().is_some_and(|route| route.keeps_authorization) {
+                true => Forwarded::Credential,
+                false => Forwarded::Nothing,
+            },
+        )
+    }
+
+    /// Whose passport the upstreams get, where they get one.
+    pub(super) fn passport_holder(&self) -> Option<&Arc<Principal>> {
+        let principal = self.decision.as_ref()?.principal.as_ref();
+        principal.filter(|_| self.authorization() == Forwarded::Passport)
     }
 
     /// Whether the route says in so many words that the upstream sees the caller's credential.
     pub(super) fn says_keep(&self) -> bool {
-        let keeps = |act: &Act| matches!(act, Act::ForwardAuthorization(true));
+        let keeps = |act: &Act| matches!(act, Act::Authorization(Forwarded::Credential));
         self.acts().iter().any(keeps)
     }
 

@@ -11,7 +11,7 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::{Exchange, request};
-use crate::engine::RequestView;
+use crate::engine::{Forwarded, RequestView};
 use crate::policies::authn::{Credential, Source, without_cookies, without_parameters};
 use crate::snapshot::{Route, Snapshot, private};
 
@@ -31,7 +31,7 @@ pub(super) fn take_away(session: &mut Session, exchange: &mut Exchange, route: &
     match brought {
         Brought::NothingElsewhere => return Ok(()),
         Brought::Token(token) => {
-            if exchange.keeps_authorization() {
+            if exchange.authorization() == Forwarded::Credential {
                 request.insert_header(header::AUTHORIZATION, token)?;
             }
         }

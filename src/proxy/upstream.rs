@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::request::edit;
 use super::{Exchange, failure};
-use crate::engine::Share;
+use crate::engine::{Forwarded, Share};
 use crate::policies::cache::storable::varies_on;
 use crate::upstreams::{Endpoint, NoEndpoint, Pool, Whom};
 
@@ -123,14 +123,18 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
         .or_err(ErrorType::InternalError, "a host that is no header")?;
     let id = HeaderValue::from_str(&exchange.id).or_err(ErrorType::InternalError, "an id that is no header")?;
     let scheme = HeaderValue::from_static(scheme(session));
+    let passport = passport(exchange)?;
     edit(request, |headers| {
         let is_claimed = |name: &&HeaderName| name.as_str().starts_with("gwanmun-") || FORGED.contains(&name.as_str());
         let claimed: SmallVec<[HeaderName; 4]> = headers.keys().filter(is_claimed).cloned().collect();
         for name in claimed {
             headers.remove(name);
         }
-        if !exchange.keeps_authorization() {
+        if exchange.authorization() != Forwarded::Credential {
             headers.remove(header::AUTHORIZATION);
+        }
+        if let Some(passport) = passport {
+            headers.insert(header::AUTHORIZATION, passport);
         }
         // Room for all at once.
         headers.reserve(8);
@@ -154,6 +158,19 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
         keep_keyed(request, &exchange.attempt.keyed);
     }
     Ok(())
+}
+
+/// The caller's passport for the upstream, where it gets one. Without one nothing is sent: an upstream that is used to be
+/// told who calls must not take a caller for nobody.
+fn passport(exchange: &Exchange) -> Result<Option<HeaderValue>> {
+    let Some(holder) = exchange.passport_holder() else {
+        return Ok(None);
+    };
+    let passports = exchange.generation.passports.as_ref();
+    let signed = passports.zip(exchange.attempt.pool.as_ref());
+    let signed = signed.and_then(|(passports, pool)| passports.bearer(holder, &pool.name, exchange.at).ok());
+    let signed = signed.ok_or_else(|| Error::explain(ErrorType::InternalError, "no passport can be signed"))?;
+    Ok(Some(signed))
 }
 
 /// Leaves of a request whose answer is for everybody what cannot make it an answer for somebody: what describes the

@@ -26,6 +26,7 @@ use crate::policies::Defined;
 use crate::policies::access::{Calendars, Policies};
 use crate::policies::authn::{AuthenticatorSettings, Authenticators, Source};
 use crate::policies::clients::Clients;
+use crate::policies::passport::{Passport, PassportSettings};
 use crate::policies::rate_limit::Limits;
 use crate::policies::shape::{ShapeSettings, Shapes};
 use crate::routing::{Match, Router};
@@ -45,7 +46,7 @@ pub use settings::{AdminSettings, AdminToken, TrustedProxies};
 
 /// A compiled configuration.
 pub struct Snapshot {
-    /// The SHA-256 of every file that was read, in hexadecimal. Secrets are not in it.
+    /// The SHA-256 of every file that was read, in hexadecimal. Secrets are not in it, but the public part of what signs.
     pub id: Arc<str>,
     /// Where requests are accepted.
     pub listen: Vec<Listen>,
@@ -186,6 +187,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
     let authenticators = fields
         .take::<Named<AuthenticatorSettings>>("authenticators", None)
         .unwrap_or_default();
+    let passport = fields.take::<Option<PassportSettings>>("passport", None).flatten();
     let clients = fields.take::<Named<Node>>("clients", None).unwrap_or_default();
     let calendars = fields.take::<Named<Node>>("calendars", None).unwrap_or_default();
     let policies = fields.take::<Named<Node>>("policies", None).unwrap_or_default();
@@ -225,6 +227,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
     let calendars = Calendars::compile(&calendars, occasion.now, occasion.at_start, load);
     let defined = Defined {
         authenticators: Authenticators::compile(&authenticators, load),
+        passport: passport.map(|settings| Arc::new(Passport::compile(settings, load))),
         policies: Policies::compile(&policies, &calendars, &clients, load),
         limits: Limits::compile(&limits, load),
         shapes: Shapes::compile(&shapes, load),
@@ -286,7 +289,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
     let unrouted_names = unrouted.iter().map(|rule| rule.name.clone()).collect();
     let files = load.files();
     Some(Snapshot {
-        id: hash(&files),
+        id: hash(&files, defined.passport.as_deref()),
         listen: listen?,
         unfetched,
         admin,
@@ -363,15 +366,20 @@ fn kept(router: &Router<Arc<Route>>, clients: &Clients, unrouted: &[Rule]) -> Ke
     }
 }
 
-/// Over every file's name and content, each framed by its length.
-fn hash(files: &[Arc<crate::conf::Source>]) -> Arc<str> {
+/// Over every file's name and content, each framed by its length, and the public keys of passports: a key that is changed is
+/// news, though its file is a secret.
+fn hash(files: &[Arc<crate::conf::Source>], passport: Option<&Passport>) -> Arc<str> {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    let mut add = |part: &[u8]| {
+        context.update(&(part.len() as u64).to_le_bytes());
+        context.update(part);
+    };
     for source in files {
-        let name = source.path.file_name().unwrap_or_default().as_encoded_bytes();
-        for part in [name, source.text.as_bytes()] {
-            context.update(&(part.len() as u64).to_le_bytes());
-            context.update(part);
-        }
+        add(source.path.file_name().unwrap_or_default().as_encoded_bytes());
+        add(source.text.as_bytes());
+    }
+    if let Some(passport) = passport {
+        add(passport.key_set().as_bytes());
     }
     let digest = context.finish();
     Arc::from(
@@ -403,7 +411,16 @@ impl Snapshot {
     pub fn unfetched_secrets(&self) -> impl Iterator<Item = &(Place, String)> {
         let admin = self.admin.as_ref().and_then(|admin| admin.unfetched.as_ref());
         let of_authenticators = self.defined.authenticators.unfetched_secrets();
-        of_authenticators.iter().chain(&self.unfetched).chain(admin)
+        let of_passports = self
+            .defined
+            .passport
+            .iter()
+            .flat_map(|passport| passport.unfetched_secrets());
+        of_authenticators
+            .iter()
+            .chain(of_passports)
+            .chain(&self.unfetched)
+            .chain(admin)
     }
 
     /// Whether a freeze of that kind and name closes anything.

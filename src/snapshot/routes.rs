@@ -7,10 +7,10 @@ use http::{HeaderName, Method};
 use jiff::tz::TimeZone;
 
 use crate::conf::{Entry, Load, Named, Node, Read, Spanned, Value, mend, nearest};
-use crate::engine::{Policy, Rule, Stage};
+use crate::engine::{Policy, Reply, Rule, Stage};
 use crate::policies::freeze::{self, FreezeRule};
 use crate::policies::revocation::{self, RevocationRule};
-use crate::policies::{Defined, Draft, Inherit, KINDS, Kind, Scope, authn, forward};
+use crate::policies::{Defined, Draft, Inherit, KINDS, Kind, Scope, authn, forward, passport};
 use crate::routing::Match;
 use crate::targets::aggregate::{Aggregate, AggregateScope};
 use crate::targets::{Target, UpstreamIndex, fixed};
@@ -29,6 +29,8 @@ const KEYS: [&str; 7] = [
 ];
 /// The keys that say who answers.
 pub(super) const TARGETS: [&str; 4] = ["upstream", "aggregate", "reply", "redirect"];
+/// The answer that tells the public keys of passports.
+pub(super) const PASSPORT_KEYS: &str = "passport_keys";
 /// What is written for `off` by mistake.
 const OFF: [&str; 5] = ["no", "No", "false", "False", "none"];
 /// An aggregate that names no deadline has this one.
@@ -328,7 +330,7 @@ impl<'a> Compiler<'a> {
             };
             Target::Aggregate(Aggregate::compile(node, &scope)?)
         } else if let Some(node) = node.get("reply") {
-            Target::Fixed(fixed::reply(node, self.load)?)
+            Target::Fixed(self.reply(node)?)
         } else if let Some(node) = node.get("redirect") {
             Target::Fixed(fixed::redirect(node, self.load)?)
         } else {
@@ -341,6 +343,25 @@ impl<'a> Compiler<'a> {
             return None;
         };
         Some((target, deadline))
+    }
+
+    /// An answer that stands here, or the one word for one that the gateway knows.
+    fn reply(&self, node: &Node) -> Option<Reply> {
+        match &node.value {
+            Value::Scalar { text, .. } if text == PASSPORT_KEYS => {
+                if !passport::is_there(self.load) {
+                    let message = "there is no `passport:` whose keys could be told";
+                    self.load.error(&node.place, message);
+                }
+                Some(self.defined.passport.as_ref()?.told())
+            }
+            Value::Scalar { text, .. } if nearest(text, [PASSPORT_KEYS].into_iter()).is_some() => {
+                let message = format!("unknown word `{text}`, did you mean `{PASSPORT_KEYS}`?");
+                self.load.error(&node.place, message);
+                None
+            }
+            _ => fixed::reply(node, self.load),
+        }
     }
 
     fn upstream(&self, node: &Node) -> Option<UpstreamIndex> {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::conf::{Load, Node, Place, Sections, Value, merge, nearest};
+use crate::policies::passport;
 
 /// What may stand at the top of a configuration, and what happens where several files have it.
 pub(super) const SECTIONS: Sections<'static> = Sections {
@@ -15,6 +16,7 @@ pub(super) const SECTIONS: Sections<'static> = Sections {
         "trusted_proxies",
         "upstreams",
         "authenticators",
+        "passport",
         "clients",
         "calendars",
         "policies",
@@ -140,6 +142,9 @@ fn beside(document: &Node) -> Vec<PathBuf> {
 
 /// Makes known every name that the document defines, whatever is wrong with what it stands for.
 pub(super) fn declare(document: &Node, load: &Load) {
+    if document.get("passport").is_some() {
+        passport::declare(load);
+    }
     for (section, kind) in REFERRED {
         match document.get(section).map(|node| &node.value) {
             None | Some(Value::Null) => {}
@@ -171,6 +176,13 @@ fn declare_windows(calendar: &str, node: &Node, load: &Load) {
 
 /// Warns of names that nothing refers to.
 pub(super) fn check_unused(document: &Node, load: &Load) {
+    if let (Some(section), false) = (
+        document.get("passport"),
+        load.has_errors() || passport::is_referred(load),
+    ) {
+        let message = "no route has `forward: { authorization: passport }`, so nobody gets a passport";
+        load.warn(&section.place, message);
+    }
     // Where there are errors something may not have been read: then a name also counts that merely stands somewhere.
     let mentioned = match load.has_errors() {
         true => mentions(document),

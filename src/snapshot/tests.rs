@@ -196,8 +196,19 @@ routes: { transfer: { match: POST /transfers, policies: [no-night-transfer], lim
     /// The document that an example belongs into.
     fn document(file: &str, example: Mapping) -> Mapping {
         let mut document: Mapping = serde_yaml::from_str(BASE).unwrap();
-        let section =
-            |key: &str| ["routes", "policies", "limits", "anomalies", "audit", "admin", "tests"].contains(&key);
+        let section = |key: &str| {
+            [
+                "routes",
+                "policies",
+                "limits",
+                "anomalies",
+                "audit",
+                "admin",
+                "tests",
+                "passport",
+            ]
+            .contains(&key)
+        };
         let whole = example
             .keys()
             .all(|key| document.contains_key(key) || section(key.as_str().unwrap()));

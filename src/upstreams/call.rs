@@ -50,6 +50,9 @@ pub enum CallError {
     /// An operator has closed the upstream.
     #[error("the upstream is frozen")]
     Frozen,
+    /// What it has to be shown could not be signed.
+    #[error("no passport can be signed")]
+    Unsigned,
     /// Not within its time.
     #[error("the endpoint is too slow")]
     Timeout,

@@ -30,6 +30,7 @@ mod jwt;
 mod layout;
 mod limits;
 mod own_tests;
+mod passports;
 mod policies;
 mod provider;
 mod records;

@@ -9,6 +9,7 @@ use crate::observe::audit::AuditSettings;
 use crate::policies::access::{Calendars, Holidays, Policies};
 use crate::policies::authn::Authenticators;
 use crate::policies::clients::Clients;
+use crate::policies::passport::PassportSettings;
 use crate::policies::rate_limit::Limits;
 use crate::policies::shape::Shapes;
 use crate::policies::{Inherit, KINDS};
@@ -19,7 +20,7 @@ use crate::upstreams::UpstreamSettings;
 
 use super::listen::ListenSettings;
 use super::own_tests::Tests;
-use super::routes::TARGETS;
+use super::routes::{PASSPORT_KEYS, TARGETS};
 use super::{AdminSettings, StatePath, TrustedProxies};
 
 mod elsewhere;
@@ -68,6 +69,11 @@ impl Describe for Configuration {
                 ),
                 Key::new::<Named<UpstreamSettings>>(schemas, "upstreams", "The services behind the gate, by name."),
                 Key::new::<Authenticators>(schemas, "authenticators", "The ways to learn who calls, by name."),
+                Key::new::<PassportSettings>(
+                    schemas,
+                    "passport",
+                    "The gateway's own tokens, which upstreams are shown instead of the caller's.",
+                ),
                 Key::new::<Clients>(
                     schemas,
                     "clients",
@@ -117,6 +123,14 @@ impl Describe for Defaults {
     }
 }
 
+/// An answer that stands in the configuration, or the one that the gateway knows.
+fn reply(schemas: &mut Schemas) -> Schema {
+    let own = fixed::reply_schema(schemas);
+    let about = schemas.description(&own);
+    let keys = Schema::just(PASSPORT_KEYS).about("The public keys of passports, as a JWK Set.");
+    Schema::any_of([own, keys]).about(&about)
+}
+
 /// One route; read by [`Compiler`](super::routes::Compiler).
 enum Route {}
 
@@ -136,7 +150,7 @@ impl Describe for Route {
                     "aggregate",
                     "One JSON answer made from several upstream calls, its parts, by name.",
                 ),
-                Key::made("reply", fixed::reply_schema(schemas)),
+                Key::made("reply", reply(schemas)),
                 Key::made("redirect", fixed::redirect_schema(schemas)),
                 Key::new::<Duration>(
                     schemas,

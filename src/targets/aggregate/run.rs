@@ -451,7 +451,9 @@ impl State {
 fn judge(answer: Result<Called, CallError>) -> Result<Bytes, Reason> {
     let called = answer.map_err(|error| match error {
         CallError::Timeout => Reason::Timeout,
-        CallError::NoEndpoint | CallError::BreakerOpen | CallError::Connect => Reason::Unreachable,
+        CallError::NoEndpoint | CallError::BreakerOpen | CallError::Connect | CallError::Unsigned => {
+            Reason::Unreachable
+        }
         CallError::Broken | CallError::TooLarge => Reason::Unreadable,
         CallError::Frozen => Reason::Denied,
     })?;

@@ -10,6 +10,7 @@ mod metrics;
 mod provider;
 mod tls;
 mod upstream;
+mod verifier;
 
 pub use client::{Connection, Request, Response, decoded, request_to};
 pub use gateway::{Gateway, is_request, refused_start};
@@ -18,6 +19,7 @@ pub use metrics::Metrics;
 pub use provider::Provider;
 pub use tls::{Authority, Certificate, TlsClient, names_shown};
 pub use upstream::{Gate, RefusingPort, Reply, Seen, Upstream};
+pub use verifier::{Verifier, passport_in};
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};

@@ -25,15 +25,7 @@ pub struct Provider {
 
 impl Provider {
     pub fn start() -> Self {
-        let folder = installed();
-        let mut child = Command::new("node")
-            .args(["--no-warnings", "issuer.js"])
-            .current_dir(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("node runs; `make test` installs it");
+        let mut child = node("issuer.js");
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().expect("its output"));
         let mut provider = Self {
@@ -98,13 +90,23 @@ impl Drop for Provider {
     }
 }
 
+/// Runs a script of the folder, which is to end with the pipe to it.
+pub(super) fn node(script: &str) -> Child {
+    Command::new("node")
+        .args(["--no-warnings", script])
+        .current_dir(installed())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("node runs; `make test` installs it")
+}
+
 /// The folder it is installed in, once for each lock file.
 fn installed() -> PathBuf {
     let read = |name: &str| std::fs::read(Path::new(SOURCE).join(name)).expect("a file of the peer");
-    let lock = ring::digest::digest(
-        &ring::digest::SHA256,
-        &[read("package-lock.json"), read("issuer.js")].concat(),
-    );
+    let files = ["package.json", "package-lock.json", "issuer.js", "verifier.js"];
+    let lock = ring::digest::digest(&ring::digest::SHA256, &files.map(read).concat());
     let name: String = lock.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let peers = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let folder = peers.join(format!("oidc-provider-{name}"));
@@ -112,7 +114,7 @@ fn installed() -> PathBuf {
         return folder;
     }
     let fresh = tempfile::tempdir_in(peers).expect("a folder to install into");
-    for name in ["package.json", "package-lock.json", "issuer.js"] {
+    for name in files {
         std::fs::write(fresh.path().join(name), read(name)).expect("a copy");
     }
     let output = Command::new("npm")
