@@ -37,6 +37,7 @@ mod records;
 mod refusals;
 mod reload;
 mod revocations;
+mod rotation;
 mod routing;
 mod schema;
 mod shapes;
