@@ -16,7 +16,7 @@ use super::settings::{JwtAuthenticator, media_type};
 use crate::engine::{CredentialRefusal, Principal, claims};
 
 /// Longer tokens are refused before anything in them is read.
-const MAX_TOKEN: usize = 16 << 10;
+pub(super) const MAX_TOKEN: usize = 16 << 10;
 /// A refused token's subject is kept for detectors, cut to so many characters.
 const MAX_CLAIMED: usize = 256;
 

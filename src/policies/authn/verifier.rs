@@ -10,7 +10,7 @@ use super::authenticator::{Authenticator, Authenticators};
 use super::copies::KeyCopies;
 use super::introspection::Introspector;
 use super::jwks::{KeySource, Newer, Timing};
-use super::jwt::Token;
+use super::jwt::{MAX_TOKEN, Token};
 use super::memory::Memory;
 use super::settings::JwtAuthenticator;
 use crate::engine::{Answer, AuthenticatorId, Principal};
@@ -142,7 +142,7 @@ impl Verifiers {
             Judge::Introspection(introspector) => Some(introspector),
             _ => None,
         });
-        if let Some(introspector) = introspector {
+        if let Some(introspector) = introspector.filter(|_| token.len() <= MAX_TOKEN) {
             return introspector.answer(token, now).await;
         }
         Answer::Refused(match parsed {

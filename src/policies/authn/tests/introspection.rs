@@ -89,7 +89,7 @@ async fn whoever_asked_first_may_go_away() {
 async fn what_is_remembered_ends() {
     let issuer = Issuer::start().await;
     issuer.answer(PATH, &ok(r#"{"active":false}"#, JSON));
-    let verifiers = verifiers(&issuer, "cache: { active: 1m, inactive: 5s }");
+    let verifiers = verifiers(&issuer, "cache: { active: 1h, inactive: 1m }");
     let ask = async || said(&verifiers.answer(ID, "opaque", noon()).await);
     assert_eq!(
         (ask().await, ask().await),
@@ -97,13 +97,13 @@ async fn what_is_remembered_ends() {
     );
     assert_eq!(issuer.asked().len(), 1);
     issuer.answer(PATH, &active("u1"));
-    forward(5).await;
+    forward(60).await;
     assert_eq!((ask().await, ask().await), ("u1".into(), "u1".into()));
     assert_eq!(issuer.asked().len(), 2);
     issuer.answer(PATH, &ok(r#"{"active":false}"#, JSON));
-    forward(59).await;
+    forward(1800).await;
     assert_eq!(ask().await, "u1");
-    forward(1).await;
+    forward(1800).await;
     assert_eq!(ask().await, "token-inactive");
     assert_eq!(issuer.asked().len(), 3);
 }
@@ -234,10 +234,16 @@ async fn finds_the_endpoint_out() {
     let verifiers = Verifiers::new(&all, None, &Arc::new(Client::new()), Timing::default());
     let ask = async |token: &str| said(&verifiers.answer(ID, token, noon()).await);
     let document = "/.well-known/openid-configuration";
-    assert_eq!(ask("a").await, "introspection-unavailable");
-    // For a moment nobody asks again.
-    assert_eq!(ask("a").await, "introspection-unavailable");
-    assert_eq!(issuer.asked(), [document]);
+    // Many wait for one answer, and for a moment after a failure nobody asks again.
+    let tokens: Vec<String> = (0..50).map(|at| format!("a{at}")).collect();
+    for said in join_all(tokens.iter().map(|token| ask(token))).await {
+        assert_eq!(said, "introspection-unavailable");
+    }
+    let asked = issuer.asked();
+    assert!(
+        (1..=10).contains(&asked.len()) && asked.iter().all(|path| path == document),
+        "{asked:?}"
+    );
     forward(2).await;
     let told = |endpoint: &str, issuer: &str| {
         ok(
@@ -330,6 +336,12 @@ async fn only_tokens_that_no_other_takes_are_asked_about() {
         assert_eq!(said(&verifiers.answer(&both, token, noon()).await), "asked", "{token}");
         assert_eq!(count(), at + 1);
     }
+    // What is too large for a token is nobody's.
+    let large = "x".repeat(16 << 10);
+    assert_eq!(said(&verifiers.answer(&both, &large, noon()).await), "asked");
+    let large = format!("{large}x");
+    assert_eq!(said(&verifiers.answer(&both, &large, noon()).await), "token-malformed");
+    assert_eq!(count(), 6);
     // Where nobody asks, they are refused as they were.
     assert_eq!(
         said(&verifiers.answer(&both[..1], "opaque", noon()).await),
