@@ -27,6 +27,9 @@ pub enum PathFault {
     /// A raw byte outside ASCII, or a raw `?` or `#`, which end a path.
     #[error("the path has a character that must be encoded")]
     Unencoded,
+    /// `.`, `/`, `\` or NUL in more bytes than UTF-8 has for it (RFC 3629 §3), which broken decoders take for these.
+    #[error("the path has an overlong encoding")]
+    Overlong,
     /// A segment `.` or `..`, raw or encoded, with or without `;parameters`.
     #[error("the path has a dot segment")]
     DotSegment,
@@ -93,8 +96,27 @@ pub fn normalise_path(raw: &[u8]) -> Result<Cow<'_, str>, PathFault> {
     if path.split('/').any(is_dot_segment) {
         return Err(PathFault::DotSegment);
     }
+    if OVERLONG.iter().any(|form| path.contains(form)) {
+        return Err(PathFault::Overlong);
+    }
     Ok(path)
 }
+
+/// `.`, `/`, `\` and NUL in two, three and four bytes.
+const OVERLONG: [&str; 12] = [
+    "%C0%AE",
+    "%C0%AF",
+    "%C1%9C",
+    "%C0%80",
+    "%E0%80%AE",
+    "%E0%80%AF",
+    "%E0%81%9C",
+    "%E0%80%80",
+    "%F0%80%80%AE",
+    "%F0%80%80%AF",
+    "%F0%80%81%9C",
+    "%F0%80%80%80",
+];
 
 /// Whether there is nothing to look at closely: most paths, at a quarter of the cost.
 fn is_plain(raw: &[u8]) -> bool {
@@ -182,13 +204,33 @@ const fn is_path_character(byte: u8) -> bool {
     is_unreserved(byte) || is_sub_delimiter || matches!(byte, b':' | b'@' | b'/')
 }
 
-/// `.` and `..`, also as servlet containers read them, which cut `;parameters` off before they resolve dots.
+/// `.` and `..`: also as servlet containers read them, which cut `;parameters` off before they resolve dots, and as those
+/// read them who decode more than once, to whom `%252e` is a dot and `%252f` a slash.
 fn is_dot_segment(segment: &str) -> bool {
-    if !segment.starts_with('.') {
+    if !segment.starts_with(['.', '%']) {
         return false;
     }
-    let dots = segment.strip_prefix("..").or_else(|| segment.strip_prefix('.'));
-    dots.is_some_and(|rest| rest.is_empty() || rest.starts_with(';') || rest.starts_with("%3B"))
+    let mut decoded = Cow::Borrowed(segment);
+    while decoded.contains("%25") {
+        decoded = Cow::Owned(decoded.replace("%25", "%"));
+    }
+    let dot = |text: &str| -> Option<usize> {
+        if text.starts_with('.') {
+            return Some(1);
+        }
+        text.get(..3)
+            .filter(|escape| escape.eq_ignore_ascii_case("%2e"))
+            .map(str::len)
+    };
+    let Some(rest) = dot(&decoded).and_then(|length| decoded.get(length..)) else {
+        return false;
+    };
+    let rest = dot(rest).and_then(|length| rest.get(length..)).unwrap_or(rest);
+    let ends = |text: &str| {
+        rest.get(..text.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(text))
+    };
+    rest.is_empty() || [";", "%3B", "%2F", "%5C"].into_iter().any(ends)
 }
 
 /// The host of an authority (`Host`, `:authority`): lower case, without port and one trailing dot; IPv6 literals in their
@@ -291,7 +333,7 @@ mod tests {
             ("/a%2d%2E%5f", "/a-._"),
             ("/%ed%95%9c", "/%ED%95%9C"),
             ("/100%25", "/100%25"),
-            ("/%252e%252e/x", "/%252e%252e/x"),
+            ("/%252ex/%2525/%252e%252e%252ex", "/%252ex/%2525/%252e%252e%252ex"),
             ("/a%3Ab:c", "/a%3Ab:c"),
             ("/{x}|^", "/%7Bx%7D%7C%5E"),
             ("/.well-known/x", "/.well-known/x"),
@@ -332,6 +374,13 @@ mod tests {
             ("/a/./b", PathFault::DotSegment),
             ("/a/..;x/b", PathFault::DotSegment),
             ("/a/..%3bx/b", PathFault::DotSegment),
+            ("/a/%252e%252e/b", PathFault::DotSegment),
+            ("/a/%25252E./b", PathFault::DotSegment),
+            ("/a/..%252fb", PathFault::DotSegment),
+            ("/a/%c0%ae%c0%ae/b", PathFault::Overlong),
+            ("/a/%C0%AFb", PathFault::Overlong),
+            ("/a/%e0%80%ae/b", PathFault::Overlong),
+            ("/a/%252e%255cb", PathFault::DotSegment),
         ] {
             assert_eq!(path(raw), Err(fault), "{raw}");
         }
