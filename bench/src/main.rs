@@ -4,8 +4,9 @@
 //! round loads every peer once, in an order that turns from round to round, so that a machine that gets slower or
 //! faster meanwhile does so for all of them. CPU is what `/proc` says the peer's processes used during its turn.
 //!
-//! `soak` as the first argument measures another thing: see [`soak`].
+//! `soak` and `hold` as the first argument measure other things: see [`soak`] and [`hold`].
 
+mod hold;
 mod load;
 mod machine;
 mod options;
@@ -48,6 +49,9 @@ fn run() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1).peekable();
     if arguments.next_if(|first| first == "soak").is_some() {
         return soak::run(arguments);
+    }
+    if arguments.next_if(|first| first == "hold").is_some() {
+        return hold::run(arguments);
     }
     let Some(options) = Options::read(arguments)? else {
         print!("{}", options::HELP);

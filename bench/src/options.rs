@@ -19,7 +19,7 @@ Usage: gwanmun-bench [--rounds N] [--seconds N] [--connections N] [--peers LIST]
   --scenarios    of plain,transfer (all)
   --gwanmun      the release binary (target/release/gwanmun)
 
-`gwanmun-bench soak --help` tells of reloads under load.
+`gwanmun-bench soak --help` tells of reloads under load, `gwanmun-bench hold --help` of clients that hold on.
 
 Example: gwanmun-bench --rounds 9 --peers bare,gwanmun --scenarios transfer
 ";

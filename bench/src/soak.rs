@@ -306,10 +306,10 @@ fn ask(connection: &mut Option<Connection>, listen: SocketAddr, path: &str) -> a
     })
 }
 
-struct Connection(TcpStream);
+pub struct Connection(TcpStream);
 
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     head: String,
     body: String,
 }
@@ -324,14 +324,14 @@ impl Answer {
 }
 
 impl Connection {
-    fn open(to: SocketAddr) -> anyhow::Result<Self> {
+    pub fn open(to: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         Ok(Self(stream))
     }
 
-    fn ask(&mut self, request: &str) -> anyhow::Result<Answer> {
+    pub fn ask(&mut self, request: &str) -> anyhow::Result<Answer> {
         self.0.write_all(request.as_bytes())?;
         let mut read = Vec::new();
         let head_end = loop {
