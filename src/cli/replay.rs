@@ -11,13 +11,16 @@ use crate::rehearse::Difference;
 use crate::snapshot::{self, Judged, Occasion, Snapshot, judge};
 
 /// Refusals of requests that could not be read: nothing was decided about them.
-const UNDECIDED: [&str; 7] = [
+const UNDECIDED: [&str; 10] = [
     "path-invalid",
     "request-invalid",
     "header-too-large",
     "header-timeout",
     "uri-too-long",
     "connect-not-allowed",
+    "method-not-supported",
+    "coding-not-supported",
+    "version-not-supported",
     // A panic on the way to the decision.
     "internal",
 ];

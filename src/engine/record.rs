@@ -134,6 +134,8 @@ pub struct UpstreamSummary {
     pub duration: Duration,
     /// The status it answered.
     pub status: Option<u16>,
+    /// What went wrong with it, in a word; `None` where nothing did.
+    pub fault: Option<&'static str>,
 }
 
 /// What happened to one part of an aggregate.

@@ -1,12 +1,20 @@
 //! The accept loop before the proxy: connection bounds, and the whole request header under one deadline and one size.
 //!
 //! Pingora alone bounds neither (a header may take a minute per byte). What is read here goes to it as the connection's
-//! first bytes. Refusals at this point: `408 header-timeout`, `431 header-too-large`, `414 uri-too-long`,
-//! `400 request-invalid`, `405 connect-not-allowed`, each answered as problem+json and the connection closed.
+//! first bytes, in one form: a target in origin-form, chunks without extensions and trailers. Refusals at this point, each
+//! answered as problem+json and the connection closed: `400 request-invalid`, `405 connect-not-allowed`,
+//! `408 header-timeout`, `414 uri-too-long`, `431 header-too-large`, `501 method-not-supported`,
+//! `501 coding-not-supported`, `505 version-not-supported`. Source: RFC 9112.
 
+mod bounds;
+mod chunks;
 mod door;
+mod framing;
 mod head;
+mod pace;
+mod refuse;
 mod stream;
+mod target;
 mod transport;
 
 use std::net::SocketAddr;
@@ -14,60 +22,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use http::{Method, StatusCode};
+use bytes::{Buf, BytesMut};
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::{ALPN, GetSocketDigest, SocketDigest, Ssl};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::engine::{Denial, DenialKind, problem};
-
+use chunks::Chunks;
+use framing::Framing;
 use head::{Head, HeadFault};
-use stream::Downstream;
+use refuse::refuse;
+use stream::{Awaited, Downstream};
 use transport::Transport;
 
+pub use bounds::Bounds;
 pub use door::TlsDoor;
-
-/// What one connection may cost.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// For the whole request header, from its first byte.
-    pub header_deadline: Duration,
-    /// For the first byte of a request on an open connection.
-    pub idle: Duration,
-    /// Bytes of the request line and headers.
-    pub max_header: usize,
-    /// Bytes of the request target.
-    pub max_target: usize,
-    /// Open connections in all; more are closed at once.
-    pub max_connections: usize,
-    /// Requests on one connection.
-    pub max_requests: u32,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            header_deadline: Duration::from_secs(10),
-            idle: Duration::from_secs(60),
-            max_header: 64 << 10,
-            max_target: 8 << 10,
-            max_connections: 20_000,
-            max_requests: 10_000,
-        }
-    }
-}
-
-/// Told of what the front refused itself.
-pub trait Refusals: Send + Sync {
-    /// A request whose line could be read was refused. Returns the request id to tell the client.
-    fn refused(&self, peer: SocketAddr, method: &Method, target: &str, denial: &Denial) -> Arc<str>;
-}
+pub use pace::Pace;
+pub use refuse::Refusals;
 
 /// The accept loop's shared half.
 pub struct Front<A> {
@@ -149,21 +123,24 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         }
         let mut ahead = BytesMut::new();
         let mut settings = None;
-        for _ in 0..self.bounds.max_requests {
-            let head = match self.read_head(&mut stream, &mut ahead, &mut shutdown).await {
-                Ok(Some(head)) => head,
+        for left in (0..self.bounds.max_requests).rev() {
+            let (head, began) = match self.read_head(&mut stream, &mut ahead, &mut shutdown).await {
+                Ok(Some(read)) => read,
                 Ok(None) => return,
-                Err(fault) => return self.refuse(&mut stream, peer, &ahead, fault).await,
+                Err(fault) => return refuse(&*self.refusals, &mut stream, peer, &ahead, fault).await,
             };
             // Bytes beyond this request are the next one's: Pingora would end the connection over them.
-            let rest = ahead.split_off(head.buffered.min(ahead.len()));
-            let prefix = std::mem::replace(&mut ahead, rest);
-            stream.await_only(head.awaited);
+            let (prefix, awaited) = match take(&head, &mut ahead) {
+                Ok(taken) => taken,
+                Err(fault) => return refuse(&*self.refusals, &mut stream, peer, &ahead, fault).await,
+            };
+            let until = began + self.bounds.request_deadline;
+            stream.await_only(awaited, self.bounds.sending, self.bounds.taking, until);
             let mut session = ServerSession::new_http1(stream);
             if let Some(settings) = settings.take() {
                 pingora::apps::HttpPersistentSettings::apply_to_session(settings, &mut session);
             }
-            session.set_keepalive(Some(self.bounds.idle.as_secs()));
+            session.set_keepalive((left > 0).then_some(self.bounds.idle.as_secs()));
             session.set_pipelined_prefix(prefix);
             let Some(reused) = self.app.process_new_http(session, &shutdown).await else {
                 return;
@@ -180,65 +157,86 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         }
     }
 
-    /// Reads until the header is whole. `None` where there is nobody to answer.
+    /// Reads until the header is whole; with it comes when it began. `None` where there is nobody to answer.
     async fn read_head(
         &self,
         stream: &mut Downstream,
         buffer: &mut BytesMut,
         shutdown: &mut watch::Receiver<bool>,
-    ) -> Result<Option<Head>, HeadFault> {
-        if buffer.is_empty() {
-            buffer.reserve(4096);
-            let first = tokio::select! {
-                first = timeout(self.bounds.idle, stream.read_buf(buffer)) => first,
-                _ = shutdown.wait_for(|stop| *stop) => return Ok(None),
-            };
-            match first {
-                Ok(Ok(count)) if count > 0 => {}
-                _ => return Ok(None),
-            }
-        }
-        let deadline = Instant::now() + self.bounds.header_deadline;
-        let mut parsed = 0;
+    ) -> Result<Option<(Head, Instant)>, HeadFault> {
+        // RFC 9112 §2.2: an empty line before the request is forgiven, once.
+        let mut may_skip = true;
         loop {
-            // Byte by byte arrivals must not cost a reading each: only the end of a line can end a header.
-            let fresh = buffer.get(parsed..).unwrap_or_default();
-            if fresh.contains(&b'\n') || fresh.len() > 4096 {
-                parsed = buffer.len();
-                if let Some(head) = head::parse(buffer, &self.bounds)? {
-                    return Ok(Some(head));
+            if buffer.is_empty() {
+                // What is left of the last request must not be held while nothing comes.
+                *buffer = BytesMut::new();
+                let first = tokio::select! {
+                    first = timeout(self.bounds.idle, stream.read_first(buffer)) => first,
+                    _ = shutdown.wait_for(|stop| *stop) => return Ok(None),
+                };
+                match first {
+                    Ok(Ok(count)) if count > 0 => {}
+                    _ => return Ok(None),
                 }
             }
-            match timeout_at(deadline, stream.read_buf(buffer)).await {
-                Ok(Ok(count)) if count > 0 => {}
-                Ok(_) => return Ok(None),
-                Err(_) => return Err(HeadFault::Slow),
+            let began = Instant::now();
+            let deadline = began + self.bounds.header_deadline;
+            let mut parsed = 0;
+            loop {
+                if may_skip && buffer.starts_with(b"\r\n") {
+                    buffer.advance(2);
+                    may_skip = false;
+                    if buffer.is_empty() {
+                        break;
+                    }
+                }
+                // Byte by byte arrivals must not cost a reading each: only the end of a line can end a header.
+                // And so can a request line that is too long already.
+                let fresh = buffer.get(parsed..).unwrap_or_default();
+                let longest = head::longest_line(&self.bounds);
+                if fresh.contains(&b'\n') || fresh.len() > 4096 || parsed <= longest && buffer.len() > longest {
+                    parsed = buffer.len();
+                    if let Some(head) = head::parse(buffer, &self.bounds)? {
+                        return Ok(Some((head, began)));
+                    }
+                }
+                match timeout_at(deadline, stream.read_first(buffer)).await {
+                    Ok(Ok(count)) if count > 0 => {}
+                    // What had no request line yet was no request.
+                    Ok(_) if buffer.contains(&b'\n') => return Err(HeadFault::Broken),
+                    Ok(_) => return Ok(None),
+                    Err(_) => return Err(HeadFault::Slow),
+                }
             }
         }
     }
+}
 
-    async fn refuse(&self, stream: &mut Downstream, peer: SocketAddr, buffer: &[u8], fault: HeadFault) {
-        let (status, code, detail) = fault.told();
-        let denial = Denial::new(DenialKind::Refuse, status, code, detail);
-        let (method, target) = head::request_line(buffer);
-        let id = self.refusals.refused(peer, &method, &target, &denial);
-        let mut answer = answer(&denial, &id);
-        if status == StatusCode::METHOD_NOT_ALLOWED {
-            answer.insert_str(
-                answer.find("\r\n").map_or(0, |end| end + 2),
-                "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n",
-            );
+/// Takes the request that `ahead` begins with, as far as it is there, and says what is still to come of it.
+fn take(head: &Head, ahead: &mut BytesMut) -> Result<(BytesMut, Awaited), HeadFault> {
+    match head.body {
+        Framing::Length(length) => {
+            let there = head.length.saturating_add(length).min(ahead.len());
+            let rest = ahead.split_off(there);
+            let taken = std::mem::replace(ahead, rest);
+            let awaited = length.saturating_sub(there.saturating_sub(head.length));
+            Ok((head.rewrite(taken), Awaited::Bytes(awaited)))
         }
-        // The client may still be sending: it is given a moment to read the answer before the reset.
-        let told = async {
-            stream.write_all(answer.as_bytes()).await?;
-            stream.flush().await?;
-            stream.shutdown().await?;
-            let mut left = [0; 4096];
-            while stream.read(&mut left).await? > 0 {}
-            Ok::<_, std::io::Error>(())
-        };
-        let _ = timeout(Duration::from_secs(1), told).await;
+        Framing::Chunked => {
+            let (mut chunks, mut body) = (Box::new(Chunks::new()), BytesMut::new());
+            let sent = ahead.get(head.length..).unwrap_or_default();
+            let own = chunks
+                .read(sent, &mut body)
+                .map_err(|_| HeadFault::Invalid("the chunks of the body cannot be read unambiguously"))?;
+            let mut taken = head.rewrite(ahead.split_to(head.length));
+            ahead.advance(own);
+            taken.unsplit(body);
+            let awaited = match chunks.is_done() {
+                true => Awaited::Bytes(0),
+                false => Awaited::Chunks(chunks),
+            };
+            Ok((taken, awaited))
+        }
     }
 }
 
@@ -260,19 +258,4 @@ fn prepare(tcp: TcpStream, peer: SocketAddr) -> Option<L4Stream> {
     let mut stream = L4Stream::from(tcp);
     stream.set_socket_digest(digest);
     Some(stream)
-}
-
-/// A refusal as HTTP/1.1 that closes the connection.
-fn answer(denial: &Denial, id: &str) -> String {
-    let reply = problem(denial, id, jiff::Timestamp::UNIX_EPOCH, 0);
-    let mut text = format!("HTTP/1.1 {}\r\n", reply.status);
-    for (name, value) in &reply.headers {
-        text.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
-    }
-    text.push_str(&format!(
-        "x-request-id: {id}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        reply.body.len()
-    ));
-    text.push_str(&String::from_utf8_lossy(&reply.body));
-    text
 }

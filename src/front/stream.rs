@@ -7,8 +7,10 @@
 //!
 //! A client may send its next request before it has the answer (RFC 9112 §9.3.2). Pingora listens to the client while it
 //! waits for the upstream, and takes early bytes for a fault that ends the connection without an answer. It is told of
-//! nothing but this request's own bytes, and of the client's leaving.
+//! nothing but this request's own bytes, and of the client's leaving. Chunks come to it in their one form; a body that has
+//! none is an error of [`io::ErrorKind::InvalidData`], a client that dawdles one of [`io::ErrorKind::TimedOut`].
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -27,6 +29,8 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use super::chunks::Chunks;
+use super::pace::{Pace, Watch};
 use super::transport::Transport;
 
 /// A header and a small body; larger bodies are not copied.
@@ -34,15 +38,29 @@ const HELD: usize = 4096;
 /// Early bytes kept; beyond these the client waits.
 const EARLY: usize = 64 << 10;
 
+/// What is still to come of the request being answered.
+#[derive(Debug)]
+pub(super) enum Awaited {
+    /// All that comes.
+    All,
+    /// So many bytes.
+    Bytes(usize),
+    /// The rest of a chunked body.
+    Chunks(Box<Chunks>),
+}
+
 #[derive(Debug)]
 pub(super) struct Downstream {
     inner: Transport,
     /// Written, and not yet sent.
     held: BytesMut,
-    /// How many bytes of the request being answered are still to come; `None` for all that comes.
-    awaited: Option<usize>,
-    /// What came beyond them.
+    awaited: Awaited,
+    /// Chunks in their one form that nobody has read yet.
+    ready: BytesMut,
+    /// What came beyond the awaited.
     early: BytesMut,
+    reading: Option<Watch>,
+    writing: Option<Watch>,
 }
 
 impl Downstream {
@@ -50,20 +68,100 @@ impl Downstream {
         Self {
             inner,
             held: BytesMut::new(),
-            awaited: None,
+            awaited: Awaited::All,
+            ready: BytesMut::new(),
             early: BytesMut::new(),
+            reading: None,
+            writing: None,
         }
     }
 
-    /// From now on at most `awaited` bytes are read; what comes beyond is kept.
-    pub fn await_only(&mut self, awaited: Option<usize>) {
+    /// From now on only what is `awaited` is read; what comes beyond is kept. It has to have come by `until`.
+    pub fn await_only(&mut self, awaited: Awaited, sending: Pace, taking: Pace, until: tokio::time::Instant) {
+        self.reading = (!matches!(awaited, Awaited::Bytes(0))).then(|| Watch::new(sending, Some(until)));
+        self.writing = Some(Watch::new(taking, None));
         self.awaited = awaited;
     }
 
     /// From now on all that comes is read, once what was kept has been taken from here.
     pub fn take_early(&mut self) -> BytesMut {
-        self.awaited = None;
+        self.awaited = Awaited::All;
+        (self.reading, self.writing) = (None, None);
+        self.ready = BytesMut::new();
         std::mem::take(&mut self.early)
+    }
+
+    /// Appends the next bytes; holds no buffer while there are none.
+    pub async fn read_first(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        poll_fn(|context| {
+            let mut piece = [MaybeUninit::uninit(); 4096];
+            let mut piece = ReadBuf::uninit(&mut piece);
+            ready!(Pin::new(&mut *self).poll_read(context, &mut piece))?;
+            buffer.extend_from_slice(piece.filled());
+            Poll::Ready(Ok(piece.filled().len()))
+        })
+        .await
+    }
+
+    fn poll_inner_read(&mut self, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(context, buf);
+        let Some(watch) = &mut self.reading else {
+            return read;
+        };
+        match read {
+            Poll::Ready(read) => {
+                watch.moved(buf.filled().len() - before);
+                Poll::Ready(read)
+            }
+            Poll::Pending => watch.poll_wait(context).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    /// What a try to write came to, watched over.
+    fn watched(&mut self, written: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(watch) = &mut self.writing else {
+            return written;
+        };
+        match written {
+            Poll::Ready(written) => {
+                watch.moved(*written.as_ref().unwrap_or(&0));
+                Poll::Ready(written)
+            }
+            Poll::Pending => watch.poll_wait(context).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    /// Passes chunks on in their one form.
+    fn poll_chunks(&mut self, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if !self.ready.is_empty() {
+                let length = self.ready.len().min(buf.remaining());
+                buf.put_slice(&self.ready.split_to(length));
+                return Poll::Ready(Ok(()));
+            }
+            let Awaited::Chunks(chunks) = &self.awaited else {
+                return Poll::Pending;
+            };
+            if chunks.is_done() {
+                self.awaited = Awaited::Bytes(0);
+                return self.poll_early(context);
+            }
+            let mut piece = [MaybeUninit::uninit(); 16 << 10];
+            let mut piece = ReadBuf::uninit(&mut piece);
+            ready!(self.poll_inner_read(context, &mut piece))?;
+            let read = piece.filled();
+            if read.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let Awaited::Chunks(chunks) = &mut self.awaited else {
+                return Poll::Pending;
+            };
+            let own = chunks
+                .read(read, &mut self.ready)
+                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "malformed chunks"))?;
+            self.early.extend_from_slice(read.get(own..).unwrap_or_default());
+        }
     }
 
     /// Never ready but for an end or a fault.
@@ -83,7 +181,8 @@ impl Downstream {
     /// Ready once nothing is held.
     fn poll_release(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.held.is_empty() {
-            let written = ready!(Pin::new(&mut self.inner).poll_write(context, &self.held))?;
+            let written = Pin::new(&mut self.inner).poll_write(context, &self.held);
+            let written = ready!(self.watched(written, context))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -108,18 +207,19 @@ impl AsyncRead for Downstream {
             let _ = self.poll_release(context);
         }
         let this = &mut *self;
-        match &mut this.awaited {
-            None => Pin::new(&mut this.inner).poll_read(context, buf),
-            Some(0) => this.poll_early(context),
-            Some(awaited) => {
-                let room = buf.remaining().min(*awaited);
+        match this.awaited {
+            Awaited::All => this.poll_inner_read(context, buf),
+            Awaited::Bytes(0) => this.poll_early(context),
+            Awaited::Bytes(awaited) => {
+                let room = buf.remaining().min(awaited);
                 let mut own = ReadBuf::new(buf.initialize_unfilled_to(room));
-                ready!(Pin::new(&mut this.inner).poll_read(context, &mut own))?;
+                ready!(this.poll_inner_read(context, &mut own))?;
                 let read = own.filled().len();
-                *awaited = awaited.saturating_sub(read);
+                this.awaited = Awaited::Bytes(awaited.saturating_sub(read));
                 buf.advance(read);
                 Poll::Ready(Ok(()))
             }
+            Awaited::Chunks(_) => this.poll_chunks(context, buf),
         }
     }
 }
@@ -133,7 +233,8 @@ impl AsyncWrite for Downstream {
         }
         while !this.held.is_empty() {
             let both = [IoSlice::new(&this.held), IoSlice::new(bytes)];
-            let written = ready!(Pin::new(&mut this.inner).poll_write_vectored(context, &both))?;
+            let written = Pin::new(&mut this.inner).poll_write_vectored(context, &both);
+            let written = ready!(this.watched(written, context))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -144,7 +245,8 @@ impl AsyncWrite for Downstream {
                 return Poll::Ready(Ok(of_these));
             }
         }
-        Pin::new(&mut this.inner).poll_write(context, bytes)
+        let written = Pin::new(&mut this.inner).poll_write(context, bytes);
+        this.watched(written, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -289,11 +391,58 @@ mod tests {
         client.await.unwrap();
     }
 
+    const PACE: Pace = Pace {
+        rate: 1,
+        grace: Duration::from_secs(60),
+    };
+
+    fn await_only(stream: &mut Downstream, awaited: Awaited) {
+        let until = tokio::time::Instant::now() + Duration::from_secs(60);
+        stream.await_only(awaited, PACE, PACE, until);
+    }
+
+    #[tokio::test]
+    async fn passes_chunks_on_in_their_one_form() {
+        let (mut stream, mut client) = pair().await;
+        client
+            .write_all(b"003;x\r\nabc\r\n0\r\nx: y\r\n\r\nnext")
+            .await
+            .unwrap();
+        client.shutdown().await.unwrap();
+        await_only(&mut stream, Awaited::Chunks(Box::new(Chunks::new())));
+        let mut body = Vec::new();
+        stream.read_to_end(&mut body).await.unwrap();
+        assert_eq!(body, b"3\r\nabc\r\n0\r\n\r\n");
+        assert_eq!(&stream.take_early()[..], b"next");
+    }
+
+    #[tokio::test]
+    async fn ends_chunks_that_are_none() {
+        let (mut stream, mut client) = pair().await;
+        client.write_all(b"3\nabc").await.unwrap();
+        await_only(&mut stream, Awaited::Chunks(Box::new(Chunks::new())));
+        let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_a_client_that_dawdles() {
+        let (mut stream, mut client) = pair().await;
+        client.write_all(b"a").await.unwrap();
+        await_only(&mut stream, Awaited::Bytes(2));
+        let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        // Now it is the client that takes nothing.
+        await_only(&mut stream, Awaited::Bytes(0));
+        let error = stream.write_all(&vec![0; 64 << 20]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
     #[tokio::test]
     async fn keeps_what_comes_early_and_tells_of_the_end() {
         let (mut stream, mut client) = pair().await;
         client.write_all(b"bodynext").await.unwrap();
-        stream.await_only(Some(4));
+        await_only(&mut stream, Awaited::Bytes(4));
         let mut body = [0; 16];
         let mut read = 0;
         while read < 4 {

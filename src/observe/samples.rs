@@ -91,6 +91,7 @@ pub(crate) fn transfer() -> Record {
             tries: 1,
             duration: Duration::from_micros(3_950),
             status: Some(201),
+            fault: None,
         }),
         parts: Vec::new(),
         cache: None,
@@ -447,6 +448,7 @@ pub(crate) fn records() -> impl Strategy<Value = Record> {
                     tries,
                     duration,
                     status,
+                    fault: None,
                 }),
                 parts: parts
                     .into_iter()

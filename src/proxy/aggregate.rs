@@ -6,7 +6,7 @@ use pingora::Result;
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
-use super::{Exchange, reply, request};
+use super::{Exchange, reply, request, trace};
 use crate::engine::{Denial, DenialKind, Forwarded, Params, Reply, RequestView, ReshapeFailure};
 use crate::live::{Calling, Live};
 use crate::snapshot::Route;
@@ -138,7 +138,8 @@ fn cut(
     reshape.reshape(&body)
 }
 
-/// What a part carries of the request: what `forward` says, the language and the request id; nothing else of the client.
+/// What a part carries of the request: what `forward` says, the language, the trace and the request id; nothing else of the
+/// client.
 fn told(session: &Session, exchange: &Exchange) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers: Vec<_> = exchange.told().cloned().collect();
     let request = &session.req_header().headers;
@@ -149,6 +150,7 @@ fn told(session: &Session, exchange: &Exchange) -> Vec<(HeaderName, HeaderValue)
     if let (true, Some(authorization)) = (keeps, request.get(header::AUTHORIZATION)) {
         headers.push((header::AUTHORIZATION, authorization.clone()));
     }
+    headers.extend(trace::told(request, &exchange.id));
     if let Ok(id) = HeaderValue::from_str(&exchange.id) {
         headers.push((HeaderName::from_static("x-request-id"), id));
     }

@@ -54,6 +54,10 @@ pub(super) struct Attempt {
     pub began: Option<Instant>,
     pub header_after: Option<std::time::Duration>,
     pub status: Option<u16>,
+    /// What went wrong with the last try, in a word.
+    pub fault: Option<&'static str>,
+    /// Interim answers (1xx) so far.
+    pub interim: u32,
     /// Headers that the origin varies on, which a request for everybody's answer carries from the second try on.
     pub keyed: Vec<HeaderName>,
 }

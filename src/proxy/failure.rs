@@ -16,6 +16,7 @@ pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut 
             can_reuse_downstream: false,
         };
     }
+    exchange.attempt.fault = fault(error);
     let denial = exchange.failure.clone().unwrap_or_else(|| told(error));
     let error_code = denial.status.as_u16();
     if response::written(session).is_none() {
@@ -57,22 +58,63 @@ pub(super) fn nobody(none: NoEndpoint) -> Denial {
     }
 }
 
+/// Whoever was asked did not answer in HTTP.
+pub(super) fn broken() -> Denial {
+    refuse(
+        StatusCode::BAD_GATEWAY,
+        "upstream-broken",
+        "the service behind the gate broke off",
+    )
+}
+
+/// What went wrong with an upstream, in a word for the record.
+fn fault(error: &Error) -> Option<&'static str> {
+    if !matches!(error.esource(), ErrorSource::Upstream) {
+        return None;
+    }
+    Some(match error.etype() {
+        ErrorType::ConnectRefused => "refused",
+        ErrorType::ConnectTimedout => "connect-timeout",
+        ErrorType::ConnectNoRoute | ErrorType::ConnectError | ErrorType::SocketError => "unreachable",
+        ErrorType::TLSHandshakeFailure | ErrorType::TLSHandshakeTimedout | ErrorType::InvalidCert => "handshake",
+        ErrorType::ReadTimedout => "response-timeout",
+        ErrorType::WriteTimedout => "request-timeout",
+        ErrorType::ReadError | ErrorType::WriteError => "reset",
+        ErrorType::ConnectionClosed => "closed",
+        ErrorType::InvalidHTTPHeader | ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd") => "malformed",
+        ErrorType::HTTPStatus(_) => "status",
+        _ => "cut-short",
+    })
+}
+
+/// What the front says of a client's body: that it is none, or too slow.
+fn said_by_front(error: &Error) -> Option<std::io::ErrorKind> {
+    let kind = error.root_cause().downcast_ref::<std::io::Error>()?.kind();
+    matches!(kind, std::io::ErrorKind::InvalidData | std::io::ErrorKind::TimedOut).then_some(kind)
+}
+
 fn is_gone(error: &Error) -> bool {
     // Pingora's ConnectError of a client is one that sent its next request before the answer to this one.
     let broken = matches!(
         error.etype(),
         ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed | ErrorType::ConnectError
     );
-    matches!(error.esource(), ErrorSource::Downstream) && broken
+    matches!(error.esource(), ErrorSource::Downstream)
+        && broken
+        && (said_by_front(error).is_none() || matches!(error.etype(), ErrorType::WriteError))
 }
 
 fn told(error: &Error) -> Denial {
-    match (error.esource(), error.etype()) {
-        (ErrorSource::Downstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => refuse(
+    let slow = || {
+        refuse(
             StatusCode::REQUEST_TIMEOUT,
             "request-timeout",
             "the request took too long to arrive",
-        ),
+        )
+    };
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Downstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => slow(),
+        (ErrorSource::Downstream, _) if said_by_front(error) == Some(std::io::ErrorKind::TimedOut) => slow(),
         (ErrorSource::Downstream, _) => refuse(
             StatusCode::BAD_REQUEST,
             "request-invalid",
@@ -91,11 +133,7 @@ fn told(error: &Error) -> Denial {
             "upstream-unreachable",
             "the service behind the gate cannot be reached",
         ),
-        (ErrorSource::Upstream, _) => refuse(
-            StatusCode::BAD_GATEWAY,
-            "upstream-broken",
-            "the service behind the gate broke off",
-        ),
+        (ErrorSource::Upstream, _) => broken(),
         _ => request::internal(),
     }
 }

@@ -109,6 +109,7 @@ fn upstream(exchange: &Exchange) -> Option<UpstreamSummary> {
         tries: u32::try_from(attempt.tried.len()).unwrap_or(u32::MAX),
         duration: attempt.header_after.unwrap_or_else(|| began.elapsed()),
         status: attempt.status,
+        fault: attempt.fault,
     })
 }
 

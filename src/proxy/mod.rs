@@ -12,7 +12,9 @@ mod reply;
 mod request;
 mod response;
 mod tokens;
+mod trace;
 mod upstream;
+mod wellformed;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -106,8 +106,12 @@ pub(super) async fn filter(live: &Live, session: &mut Session, exchange: &mut Ex
     })
 }
 
-/// Takes away what no rule and no upstream may read from a caller.
+/// Takes away what no rule and no upstream may read from a caller; with it what `Connection` names as being for this
+/// connection alone (RFC 9110 §7.6.1), so that nothing is judged by what is not sent on.
 fn clean(request: &mut pingora::http::RequestHeader, exchange: &Exchange) {
+    for name in nominated(&request.headers) {
+        request.remove_header(&name);
+    }
     for name in exchange.generation.snapshot.forbidden(&request.headers) {
         request.remove_header(&name);
     }
@@ -126,8 +130,28 @@ pub(super) fn edit(request: &mut pingora::http::RequestHeader, edit: impl FnOnce
     *request = parts.into();
 }
 
+/// What `Connection` names besides what concerns the connection itself.
+pub(super) fn nominated(headers: &HeaderMap) -> SmallVec<[HeaderName; 2]> {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let options = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let names = options.filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok());
+    let own = [
+        "close",
+        "keep-alive",
+        "upgrade",
+        "te",
+        "http2-settings",
+        "transfer-encoding",
+        "content-length",
+        "host",
+    ];
+    names.filter(|name| !own.contains(&name.as_str())).collect()
+}
+
 async fn serve(live: &Live, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
     if let Err(denial) = decide(live, session, exchange).await {
+        // What else such a client has sent is nothing to be read.
+        session.set_keepalive(None);
         reply::refuse(session, exchange, *denial).await?;
         return Ok(true);
     }

@@ -6,7 +6,7 @@ use pingora::http::ResponseHeader;
 use pingora::{BError, Error, ErrorType, OrErr, Result};
 use pingora_proxy::Session;
 
-use super::{Exchange, reply};
+use super::{Exchange, reply, request};
 use crate::engine::Head;
 use crate::engine::json::is_json;
 use crate::policies::compress::accept::Coding;
@@ -27,6 +27,7 @@ pub(super) fn filter(session: &mut Session, response: &mut ResponseHeader, excha
         return Ok(());
     }
     strip(response);
+    connection_ends_here(response);
     decorate(response, exchange)?;
     reshape(session, response, exchange)?;
     compress(session, response, exchange)
@@ -44,6 +45,27 @@ fn strip(response: &mut ResponseHeader) {
         .cloned()
         .collect();
     for name in ours {
+        response.remove_header(&name);
+    }
+}
+
+/// What the upstream says of its own connection concerns no client's (RFC 9110 §7.6.1).
+fn connection_ends_here(response: &mut ResponseHeader) {
+    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    for name in request::nominated(&response.headers) {
+        response.remove_header(&name);
+    }
+    for name in [
+        header::CONNECTION,
+        header::UPGRADE,
+        header::TE,
+        header::TRAILER,
+        header::PROXY_AUTHENTICATE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+    ] {
         response.remove_header(&name);
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType, OrErr, Result};
@@ -12,7 +12,7 @@ use pingora_proxy::Session;
 use smallvec::SmallVec;
 
 use super::request::edit;
-use super::{Exchange, failure};
+use super::{Exchange, failure, trace, wellformed};
 use crate::engine::{Forwarded, Share};
 use crate::policies::cache::storable::varies_on;
 use crate::upstreams::{Endpoint, NoEndpoint, Pool, Whom};
@@ -34,7 +34,7 @@ const FORGED: [&str; 8] = [
 ];
 
 /// What a request for an answer that everybody shares may carry.
-const KEYED: [&str; 14] = [
+const KEYED: [&str; 15] = [
     "host",
     "connection",
     "user-agent",
@@ -49,6 +49,7 @@ const KEYED: [&str; 14] = [
     "x-request-id",
     "traceparent",
     "tracestate",
+    "via",
 ];
 
 /// The endpoint whose turn it is.
@@ -121,9 +122,12 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
     let host = host
         .transpose()
         .or_err(ErrorType::InternalError, "a host that is no header")?;
+    let spelling = exchange.recorded.as_ref().and_then(|recorded| spelling(request, &recorded.host));
+    let traced = trace::told(&request.headers, &exchange.id);
     let id = HeaderValue::from_str(&exchange.id).or_err(ErrorType::InternalError, "an id that is no header")?;
     let scheme = HeaderValue::from_static(scheme(session));
     let passport = passport(exchange)?;
+    let received_by = received_by(session);
     edit(request, |headers| {
         let is_claimed = |name: &&HeaderName| name.as_str().starts_with("gwanmun-") || FORGED.contains(&name.as_str());
         let claimed: SmallVec<[HeaderName; 4]> = headers.keys().filter(is_claimed).cloned().collect();
@@ -136,8 +140,18 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
         if let Some(passport) = passport {
             headers.insert(header::AUTHORIZATION, passport);
         }
+        for name in [trace::PARENT, trace::STATE] {
+            headers.remove(name);
+        }
         // Room for all at once.
-        headers.reserve(8);
+        headers.reserve(12);
+        for (name, value) in traced {
+            headers.insert(name, value);
+        }
+        if let Some(spelling) = spelling {
+            headers.insert(header::HOST, spelling);
+        }
+        headers.append(header::VIA, HeaderValue::from_static(received_by));
         if let Some(value) = &exchange.forwarded_for {
             headers.insert(FORWARDED_FOR, value.clone());
         }
@@ -171,6 +185,26 @@ fn passport(exchange: &Exchange) -> Result<Option<HeaderValue>> {
     let signed = signed.and_then(|(passports, pool)| passports.bearer(holder, &pool.name, exchange.at).ok());
     let signed = signed.ok_or_else(|| Error::explain(ErrorType::InternalError, "no passport can be signed"))?;
     Ok(Some(signed))
+/// The `Host` that was matched and judged, with the port it came with; `None` where it came like that.
+fn spelling(request: &RequestHeader, host: &str) -> Option<HeaderValue> {
+    let sent = request.headers.get(header::HOST)?.to_str().ok()?;
+    // A colon within brackets is the address's.
+    let port = sent.rsplit_once(':').map_or("", |(_, port)| port);
+    let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let spelt = match is_port && !sent.ends_with(']') {
+        true => format!("{host}:{port}"),
+        false => host.to_owned(),
+    };
+    (spelt != sent).then(|| HeaderValue::try_from(spelt).ok())?
+}
+
+/// RFC 9110 §7.6.3: by which protocol the request came, and to whom.
+fn received_by(session: &Session) -> &'static str {
+    match session.req_header().version {
+        Version::HTTP_10 => "1.0 gwanmun",
+        Version::HTTP_2 => "2 gwanmun",
+        _ => "1.1 gwanmun",
+    }
 }
 
 /// Leaves of a request whose answer is for everybody what cannot make it an answer for somebody: what describes the
@@ -198,7 +232,12 @@ pub(super) fn is_written_here(name: &HeaderName) -> bool {
 
 /// Notes what the endpoint answered; an answer the upstream lists is tried again while tries are left.
 pub(super) fn read_response(session: &Session, response: &ResponseHeader, exchange: &mut Exchange) -> Result<()> {
+    if let Err(fault) = wellformed::check(response, exchange.attempt.interim) {
+        exchange.failure = Some(failure::broken());
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, fault).into_up());
+    }
     if response.status.is_informational() {
+        exchange.attempt.interim += 1;
         return Ok(());
     }
     if varies_on_more(session, response, exchange) {

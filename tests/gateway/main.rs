@@ -24,6 +24,7 @@ mod examples;
 mod explain;
 mod expressions;
 mod freezes;
+mod front;
 mod hostile;
 mod introspection;
 mod jwt;

@@ -325,6 +325,9 @@ fn upstream(out: &mut Vec<u8>, summary: &UpstreamSummary) {
     if let Some(status) = summary.status {
         number(out, "status", status);
     }
+    if let Some(fault) = summary.fault {
+        plain(out, "fault", fault);
+    }
     millis(out, "ms", summary.duration);
     number(out, "tries", summary.tries);
     end(out, b'}');

@@ -8,15 +8,18 @@ mod gateway;
 mod issuer;
 mod metrics;
 mod provider;
+mod recorder;
 mod tls;
 mod upstream;
 mod verifier;
+pub mod wire;
 
 pub use client::{Connection, Request, Response, decoded, request_to};
 pub use gateway::{Gateway, is_request, refused_start};
 pub use issuer::{Issuer, Key, rsa_public_key};
 pub use metrics::Metrics;
 pub use provider::Provider;
+pub use recorder::Recorder;
 pub use tls::{Authority, Certificate, TlsClient, names_shown};
 pub use upstream::{Gate, RefusingPort, Reply, Seen, Upstream};
 pub use verifier::{Verifier, passport_in};
@@ -66,7 +69,7 @@ pub fn guarded(template: &str, upstream: &Upstream, issuer: &Issuer) -> String {
     )
 }
 
-fn runtime() -> &'static tokio::runtime::Runtime {
+pub fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
         tokio::runtime::Builder::new_multi_thread()
