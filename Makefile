@@ -2,7 +2,7 @@
 DEMO ?= bank
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BENCH_TARGET := $(or $(CARGO_TARGET_DIR),bench/target)
-FUZZ_TARGETS ?= configuration expression path record token
+FUZZ_TARGETS ?= configuration expression front path record token
 FUZZ_SECONDS ?= 60
 
 .PHONY: help demo test lint bench bench-rules soak fuzz native components
