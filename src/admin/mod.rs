@@ -45,8 +45,8 @@ use serde_json::Value;
 
 use crate::engine::{Denial, DenialKind, Reply, problem};
 use crate::live::Live;
-use crate::observe::Reloads;
 use crate::observe::metrics::{EndpointFigures, IntrospectionFigures, KeyFigures, Metrics, UpstreamFigures};
+use crate::observe::{Connections, Reloads};
 use crate::snapshot::AdminToken;
 
 /// Bytes of a request's body.
@@ -63,7 +63,7 @@ pub struct Admin {
     reloads: Arc<Reloads>,
     /// Accepted besides the token of the configuration.
     token: Option<AdminToken>,
-    connections: Box<dyn Fn() -> usize + Send + Sync>,
+    connections: Box<dyn Fn() -> Connections + Send + Sync>,
 }
 
 /// A request to the admin API.
@@ -87,7 +87,7 @@ impl Admin {
         metrics: Arc<Metrics>,
         reloads: Arc<Reloads>,
         token: Option<AdminToken>,
-        connections: Box<dyn Fn() -> usize + Send + Sync>,
+        connections: Box<dyn Fn() -> Connections + Send + Sync>,
     ) -> Self {
         Self {
             live,
@@ -190,7 +190,9 @@ impl Admin {
         self.metrics.show_keys(&self.keys());
         self.metrics.show_upstreams(&self.upstreams());
         self.show_authenticators();
-        match self.metrics.render(self.live.in_flight(), (self.connections)()) {
+        let connections = (self.connections)();
+        self.metrics.show_refused_connections(&connections.refused);
+        match self.metrics.render(self.live.in_flight(), connections.open) {
             Ok(text) => Ok(page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)),
             Err(error) => {
                 log::error!("cannot render the metrics: {error}");

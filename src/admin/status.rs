@@ -24,7 +24,7 @@ impl Admin {
             "uptime_s": live.uptime().as_secs(),
             "ready": missing.count() == 0,
             "in_flight": live.in_flight(),
-            "connections": (self.connections)(),
+            "connections": (self.connections)().open,
             "reloads": {
                 "ok": reloaded.taken,
                 "failed": reloaded.refused,

@@ -14,6 +14,7 @@ mod head;
 pub mod json;
 mod lookup;
 mod mentions;
+mod page;
 mod policy;
 mod principal;
 mod problem;
@@ -33,6 +34,7 @@ pub use lookup::{
     Answer, Answers, Asked, AuthenticatorId, CredentialRefusal, LimitAnswer, LimitId, LimitKey, Lookup, Question,
 };
 pub use mentions::Mentions;
+pub use page::{page, wants_page};
 pub use policy::{Outcome, Policy, Rule, Stage, Verdict, Why};
 pub use principal::Principal;
 pub use problem::{problem, retry_after, rfc3339};

@@ -3,6 +3,16 @@
 use std::time::Duration;
 
 use super::pace::Pace;
+use super::proxied::Proxies;
+
+/// How listeners are set up.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// What one connection may cost.
+    pub bounds: Bounds,
+    /// Who forwards connections of others.
+    pub proxies: Proxies,
+}
 
 /// What one connection may cost.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +31,8 @@ pub struct Bounds {
     pub max_target: usize,
     /// Open connections in all; more are closed at once.
     pub max_connections: usize,
+    /// Of these, from one address; those of proxies that name callers in a header do not count.
+    pub max_per_address: usize,
     /// Requests on one connection.
     pub max_requests: u32,
     /// How slowly a client may send a body.
@@ -43,6 +55,7 @@ impl Default for Bounds {
             max_lines: 128,
             max_target: 8 << 10,
             max_connections: 20_000,
+            max_per_address: 10_000,
             max_requests: 10_000,
             sending: pace,
             taking: pace,

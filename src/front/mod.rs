@@ -8,10 +8,12 @@
 
 mod bounds;
 mod chunks;
+mod connections;
 mod door;
 mod framing;
 mod head;
 mod pace;
+mod proxied;
 mod refuse;
 mod stream;
 mod target;
@@ -19,9 +21,9 @@ mod transport;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::{Buf, BytesMut};
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::protocols::http::ServerSession;
@@ -32,39 +34,51 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use chunks::Chunks;
+use connections::{Connections, EnteredFrom, Turned};
 use framing::Framing;
 use head::{Head, HeadFault};
 use refuse::refuse;
 use stream::{Awaited, Downstream};
 use transport::Transport;
 
-pub use bounds::Bounds;
+pub use bounds::{Bounds, Settings};
 pub use door::TlsDoor;
 pub use pace::Pace;
+pub use proxied::Proxies;
 pub use refuse::Refusals;
 
 /// The accept loop's shared half.
 pub struct Front<A> {
     app: Arc<A>,
-    bounds: Bounds,
+    settings: ArcSwap<Settings>,
     refusals: Arc<dyn Refusals>,
-    open: AtomicUsize,
+    connections: Connections,
 }
 
 impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
     /// A front before `app`.
-    pub fn new(app: Arc<A>, bounds: Bounds, refusals: Arc<dyn Refusals>) -> Arc<Self> {
+    pub fn new(app: Arc<A>, settings: Settings, refusals: Arc<dyn Refusals>) -> Arc<Self> {
         Arc::new(Self {
             app,
-            bounds,
+            settings: ArcSwap::from_pointee(settings),
             refusals,
-            open: AtomicUsize::new(0),
+            connections: Connections::default(),
         })
+    }
+
+    /// From now on by others; also for the next request of connections that are open.
+    pub fn renew(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
     }
 
     /// Connections that are open.
     pub fn connections(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        self.connections.open()
+    }
+
+    /// Connections that were closed before a byte of HTTP was read, by reason.
+    pub fn turned_away(&self) -> [(&'static str, u64); 3] {
+        self.connections.turned_away()
     }
 
     /// Accepts until `shutdown` turns true; connections that are idle then are closed, others finish their request. With a
@@ -82,13 +96,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
             };
             match accepted {
                 Ok((tcp, peer)) => {
-                    if self.open.fetch_add(1, Ordering::Relaxed) >= self.bounds.max_connections {
-                        self.open.fetch_sub(1, Ordering::Relaxed);
-                        continue;
-                    }
                     let (front, door, shutdown) = (self.clone(), door.clone(), shutdown.clone());
                     tokio::spawn(async move {
-                        let _open = Open(&front.open);
+                        let most = front.settings.load().bounds.max_connections;
+                        let Some(_entered) = front.connections.enter(most) else {
+                            return;
+                        };
+                        let Some((tcp, peer, _entered_from)) = front.welcome(tcp, peer).await else {
+                            return;
+                        };
                         if let Some(stream) = front.open(tcp, peer, door.as_deref()).await {
                             front.serve(stream, peer, shutdown).await;
                         }
@@ -103,13 +119,43 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         }
     }
 
+    /// Whose connection it is, unless there are too many of theirs already.
+    async fn welcome(
+        &self,
+        mut tcp: TcpStream,
+        peer: SocketAddr,
+    ) -> Option<(TcpStream, SocketAddr, Option<EnteredFrom<'_>>)> {
+        let settings = self.settings.load_full();
+        let is_proxy = settings.proxies.has(&peer.ip().to_canonical());
+        let mut caller = peer;
+        if settings.proxies.speak_proxy_protocol {
+            let told = match is_proxy {
+                true => timeout(settings.bounds.header_deadline, proxied::read(&mut tcp)).await,
+                false => Ok(Err(std::io::ErrorKind::PermissionDenied.into())),
+            };
+            match told {
+                Ok(Ok(told)) => caller = told.unwrap_or(peer),
+                Ok(Err(_)) | Err(_) => {
+                    self.connections.turn_away(Turned::Proxy);
+                    return None;
+                }
+            }
+        } else if is_proxy {
+            return Some((tcp, caller, None));
+        }
+        let most = settings.bounds.max_per_address;
+        let entered = self.connections.enter_from(caller.ip(), most)?;
+        Some((tcp, caller, Some(entered)))
+    }
+
     /// The connection, ready for requests. The handshake has as long as a header has.
     async fn open(&self, tcp: TcpStream, peer: SocketAddr, door: Option<&TlsDoor>) -> Option<Box<Downstream>> {
         let tcp = prepare(tcp, peer)?;
         let transport = match door {
             None => Transport::Plain(tcp),
             Some(door) => {
-                let shaken = timeout(self.bounds.header_deadline, door.shake_hands(tcp)).await;
+                let deadline = self.settings.load().bounds.header_deadline;
+                let shaken = timeout(deadline, door.shake_hands(tcp)).await;
                 Transport::Tls(Box::new(shaken.ok().flatten()?))
             }
         };
@@ -123,7 +169,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         }
         let mut ahead = BytesMut::new();
         let mut settings = None;
-        for left in (0..self.bounds.max_requests).rev() {
+        for served in 1.. {
             let (head, began) = match self.read_head(&mut stream, &mut ahead, &mut shutdown).await {
                 Ok(Some(read)) => read,
                 Ok(None) => return,
@@ -134,13 +180,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
                 Ok(taken) => taken,
                 Err(fault) => return refuse(&*self.refusals, &mut stream, peer, &ahead, fault).await,
             };
-            let until = began + self.bounds.request_deadline;
-            stream.await_only(awaited, self.bounds.sending, self.bounds.taking, until);
+            let bounds = self.settings.load().bounds;
+            let until = began + bounds.request_deadline;
+            stream.await_only(awaited, bounds.sending, bounds.taking, until);
             let mut session = ServerSession::new_http1(stream);
             if let Some(settings) = settings.take() {
                 pingora::apps::HttpPersistentSettings::apply_to_session(settings, &mut session);
             }
-            session.set_keepalive((left > 0).then_some(self.bounds.idle.as_secs()));
+            // Whether the client wants to go on is known when Pingora has read the header: then the proxy says what is done.
+            session.set_keepalive_reuses_remaining((served >= bounds.max_requests).then_some(0));
             session.set_pipelined_prefix(prefix);
             let Some(reused) = self.app.process_new_http(session, &shutdown).await else {
                 return;
@@ -170,8 +218,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
             if buffer.is_empty() {
                 // What is left of the last request must not be held while nothing comes.
                 *buffer = BytesMut::new();
+                let idle = self.settings.load().bounds.idle;
                 let first = tokio::select! {
-                    first = timeout(self.bounds.idle, stream.read_first(buffer)) => first,
+                    first = timeout(idle, stream.read_first(buffer)) => first,
                     _ = shutdown.wait_for(|stop| *stop) => return Ok(None),
                 };
                 match first {
@@ -180,7 +229,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
                 }
             }
             let began = Instant::now();
-            let deadline = began + self.bounds.header_deadline;
+            let bounds = self.settings.load().bounds;
+            let deadline = began + bounds.header_deadline;
             let mut parsed = 0;
             loop {
                 if may_skip && buffer.starts_with(b"\r\n") {
@@ -193,10 +243,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
                 // Byte by byte arrivals must not cost a reading each: only the end of a line can end a header.
                 // And so can a request line that is too long already.
                 let fresh = buffer.get(parsed..).unwrap_or_default();
-                let longest = head::longest_line(&self.bounds);
+                let longest = head::longest_line(&bounds);
                 if fresh.contains(&b'\n') || fresh.len() > 4096 || parsed <= longest && buffer.len() > longest {
                     parsed = buffer.len();
-                    if let Some(head) = head::parse(buffer, &self.bounds)? {
+                    if let Some(head) = head::parse(buffer, &bounds)? {
                         return Ok(Some((head, began)));
                     }
                 }
@@ -237,14 +287,6 @@ fn take(head: &Head, ahead: &mut BytesMut) -> Result<(BytesMut, Awaited), HeadFa
             };
             Ok((taken, awaited))
         }
-    }
-}
-
-struct Open<'a>(&'a AtomicUsize);
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -17,6 +17,15 @@ pub use reloads::{Reloaded, Reloads};
 
 use crate::engine::{FreezeChange, Observer, Record, RevocationChange};
 
+/// The connections of clients.
+#[derive(Debug, Clone, Copy)]
+pub struct Connections {
+    /// Open now.
+    pub open: usize,
+    /// Closed before a byte of HTTP was read, since the start, by reason.
+    pub refused: [(&'static str, u64); 3],
+}
+
 /// All observers of one gateway, in the order they are told.
 #[derive(Clone, Default)]
 pub struct Observers(Vec<Arc<dyn Observer>>);

@@ -16,7 +16,7 @@ pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut 
             can_reuse_downstream: false,
         };
     }
-    exchange.attempt.fault = fault(error);
+    exchange.attempt.fault = fault(error, exchange.attempt.status.is_some());
     let denial = exchange.failure.clone().unwrap_or_else(|| told(error));
     let error_code = denial.status.as_u16();
     if response::written(session).is_none() {
@@ -68,7 +68,7 @@ pub(super) fn broken() -> Denial {
 }
 
 /// What went wrong with an upstream, in a word for the record.
-fn fault(error: &Error) -> Option<&'static str> {
+fn fault(error: &Error, has_answered: bool) -> Option<&'static str> {
     if !matches!(error.esource(), ErrorSource::Upstream) {
         return None;
     }
@@ -80,7 +80,7 @@ fn fault(error: &Error) -> Option<&'static str> {
         ErrorType::ReadTimedout => "response-timeout",
         ErrorType::WriteTimedout => "request-timeout",
         ErrorType::ReadError | ErrorType::WriteError => "reset",
-        ErrorType::ConnectionClosed => "closed",
+        ErrorType::ConnectionClosed if !has_answered => "closed",
         ErrorType::InvalidHTTPHeader | ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd") => "malformed",
         ErrorType::HTTPStatus(_) => "status",
         _ => "cut-short",

@@ -97,6 +97,9 @@ impl Headers for View<'_> {
 pub(super) async fn filter(live: &Live, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
     session.as_downstream_mut().set_read_timeout(Some(READ));
     session.as_downstream_mut().set_write_timeout(Some(WRITE));
+    if session.as_downstream().get_keepalive_reuses_remaining() == Some(0) {
+        session.set_keepalive(None);
+    }
     clean(session.req_header_mut(), exchange);
     // A panic would close the connection without an answer and without a record.
     let served = AssertUnwindSafe(serve(live, session, exchange)).catch_unwind().await;
@@ -322,14 +325,11 @@ fn caller(trusted: Option<&TrustedProxies>, peer: IpAddr, headers: &HeaderMap) -
     let Some(trusted) = trusted.filter(|trusted| trusted.trusts(&peer)) else {
         return Ok(peer);
     };
-    if !headers.contains_key(trusted.header()) {
+    // Where they speak the PROXY protocol, the peer is the caller already.
+    let Some(name) = trusted.header().filter(|name| headers.contains_key(*name)) else {
         return Ok(peer);
-    }
-    let values: Vec<&[u8]> = headers
-        .get_all(trusted.header())
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
+    };
+    let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
     trusted.caller(values.into_iter()).ok_or_else(|| {
         let detail = "the proxy in front does not say where the request comes from";
         Box::new(Denial::new(

@@ -122,7 +122,10 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
     let host = host
         .transpose()
         .or_err(ErrorType::InternalError, "a host that is no header")?;
-    let spelling = exchange.recorded.as_ref().and_then(|recorded| spelling(request, &recorded.host));
+    let spelling = exchange
+        .recorded
+        .as_ref()
+        .and_then(|recorded| spelling(request, &recorded.host));
     let traced = trace::told(&request.headers, &exchange.id);
     let id = HeaderValue::from_str(&exchange.id).or_err(ErrorType::InternalError, "an id that is no header")?;
     let scheme = HeaderValue::from_static(scheme(session));
@@ -185,6 +188,8 @@ fn passport(exchange: &Exchange) -> Result<Option<HeaderValue>> {
     let signed = signed.and_then(|(passports, pool)| passports.bearer(holder, &pool.name, exchange.at).ok());
     let signed = signed.ok_or_else(|| Error::explain(ErrorType::InternalError, "no passport can be signed"))?;
     Ok(Some(signed))
+}
+
 /// The `Host` that was matched and judged, with the port it came with; `None` where it came like that.
 fn spelling(request: &RequestHeader, host: &str) -> Option<HeaderValue> {
     let sent = request.headers.get(header::HOST)?.to_str().ok()?;

@@ -1,6 +1,8 @@
 //! Assembly: a configuration becomes listeners, a proxy, observers and background tasks, and ends in order.
 
+mod descriptors;
 mod files;
+mod front;
 mod reload;
 mod tls;
 mod watchers;
@@ -11,7 +13,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
 use jiff::Timestamp;
 use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::HttpServer;
@@ -22,10 +23,10 @@ use tokio::sync::watch;
 
 use crate::admin::Admin;
 use crate::conf::Severity;
-use crate::engine::{Denial, DenialKind, Effected, Record, RecordedRequest, Trail};
-use crate::front::{Bounds, Front, Refusals};
+use crate::front::Front;
 use crate::io::{Clock, StateFolder};
 use crate::live::{Doors, Live};
+use crate::observe::Connections;
 use crate::policies::authn::KeyCopies;
 use crate::policies::freeze::Freezes;
 use crate::policies::revocation::Revocations;
@@ -33,6 +34,7 @@ use crate::proxy::{Gate, RequestIds};
 use crate::rehearse::{Paint, failures, show_findings};
 use crate::snapshot::{self, AdminToken, Occasion, Snapshot};
 
+use front::FrontRefusals;
 use watchers::Watchers;
 
 /// Requests under way are given so long at the end.
@@ -184,6 +186,13 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
         move |error: &dyn std::fmt::Display| StartFailure::Other(format!("{what}: {error}"))
     };
     let clock = options.rehearse_at.map_or_else(Clock::system, Clock::starting_at);
+    let descriptors = descriptors::raise();
+    let connections = snapshot.bounds.connections.open.get().into();
+    if descriptors < connections {
+        log::warn!(
+            "{connections} connections are allowed, and the system allows {descriptors} open files (`ulimit -n`)"
+        );
+    }
     let mut bound = Vec::with_capacity(snapshot.listen.len());
     for listen in &snapshot.listen {
         bound.push(bind(listen.address)?);
@@ -212,26 +221,32 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
     };
     let mut proxy = HttpProxy::new(Gate::new(live.clone(), ids.clone()), Arc::new(conf));
     let mut http2 = HttpServerOptions::default();
-    http2.h2_idle_timeout = Some(Bounds::default().idle);
+    http2.h2_idle_timeout = Some(snapshot.bounds.connections.idle.0);
     proxy.server_options = Some(http2);
     proxy.handle_init_modules();
 
     let signals = Signals::new().map_err(|error| other("cannot listen for signals")(&error))?;
     let tls: Vec<_> = (0..bound.len()).map(|listener| doors.of(listener)).collect();
-    let reloads = reload::Reloads::watch(options.config.clone(), &snapshot, doors).map_err(StartFailure::Other)?;
     let (shutdown, stop) = watch::channel(false);
     let refusals = Arc::new(FrontRefusals {
         live: live.clone(),
         ids,
     });
-    let front = Front::new(Arc::new(proxy), Bounds::default(), refusals.clone());
+    let front = Front::new(Arc::new(proxy), front::settings(&snapshot), refusals.clone());
+    let followed = front.clone();
+    let follow = Box::new(move |snapshot: &Snapshot| followed.renew(front::settings(snapshot)));
+    let reloads = reload::Reloads::watch(options.config.clone(), &snapshot, doors, follow);
+    let reloads = reloads.map_err(StartFailure::Other)?;
     let mut listeners = Vec::with_capacity(bound.len());
     for ((address, listener), door) in bound.into_iter().zip(tls) {
         tokio::spawn(front.clone().accept(listener, door, stop.clone()));
         listeners.push(address);
     }
     let admin = admin.map(|(address, listener)| {
-        let connections = Box::new(move || front.connections());
+        let connections = Box::new(move || Connections {
+            open: front.connections(),
+            refused: front.turned_away(),
+        });
         let app = HttpServer::new_app(Admin::new(
             live.clone(),
             watchers.metrics().clone(),
@@ -239,15 +254,7 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
             options.admin_token.clone(),
             connections,
         ));
-        let front = Front::new(
-            Arc::new(app),
-            Bounds {
-                max_connections: 256,
-                max_header: 16 << 10,
-                ..Bounds::default()
-            },
-            refusals,
-        );
+        let front = Front::new(Arc::new(app), front::admin_settings(), refusals);
         tokio::spawn(front.accept(listener, None, stop.clone()));
         address
     });
@@ -370,66 +377,6 @@ impl Running {
         if !matches!(flushed, Ok(true)) {
             log::error!("the audit log may miss its last records");
         }
-    }
-}
-
-/// Records for requests that were refused before the proxy saw them.
-struct FrontRefusals {
-    live: Arc<Live>,
-    ids: Arc<RequestIds>,
-}
-
-impl Refusals for FrontRefusals {
-    fn refused(&self, peer: SocketAddr, method: &Method, target: &str, denial: &Denial) -> Arc<str> {
-        let generation = self.live.current();
-        let id = self.ids.next();
-        let path = target
-            .split('?')
-            .next()
-            .filter(|path| path.starts_with('/'))
-            .map(str::to_owned);
-        let record = Record {
-            id: id.clone(),
-            at: self.live.clock.now(),
-            config: generation.snapshot.id.clone(),
-            route: None,
-            rules: Arc::from([]),
-            request: RecordedRequest {
-                method: method.clone(),
-                host: String::new(),
-                template: None,
-                params: Vec::new(),
-                path,
-                headers: Vec::new(),
-                query: Vec::new(),
-                credential: "absent",
-                address: peer.ip().to_canonical(),
-                client: Arc::from(""),
-                claims: generation.snapshot.kept.claims.clone(),
-            },
-            principal: None,
-            claimed_sub: None,
-            decision: Effected {
-                effect: DenialKind::Refuse.word(),
-                status: Some(denial.status.as_u16()),
-                code: Some(denial.code.clone()),
-                rule: None,
-                reopens_at: None,
-            },
-            answers: Vec::new(),
-            trail: Trail::new(),
-            status: denial.status.as_u16(),
-            duration: Duration::ZERO,
-            request_bytes: 0,
-            response_bytes: 0,
-            upstream: None,
-            parts: Vec::new(),
-            cache: None,
-            failure: None,
-            rehearsal: self.live.clock.is_rehearsal(),
-        };
-        generation.observer.record(&Arc::new(record));
-        id
     }
 }
 

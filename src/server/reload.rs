@@ -21,13 +21,25 @@ pub(super) struct Reloads {
     config: PathBuf,
     files: Files,
     doors: Doors,
+    /// Sets what stands before the proxy up anew.
+    front: Box<dyn Fn(&Snapshot) + Send + Sync>,
 }
 
 impl Reloads {
-    pub fn watch(config: PathBuf, snapshot: &Snapshot, doors: Doors) -> Result<Self, String> {
+    pub fn watch(
+        config: PathBuf,
+        snapshot: &Snapshot,
+        doors: Doors,
+        front: Box<dyn Fn(&Snapshot) + Send + Sync>,
+    ) -> Result<Self, String> {
         let mut files = Files::watch()?;
         files.follow(&config, &snapshot.files);
-        Ok(Self { config, files, doors })
+        Ok(Self {
+            config,
+            files,
+            doors,
+            front,
+        })
     }
 
     /// Returns when something changed and has come to rest.
@@ -78,6 +90,7 @@ impl Reloads {
         let prepared = self.doors.prepare(snapshot)?;
         watchers.follow(snapshot, live.clock.now())?;
         self.doors.follow(prepared);
+        (self.front)(snapshot);
         Ok(())
     }
 }

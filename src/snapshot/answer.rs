@@ -7,7 +7,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use jiff::Timestamp;
 
 use super::Snapshot;
-use crate::engine::{Act, Answer, CompressRule, Decision, Denial, Head, HeaderEdits, Reply, Rule, problem};
+use crate::engine::{
+    Act, Answer, CompressRule, Decision, Denial, Head, HeaderEdits, Reply, Rule, page, problem, wants_page,
+};
 use crate::policies::compress::accept::{Coding, choose_language};
 use crate::policies::compress::negotiate;
 use crate::policies::rate_limit::limit_fields;
@@ -49,13 +51,16 @@ impl Asker<'_> {
     }
 }
 
-/// A refusal as an answer, in the language that is asked for.
+/// A refusal as an answer, in the language that is asked for: a page for browsers, problem+json for everybody else.
 pub fn refusal(denial: &Denial, asker: &Asker<'_>, id: &str, at: Timestamp) -> Reply {
     let language = denial.messages.as_ref().map_or(0, |messages| {
         let languages: Vec<&str> = messages.0.iter().map(|(language, _)| language.as_str()).collect();
         choose_language(asker.joined(&header::ACCEPT_LANGUAGE).as_deref(), &languages)
     });
-    problem(denial, id, at, language)
+    match wants_page(asker.joined(&header::ACCEPT).as_deref()) {
+        true => page(denial, id, at, language),
+        false => problem(denial, id, at, language),
+    }
 }
 
 /// Writes the head of `reply` but for its status, which `head` has. `compress` says whether its body may be sent in a coding:

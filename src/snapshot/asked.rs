@@ -206,7 +206,10 @@ impl Asked {
                 "`{AT}` is for the rehearsing gateway: say the instant beside the request"
             ));
         }
-        let listed = snapshot.trusted_proxies.as_ref().map(super::TrustedProxies::header);
+        let listed = snapshot
+            .trusted_proxies
+            .as_ref()
+            .and_then(super::TrustedProxies::header);
         if let Some(name) = listed.filter(|name| self.headers.0.contains_key(*name)) {
             return fault(format!("`{name}` is for proxies: say the address beside the request"));
         }

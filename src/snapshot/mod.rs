@@ -4,6 +4,7 @@
 
 mod answer;
 mod asked;
+mod bounds;
 mod judge;
 mod listen;
 mod own_tests;
@@ -37,6 +38,7 @@ use settings::StatePath;
 
 pub use answer::{Asker, Carried, decorate, is_bodyless, private, refusal, write_own};
 pub use asked::{Asked, AskedFault, Sent};
+pub use bounds::{AnswerBounds, BodyBounds, BoundsSettings, ConnectionBounds, HeaderBounds};
 pub use judge::{Judged, judge, judge_later, judge_later_alone};
 pub use listen::{ClientCertificates, Listen, ListenTls, NamedCertificate};
 pub use own_tests::{Expect, Reopens, Test};
@@ -56,6 +58,8 @@ pub struct Snapshot {
     pub admin: Option<AdminSettings>,
     /// Worker threads; the number of cores where nothing is said.
     pub threads: Option<usize>,
+    /// What one client may cost.
+    pub bounds: BoundsSettings,
     /// Whose word on addresses is believed.
     pub trusted_proxies: Option<TrustedProxies>,
     /// The upstreams, by index.
@@ -180,6 +184,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
         .take::<Option<std::num::NonZeroUsize>>("threads", None)
         .flatten()
         .map(Into::into);
+    let bounds = fields.take::<BoundsSettings>("bounds", Some(BoundsSettings::default));
     let trusted_proxies = fields.take::<Option<TrustedProxies>>("trusted_proxies", None).flatten();
     let upstreams = fields
         .take::<Named<UpstreamSettings>>("upstreams", None)
@@ -294,6 +299,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
         unfetched,
         admin,
         threads,
+        bounds: bounds.unwrap_or_default(),
         trusted_proxies,
         upstreams,
         calendars,

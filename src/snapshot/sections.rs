@@ -12,6 +12,7 @@ pub(super) const SECTIONS: Sections<'static> = Sections {
         "listen",
         "admin",
         "threads",
+        "bounds",
         "state",
         "trusted_proxies",
         "upstreams",

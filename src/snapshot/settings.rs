@@ -123,7 +123,8 @@ impl Read for AdminSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedProxies {
     from: Vec<IpNet>,
-    header: HeaderName,
+    /// `None` where they speak the PROXY protocol.
+    header: Option<HeaderName>,
 }
 
 crate::settings! {
@@ -132,7 +133,18 @@ crate::settings! {
         /// The networks of the proxies in front of the gateway.
         from: Vec<Spanned<IpNet>>,
         /// The one header that is read, such as `x-forwarded-for`; its right-most address that is no proxy's counts.
-        header: HeaderName,
+        header: Option<HeaderName>,
+        /// Says that the proxies forward bytes: every connection begins with a header of the PROXY protocol, version 1 or 2,
+        /// and comes from one of them.
+        proxy_protocol: Option<ProxyProtocol>,
+    }
+}
+
+crate::words! {
+    /// Whether connections begin with a header of the PROXY protocol.
+    enum ProxyProtocol {
+        /// Every one; others are closed.
+        Required = "required",
     }
 }
 
@@ -144,7 +156,16 @@ impl Describe for TrustedProxies {
 
 impl Read for TrustedProxies {
     fn read(node: &Node, load: &Load) -> Option<Self> {
-        let TrustedAsWritten { from, header } = TrustedAsWritten::read(node, load)?;
+        let TrustedAsWritten {
+            from,
+            header,
+            proxy_protocol,
+        } = TrustedAsWritten::read(node, load)?;
+        if header.is_some() == proxy_protocol.is_some() {
+            let message =
+                "proxies name the caller in one `header`, or by `proxy_protocol: required`: one of the two is needed";
+            load.error(&node.place, message);
+        }
         for network in from.iter().filter(|network| network.value.prefix_len() == 0) {
             load.error(
                 &network.place,
@@ -157,9 +178,14 @@ impl Read for TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// The header that is read.
-    pub fn header(&self) -> &HeaderName {
-        &self.header
+    /// The header that is read; `None` where they speak the PROXY protocol.
+    pub fn header(&self) -> Option<&HeaderName> {
+        self.header.as_ref()
+    }
+
+    /// Their networks.
+    pub fn from(&self) -> &[IpNet] {
+        &self.from
     }
 
     /// Whether this address belongs to a trusted proxy.

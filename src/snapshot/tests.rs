@@ -201,6 +201,7 @@ routes: { transfer: { match: POST /transfers, policies: [no-night-transfer], lim
                 "routes",
                 "policies",
                 "limits",
+                "bounds",
                 "anomalies",
                 "audit",
                 "admin",

@@ -134,6 +134,9 @@ impl Others {
                 self.changed_unseen.push(line);
             }
         }
+        if now.bounds != next.bounds {
+            self.handling.push("`bounds` are others".to_owned());
+        }
         if now.trusted_proxies != next.trusted_proxies {
             let line = "`trusted_proxies` is another: callers may be seen under other addresses";
             self.changed_unseen.push(line.to_owned());

@@ -222,6 +222,15 @@ impl Metrics {
         self.families.anomalies.with_label_values(&[detector]).inc();
     }
 
+    /// Shows how many connections were refused since the start, by reason.
+    pub fn show_refused_connections(&self, counts: &[(&'static str, u64)]) {
+        let _turn = self.turn.lock();
+        for (reason, count) in counts {
+            let shown = self.families.connections_refused.with_label_values(&[reason]);
+            shown.inc_by(count.saturating_sub(shown.get()));
+        }
+    }
+
     /// Everything in the text format, with the requests in flight and the open connections of this moment; its media type is
     /// `text/plain; version=0.0.4`.
     ///
@@ -297,6 +306,7 @@ struct Families {
     tokens_remembered: IntGaugeVec,
     in_flight: IntGauge,
     connections: IntGauge,
+    connections_refused: IntCounterVec,
     build_info: IntGaugeVec,
     start_time: Gauge,
 }
@@ -457,6 +467,11 @@ impl Families {
             )?,
             in_flight: gauge("gwanmun_in_flight_requests", "Requests being handled.")?,
             connections: gauge("gwanmun_connections", "Open connections of clients.")?,
+            connections_refused: counters(
+                "gwanmun_connections_refused_total",
+                "Connections closed before a request was read, by reason: too many in all, too many from one address, no PROXY header.",
+                &["reason"],
+            )?,
             build_info: gauges("gwanmun_build_info", "The version that runs; always 1.", &["version"])?,
             start_time,
         })

@@ -21,7 +21,7 @@ use crate::upstreams::UpstreamSettings;
 use super::listen::ListenSettings;
 use super::own_tests::Tests;
 use super::routes::{PASSPORT_KEYS, TARGETS};
-use super::{AdminSettings, StatePath, TrustedProxies};
+use super::{AdminSettings, BoundsSettings, StatePath, TrustedProxies};
 
 mod elsewhere;
 
@@ -61,6 +61,11 @@ impl Describe for Configuration {
                     schemas,
                     "threads",
                     "Worker threads; the number of cores where nothing is said.",
+                ),
+                Key::new::<BoundsSettings>(
+                    schemas,
+                    "bounds",
+                    "What one client may cost before anything is known of it.",
                 ),
                 Key::new::<TrustedProxies>(
                     schemas,

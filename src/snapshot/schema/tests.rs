@@ -7,6 +7,13 @@ use crate::conf::{Load, Node};
 use crate::snapshot::{Occasion, compile};
 
 const EVERY_KEY: &str = include_str!("every-key.yaml");
+/// Keys that stand instead of others.
+const INSTEAD: &str = "
+listen: [{ address: 127.0.0.1:8080 }]
+trusted_proxies: { from: [10.0.0.10/32], proxy_protocol: required }
+routes: { a: { match: GET /a, auth: none, reply: { status: 200 } } }
+";
+
 /// A key that is near to none.
 const STRANGE: &str = "qqqqqqqqqqqqqqqq";
 
@@ -14,6 +21,7 @@ const STRANGE: &str = "qqqqqqqqqqqqqqqq";
 fn configurations() -> Vec<Json> {
     let texts = [
         EVERY_KEY,
+        INSTEAD,
         include_str!("../../../conf/bank.yaml"),
         include_str!("../../../conf/shop.yaml"),
     ];
@@ -257,7 +265,8 @@ fn is_tried_with_every_key() {
             left.insert((at, key.clone()));
         }
     }
-    for value in [json(EVERY_KEY), json(include_str!("../../../conf/holidays-kr.yaml"))] {
+    let holidays = include_str!("../../../conf/holidays-kr.yaml");
+    for value in [EVERY_KEY, INSTEAD, holidays].map(json) {
         walk(&whole, &whole, &value, "", &mut |schema, value, _| {
             for key in value.as_object().unwrap().keys() {
                 left.remove(&(std::ptr::from_ref(schema).addr(), key.clone()));

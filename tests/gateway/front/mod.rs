@@ -1,8 +1,10 @@
 //! The reading of requests: one way, before anything else is done with them.
 
 mod bodies;
+mod bounds;
 mod faults;
 mod forwarded;
+mod pages;
 mod spellings;
 mod table;
 
