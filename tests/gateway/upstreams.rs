@@ -573,7 +573,7 @@ routes: { x: { match: GET /x, auth: none, upstream: a } }
         ":3:43: by which key? write `{ consistent_hash: principal.sub }`",
         ":4:62: `claims.x` is not a key: `principal.sub`, `ip` or `header.NAME`",
         ":5:43: unknown word `least_busy`, expected one of `round_robin`, `least_loaded`",
-        ":6:58: `0.5` is not a share: whole numbers with `%`, such as `20%`",
+        ":6:58: `0.5` has a fraction; write a whole number",
         ":6:73: `5` has no unit",
         ":7:58: a share above 0% is needed",
         ":7:62: unknown key `min_request`, did you mean `min_requests`?",
