@@ -173,6 +173,12 @@ impl Asked {
         Ok(())
     }
 
+    /// Makes the caller one whom nobody knows.
+    pub fn forget(&mut self) {
+        self.claims = None;
+        self.headers.1 = false;
+    }
+
     /// Makes the request come from the client of that name, by the headers that tell it.
     pub fn come_from(&mut self, client: &str, clients: &Clients) -> Result<(), AskedFault> {
         if clients.get(client).is_none() {

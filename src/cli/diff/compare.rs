@@ -268,14 +268,17 @@ impl<'a> Comparer<'a> {
         &mut self,
         choices: impl Fn() -> I,
     ) -> anyhow::Result<(Class, Option<Arc<str>>)> {
-        let issuer = choices().find_map(|(_, choice)| match choice {
-            Choice::Token(token) => Some(token.issuer.clone()),
+        let token = choices().find_map(|(_, choice)| match choice {
+            Choice::Token(token) => Some(token.clone()),
             _ => None,
         });
         let of = |side: &Side<'a>| {
             let mut asked = axes::asked(choices())?;
             asked.strip(side.snapshot);
-            side.outcome(&asked, issuer.as_deref())
+            if token.as_ref().is_some_and(|token| !side.looks_for(&asked, token)) {
+                asked.forget();
+            }
+            side.outcome(&asked, token.as_ref().map(|token| &*token.issuer))
         };
         let [now, next] = &self.sides;
         let ((from, before), (to, after)) = (of(now)?, of(next)?);

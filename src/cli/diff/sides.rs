@@ -8,7 +8,7 @@ use futures::FutureExt;
 use serde_json::Map;
 
 use crate::engine::{AuthenticatorId, Decision, Effect, Facts, Mentions, Question, Rule, Stage, decide};
-use crate::policies::authn::Authenticator;
+use crate::policies::authn::{Authenticator, Source};
 use crate::rehearse::{Assumed, Issued};
 use crate::routing::Found;
 use crate::snapshot::{Asked, Route, Snapshot, judge};
@@ -50,6 +50,8 @@ pub(super) struct Token {
     pub authenticator: Arc<str>,
     pub scopes: String,
     pub roles: String,
+    /// Where that one looks for it.
+    sources: Vec<Source>,
 }
 
 impl Token {
@@ -60,6 +62,7 @@ impl Token {
             authenticator: authenticator.name().clone(),
             scopes: scopes.to_owned(),
             roles: roles.to_owned(),
+            sources: authenticator.sources().to_vec(),
         }
     }
 
@@ -146,6 +149,20 @@ impl<'a> Side<'a> {
                 .map(|(_, one)| Token::of(one))
         };
         asks.flatten().filter_map(token).collect()
+    }
+
+    /// Whether the token is looked at where `asked` goes. An `Authorization` is never passed over; an API key in a header that
+    /// nobody reads there, or a token in such a cookie, is.
+    pub fn looks_for(&self, asked: &Asked, token: &Token) -> bool {
+        let router = &self.snapshot.router;
+        match router.find(&asked.method, &asked.host, &asked.path, &asked.headers) {
+            Found::Route(route, _) => {
+                let is_read =
+                    |source: &Source| *source == Source::Authorization || route.token_sources.contains(source);
+                token.sources.iter().any(is_read)
+            }
+            Found::MethodNotAllowed(_) | Found::NotFound => true,
+        }
     }
 
     /// The name of the route that `asked` takes, and what becomes of it; a token is one of `issuer`, where that is said. Rules that are

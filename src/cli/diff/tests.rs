@@ -352,6 +352,24 @@ fn compares_routes_by_the_requests_they_take() {
 }
 
 #[test]
+fn a_key_that_a_route_does_not_look_for_makes_nobody_known() {
+    let keyed = |auth: &str| {
+        let base = BASE.replace("clients: {", "  partner: { api_key: { keys: [] } }\nclients: {");
+        text(&format!(
+            "{base}routes: {{ a: {{ match: GET /a, auth: {auth}, upstream: one }} }}\n"
+        ))
+    };
+    let told = |now: &str, next: &str| compare(&keyed(now), &keyed(next), Some(FROM), 7);
+    let closed = told("[partner, customer]", "customer").text(Paint::plain());
+    let line = "closed\n  GET /a (a): now challenged 401 token-missing (auth) for callers by `partner`\n";
+    assert!(closed.starts_with(line), "{closed}");
+    let closed = told("[partner, customer, none]", "[customer, none]");
+    assert!(!closed.closes() && !closed.opens(), "{}", closed.text(Paint::plain()));
+    let opened = told("customer", "[customer, partner]");
+    assert!(opened.opens() && !opened.closes(), "{}", opened.text(Paint::plain()));
+}
+
+#[test]
 fn names_other_limits_upstreams_and_tokens() {
     let now = format!(
         "{BASE}limits: {{ l: {{ key: ip, rate: 5/s }} }}\ndefaults: {{ limits: [l] }}\nroutes: {{ z: {{ match: GET /z, auth: customer, upstream: one }} }}\n"
