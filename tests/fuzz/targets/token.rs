@@ -78,8 +78,18 @@ impl Lookup for Gate {
     async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
         let mut answers = Answers::new();
         for (_, question) in asked {
-            let Question::Token { authenticators, token } = question else {
-                panic!("asks for something else")
+            let (authenticators, token) = match question {
+                Question::Token { authenticators, token } => (authenticators, token),
+                // Nothing is closed to anybody.
+                Question::Freezes { .. } => {
+                    answers.push(Answer::Freezes(Vec::new()));
+                    continue;
+                }
+                Question::Revocation { .. } => {
+                    answers.push(Answer::Revoked(None));
+                    continue;
+                }
+                Question::Limit { .. } => panic!("there is no limit"),
             };
             let first = self.verifiers.answer(authenticators, token, NOW).await;
             // Verified or remembered, it is the same.
