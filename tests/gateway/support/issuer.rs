@@ -170,6 +170,12 @@ fn rsa_signature(algorithm: &str, message: &[u8]) -> Vec<u8> {
     }
 }
 
+/// What the process's one RSA key makes of a digest under any scheme, also one that no JWS may use.
+pub fn rsa_signature_under(scheme: impl rsa::traits::SignatureScheme, digest: &[u8]) -> Vec<u8> {
+    let signed = rsa_key().sign_with_rng(&mut rsa::rand_core::OsRng, scheme, digest);
+    signed.expect("a signature")
+}
+
 /// The public half of the process's one RSA key.
 pub fn rsa_public_key() -> RsaPublicKey {
     rsa_key().to_public_key()

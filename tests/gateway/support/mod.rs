@@ -16,7 +16,7 @@ pub mod wire;
 
 pub use client::{Connection, Request, Response, decoded, request_to};
 pub use gateway::{Gateway, is_request, refused_start};
-pub use issuer::{Issuer, Key, rsa_public_key};
+pub use issuer::{Issuer, Key, rsa_public_key, rsa_signature_under};
 pub use metrics::Metrics;
 pub use provider::Provider;
 pub use recorder::Recorder;

@@ -5,6 +5,7 @@
 mod good;
 mod header;
 mod payload;
+mod scheme;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -196,6 +197,8 @@ fn refuses_every_token_that_proves_nobody() {
     header::headers(&bench, &mut cases);
     header::shapes(&bench, &mut cases);
     payload::signatures(&bench, &mut cases);
+    scheme::paddings(&bench, &mut cases);
+    scheme::tags(&bench, &mut cases);
     payload::payloads(&bench, &mut cases);
     header::lines(&bench, &mut cases);
     assert!(cases.0.len() >= 150, "{} cases", cases.0.len());
