@@ -118,6 +118,43 @@ async fn a_flood_of_unknown_keys_hides_no_key_published_ten_seconds_before_its_u
 }
 
 #[tokio::test(start_paused = true)]
+async fn keys_are_fetched_ahead_of_the_end_that_their_answer_names_within_a_minute_and_a_day() {
+    let _still = hold_the_clock();
+    let signer = Signer::ed();
+    let issuer = Issuer::with_keys(&[signer.jwk("")]).await;
+    let says = |line: &str| issuer.answer("/keys", &ok(&set(&[signer.jwk("")]), line));
+    says("Cache-Control: max-age=1000\r\n");
+    let verifier = discovering(&issuer, Timing::default());
+    verifier.start();
+    let settled = async |fetches: u64| {
+        while verifier.status().fetches < fetches || verifier.status().age.is_none() {
+            tokio::task::yield_now().await;
+        }
+        issuer.saw(2 * fetches as usize).await;
+        // The answer is read before the clock moves on.
+        while verifier.status().age.is_none_or(|age| age > Duration::ZERO) {
+            tokio::task::yield_now().await;
+        }
+    };
+    settled(1).await;
+    let no_longer = "Cache-Control: no-store\r\n";
+    let whole_week = "Cache-Control: max-age=604800\r\n";
+    for (number, (pause, then)) in [(800, no_longer), (60, whole_week), (86_400, "")]
+        .into_iter()
+        .enumerate()
+    {
+        advance(Duration::from_secs(pause - 1)).await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(verifier.status().fetches, 1 + number as u64, "before {pause} s");
+        says(then);
+        advance(Duration::from_secs(1)).await;
+        settled(2 + number as u64).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_issuer_away_for_longer_than_its_keys_are_fresh_logs_nobody_out() {
     let _still = hold_the_clock();
     let (old, new) = (Signer::ed(), Signer::ed());
