@@ -85,8 +85,10 @@ async fn serve(upstream: TcpListener) {
                         Ok(Some((message, used))) => {
                             unread.drain(..used);
                             CAME.fetch_add(1, Ordering::SeqCst);
-                            let body = if message.method == "HEAD" { "" } else { "ok" };
-                            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{body}");
+                            let told = message.line();
+                            let length = told.len();
+                            let body = if message.method == "HEAD" { "" } else { &*told };
+                            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
                             if stream.write_all(answer.as_bytes()).await.is_err() {
                                 return;
                             }
