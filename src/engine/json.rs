@@ -93,6 +93,9 @@ pub enum Token<'t> {
     Scalar(&'t str),
 }
 
+/// What stands between tokens.
+const BETWEEN: [char; 6] = [' ', '\t', '\n', '\r', ',', ':'];
+
 /// The tokens of a text whose [`syntax`] is known to be good.
 #[derive(Debug)]
 pub struct Tokens<'t> {
@@ -103,6 +106,32 @@ impl<'t> Tokens<'t> {
     /// Starts at the top.
     pub fn new(text: &'t str) -> Self {
         Self { rest: text }
+    }
+
+    /// The whole text of the next value, with all below it; of one that is none, nothing.
+    pub fn value(&mut self) -> Option<&'t str> {
+        self.rest = self.rest.trim_start_matches(BETWEEN);
+        let from = self.rest;
+        let mut depth = 0_usize;
+        loop {
+            match self.next()? {
+                Token::ObjectStart | Token::ArrayStart => depth += 1,
+                Token::ObjectEnd | Token::ArrayEnd => depth = depth.checked_sub(1)?,
+                Token::Key(_) if depth == 0 => return None,
+                Token::Key(_) | Token::Scalar(_) => {}
+            }
+            if depth == 0 {
+                return from.get(..from.len() - self.rest.len());
+            }
+        }
+    }
+
+    /// Whether a container ends here; goes past its end then.
+    pub fn ends(&mut self) -> bool {
+        self.rest = self.rest.trim_start_matches(BETWEEN);
+        let rest = self.rest.strip_prefix(['}', ']']);
+        self.rest = rest.unwrap_or(self.rest);
+        rest.is_some()
     }
 
     fn cut(&mut self, at: usize) -> Option<&'t str> {
@@ -116,7 +145,7 @@ impl<'t> Iterator for Tokens<'t> {
     type Item = Token<'t>;
 
     fn next(&mut self) -> Option<Token<'t>> {
-        self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r', ',', ':']);
+        self.rest = self.rest.trim_start_matches(BETWEEN);
         let first = *self.rest.as_bytes().first()?;
         let token = match first {
             b'{' => Token::ObjectStart,
@@ -306,6 +335,19 @@ mod tests {
         assert!(check(nested(MAX_DEPTH).as_bytes()).is_ok());
         assert_eq!(check(nested(MAX_DEPTH + 1).as_bytes()), Err(JsonError::TooDeep));
         assert!(check(nested(200_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn gives_values_with_all_below_them() {
+        let mut tokens = Tokens::new(r#" {"a" : [1, {"b":"]"}] ,"c":-0} "#);
+        assert_eq!(tokens.next(), Some(Token::ObjectStart));
+        assert_eq!(tokens.next(), Some(Token::Key("\"a\"")));
+        assert_eq!(tokens.value(), Some(r#"[1, {"b":"]"}]"#));
+        assert!(!tokens.ends());
+        assert_eq!(tokens.next(), Some(Token::Key("\"c\"")));
+        assert_eq!(tokens.value(), Some("-0"));
+        assert!(tokens.ends() && !tokens.ends());
+        assert_eq!(tokens.value(), None);
     }
 
     #[test]

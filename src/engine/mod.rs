@@ -23,7 +23,10 @@ mod revocation;
 mod step_up;
 mod truth;
 
-pub use act::{Act, Acts, CacheRule, CompressRule, Forwarded, HeaderEdits, Reshape, ReshapeFailure, Share};
+pub use act::{
+    About, Act, Acts, CacheRule, CompressRule, Edits, Forwarded, HeaderEdits, RequestEdits, Reshape, ReshapeFailure,
+    Rewrite, Share,
+};
 pub use challenge::{Bearer, REALM};
 pub use decide::{decide, reopens_at};
 pub use decision::{Decision, Denial, DenialKind, Effect, Mark, Messages, Reply, Trail};

@@ -9,6 +9,7 @@
 //! `keep` (the default of routes with `auth`), `drop` (of routes without), or `passport`: a token of the gateway's own
 //! instead of the caller's ([`passport`](super::passport)).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, header};
@@ -179,7 +180,8 @@ fn schema(_: &mut Schemas) -> Schema {
         )
 }
 
-fn source(text: &str) -> Result<Source, String> {
+/// The fact that a word names; the error is a sentence.
+pub(super) fn source(text: &str) -> Result<Source, String> {
     const FIXED: [(&str, Source); 6] = [
         ("principal.sub", Source::Subject),
         ("principal.issuer", Source::Issuer),
@@ -204,8 +206,9 @@ fn source(text: &str) -> Result<Source, String> {
     }
 }
 
+/// What may be told of a request and its caller.
 #[derive(Debug, Clone)]
-enum Source {
+pub(super) enum Source {
     Subject,
     Issuer,
     Scopes,
@@ -217,22 +220,24 @@ enum Source {
 
 impl Source {
     fn value(&self, facts: &Facts<'_>) -> Option<HeaderValue> {
+        HeaderValue::from_str(&self.text(facts)?).ok()
+    }
+
+    /// The fact in words; `None` where it is not known.
+    pub(super) fn text<'a>(&self, facts: &'a Facts<'_>) -> Option<Cow<'a, str>> {
         if let Self::Client = self {
-            return HeaderValue::from_str(&facts.client.name)
-                .ok()
-                .filter(|value| !value.is_empty());
+            return Some(Cow::Borrowed(&*facts.client.name)).filter(|name| !name.is_empty());
         }
         let principal = facts.principal.as_deref()?;
-        let text = match self {
-            Self::Subject => return HeaderValue::from_str(&principal.subject).ok(),
-            Self::Issuer => return HeaderValue::from_str(&principal.issuer).ok(),
-            Self::Scopes => principal.scopes.join(" "),
-            Self::Roles => principal.roles.join(" "),
-            Self::Acr => principal.acr.as_deref()?.to_owned(),
-            Self::Claim(path) => claim(principal, path)?,
+        Some(match self {
+            Self::Subject => Cow::Borrowed(&*principal.subject),
+            Self::Issuer => Cow::Borrowed(&*principal.issuer),
+            Self::Scopes => principal.scopes.join(" ").into(),
+            Self::Roles => principal.roles.join(" ").into(),
+            Self::Acr => Cow::Borrowed(principal.acr.as_deref()?),
+            Self::Claim(path) => claim(principal, path)?.into(),
             Self::Client => return None,
-        };
-        HeaderValue::from_str(&text).ok()
+        })
     }
 }
 

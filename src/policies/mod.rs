@@ -7,12 +7,14 @@ pub mod cache;
 pub mod clients;
 pub mod compress;
 pub mod cors;
+pub mod errors;
 pub mod forward;
 pub mod freeze;
 pub mod passport;
 pub mod rate_limit;
 pub mod revocation;
 pub mod shape;
+pub mod transform;
 
 use std::sync::Arc;
 
@@ -130,9 +132,11 @@ pub const KINDS: &[Kind] = &[
     cache::KIND,
     compress::KIND,
     cors::KIND,
+    errors::KIND,
     forward::KIND,
     rate_limit::KIND,
     access::SCOPES,
     access::POLICIES,
+    transform::KIND,
     shape::KIND,
 ];

@@ -7,7 +7,7 @@ use pingora_proxy::Session;
 use tokio::time::Instant;
 
 use super::{Exchange, reply, request, trace};
-use crate::engine::{Denial, DenialKind, Forwarded, Params, Reply, RequestView, ReshapeFailure};
+use crate::engine::{About, Denial, DenialKind, Forwarded, Params, Reply, RequestView, ReshapeFailure};
 use crate::live::{Calling, Live};
 use crate::snapshot::Route;
 use crate::targets::Aggregate;
@@ -132,10 +132,14 @@ fn cut(
             .iter()
             .map(|name| (header::VARY, HeaderValue::from_name(name.clone()))),
     );
-    if body.len() > reshape.max_body() {
-        return Err(ReshapeFailure::TooLarge);
+    let about = About {
+        request_id: &exchange.id,
+        partial: &[],
+    };
+    match reshape.reshape(&body, &about) {
+        Err(_) if reshape.passes_uncut() => Ok(body),
+        cut => cut,
     }
-    reshape.reshape(&body)
 }
 
 /// What a part carries of the request: what `forward` says, the language, the trace and the request id; nothing else of the

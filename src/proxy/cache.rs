@@ -118,9 +118,6 @@ pub(super) fn judge_answer(
     if varies_on(&response.headers).is_ok_and(|names| names.iter().any(own)) {
         return RespCacheable::Uncacheable(NoCacheReason::Custom("varies-on-the-gate"));
     }
-    if exchange.reshape().is_some() && response.headers.contains_key(http::header::CONTENT_ENCODING) {
-        return RespCacheable::Uncacheable(NoCacheReason::Custom("coded"));
-    }
     let authorized = rule.share != Share::Public && exchange.authorization() != Forwarded::Nothing;
     match freshness(rule, authorized, response.status, &response.headers, now) {
         Ok(fresh) => {

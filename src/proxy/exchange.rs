@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use smallvec::SmallVec;
 
 use super::request::RequestIds;
+use super::shape::Change;
 use crate::engine::{
     Act, CacheRule, CompressRule, Decision, Denial, Effect, Forwarded, PartSummary, Principal, RecordedRequest,
     Reshape, Trail,
@@ -66,9 +67,10 @@ pub(super) struct Attempt {
 #[derive(Default)]
 pub(super) struct Body {
     pub received: u64,
-    pub reshape: Option<Arc<dyn Reshape>>,
+    /// What goes to the upstream in place of the request's body.
+    pub outgoing: Option<Bytes>,
+    pub change: Change,
     pub encoder: Option<Encoder>,
-    pub held: BytesMut,
 }
 
 impl Exchange {

@@ -115,12 +115,14 @@ fn upstream(exchange: &Exchange) -> Option<UpstreamSummary> {
 
 /// Failures after the decision have codes of the gate's own.
 fn known(code: &str) -> &'static str {
-    const CODES: [&str; 12] = [
+    const CODES: [&str; 14] = [
         "breaker-open",
         "upstream-unreachable",
         "upstream-timeout",
         "upstream-broken",
         "upstream-unreadable",
+        "upstream-refused",
+        "upstream-failed",
         "no-healthy-endpoint",
         "part-failed",
         "body-too-large",

@@ -11,6 +11,8 @@ mod finish;
 mod reply;
 mod request;
 mod response;
+mod rewrite;
+mod shape;
 mod tokens;
 mod trace;
 mod upstream;
@@ -21,6 +23,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
@@ -67,10 +70,10 @@ impl ProxyHttp for Gate {
         &self,
         _: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        request::count_body(body, exchange)
+        request::count_body(body, end, exchange)
     }
 
     fn request_cache_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
@@ -148,7 +151,7 @@ impl ProxyHttp for Gate {
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        response::filter(session, response, exchange)
+        response::filter(session, response, exchange).await
     }
 
     fn response_body_filter(
@@ -160,6 +163,15 @@ impl ProxyHttp for Gate {
     ) -> Result<Option<Duration>> {
         response::body(body, end, exchange)?;
         Ok(None)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _: &mut Session,
+        _: &mut HeaderMap,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Bytes>> {
+        response::trailers(exchange)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
@@ -181,6 +193,17 @@ impl ProxyHttp for Gate {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
-        finish::record(session, error, exchange);
+        let released = match error {
+            None => shape::release(session, exchange).await,
+            Some(_) => Ok(()),
+        };
+        if released.is_err() {
+            session.set_keepalive(None);
+        }
+        finish::record(
+            session,
+            error.or(released.as_ref().err().map(|error| &**error)),
+            exchange,
+        );
     }
 }

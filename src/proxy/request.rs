@@ -16,7 +16,7 @@ use pingora_proxy::Session;
 use ring::rand::{SecureRandom, SystemRandom};
 use smallvec::SmallVec;
 
-use super::{Exchange, aggregate, reply, tokens};
+use super::{Exchange, aggregate, reply, rewrite, shape, tokens};
 use crate::engine::{Denial, DenialKind, Effect, Headers, RecordedRequest, RequestView};
 use crate::live::{Asking, Live};
 use crate::policies::authn::{Credential, Source};
@@ -184,11 +184,11 @@ async fn serve(live: &Live, session: &mut Session, exchange: &mut Exchange) -> R
         Target::Aggregate(aggregate) => aggregate::answer(live, session, exchange, &route, aggregate).await?,
         Target::Upstream(index) => {
             exchange.attempt.pool = exchange.generation.pool(*index).cloned();
-            if exchange.reshape().is_some() {
-                // A part of a body cannot be cut: the whole is asked for.
-                session.req_header_mut().remove_header(&header::RANGE);
-                session.req_header_mut().remove_header(&header::IF_RANGE);
+            if let Some(denial) = rewrite::take_body(session, exchange).await? {
+                reply::refuse(session, exchange, denial).await?;
+                return Ok(true);
             }
+            shape::ask_whole(session, exchange)?;
             return Ok(false);
         }
     }
@@ -385,7 +385,10 @@ pub(super) fn content_length(session: &Session) -> Option<u64> {
 }
 
 /// Counts the body on its way to the upstream; more than allowed is an error of the client's.
-pub(super) fn count_body(body: &Option<Bytes>, exchange: &mut Exchange) -> Result<()> {
+pub(super) fn count_body(body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange) -> Result<()> {
+    if rewrite::body(body, end, exchange) {
+        return Ok(());
+    }
     exchange.body.received += body.as_ref().map_or(0, |body| body.len() as u64);
     if exchange.body.received > exchange.body_limit() {
         exchange.failure = Some(too_large());
@@ -394,7 +397,7 @@ pub(super) fn count_body(body: &Option<Bytes>, exchange: &mut Exchange) -> Resul
     Ok(())
 }
 
-fn too_large() -> Denial {
+pub(super) fn too_large() -> Denial {
     let detail = "the request body is larger than allowed here";
     Denial::new(
         DenialKind::Refuse,

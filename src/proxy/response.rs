@@ -1,17 +1,17 @@
 //! Answers of upstreams and of the cache on their way to the client.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
-use pingora::{BError, Error, ErrorType, OrErr, Result};
+use pingora::{BError, ErrorType, OrErr, Result};
 use pingora_proxy::Session;
 
-use super::{Exchange, reply, request};
+use super::shape::Change;
+use super::{Exchange, reply, request, shape};
 use crate::engine::Head;
-use crate::engine::json::is_json;
 use crate::policies::compress::accept::Coding;
 use crate::policies::compress::encode::Encoder;
-use crate::policies::compress::{negotiate, weaken};
+use crate::policies::compress::negotiate;
 use crate::snapshot;
 
 /// The header that was sent, if it was the last one: an interim 1xx is not.
@@ -22,15 +22,31 @@ pub(super) fn written(session: &Session) -> Option<&ResponseHeader> {
 }
 
 /// Prepares the header of an upstream's or stored answer.
-pub(super) fn filter(session: &mut Session, response: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
+pub(super) async fn filter(
+    session: &mut Session,
+    response: &mut ResponseHeader,
+    exchange: &mut Exchange,
+) -> Result<()> {
     if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
     strip(response);
     connection_ends_here(response);
-    decorate(response, exchange)?;
-    reshape(session, response, exchange)?;
-    compress(session, response, exchange)
+    exchange.body.encoder = None;
+    if shape::take_over(session, response, exchange).await? {
+        return Ok(());
+    }
+    match shape::has_no_end(session) {
+        // An encoder would not finish.
+        true => decorate(response, exchange),
+        false => finish_head(session, response, exchange),
+    }
+}
+
+/// Adds what every answer carries, and chooses the coding of the body.
+pub(super) fn finish_head(session: &Session, head: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
+    decorate(head, exchange)?;
+    compress(session, head, exchange)
 }
 
 /// What only the gate may say.
@@ -102,60 +118,6 @@ impl Head for Kept<'_> {
     }
 }
 
-/// Holds a JSON body back to be cut for the client.
-fn reshape(session: &Session, response: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
-    let Some(reshape) = exchange.reshape().cloned() else {
-        return Ok(());
-    };
-    for name in reshape.varies_on() {
-        response.append_header(header::VARY, HeaderValue::from_name(name.clone()))?;
-    }
-    let content_type = response
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let bodyless = session.req_header().method == Method::HEAD || matches!(response.status.as_u16(), 204 | 304);
-    if response.status == StatusCode::PARTIAL_CONTENT && !bodyless {
-        return unshaped(exchange);
-    }
-    if !response.status.is_success() || !content_type.is_some_and(is_json) {
-        return Ok(());
-    }
-    // Length, validators and ranges are those of the whole body.
-    for name in [
-        header::CONTENT_LENGTH,
-        header::ACCEPT_RANGES,
-        HeaderName::from_static("content-digest"),
-        HeaderName::from_static("repr-digest"),
-        HeaderName::from_static("digest"),
-        HeaderName::from_static("content-md5"),
-    ] {
-        response.remove_header(&name);
-    }
-    weaken(&mut Kept(response))?;
-    if bodyless {
-        return Ok(());
-    }
-    if response.headers.contains_key(header::CONTENT_ENCODING) {
-        return unshaped(exchange);
-    }
-    response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
-    exchange.body.reshape = Some(reshape);
-    Ok(())
-}
-
-/// A part, or a coded body, cannot be cut; sending it as it is would show what the shape takes away.
-fn unshaped(exchange: &mut Exchange) -> Result<()> {
-    exchange.failure = Some(unreadable());
-    Error::e_explain(ErrorType::HTTPStatus(502), "an answer that cannot be reshaped")
-}
-
-fn unreadable() -> crate::engine::Denial {
-    let detail = "a service behind the gate answered what cannot be read";
-    let kind = crate::engine::DenialKind::Refuse;
-    crate::engine::Denial::new(kind, StatusCode::BAD_GATEWAY, "upstream-unreadable", detail)
-}
-
 /// Chooses a coding; the body is encoded on its way.
 fn compress(session: &Session, head: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
     let Some(rule) = exchange.compress_rule() else {
@@ -174,9 +136,9 @@ pub(super) fn encoder(coding: Coding) -> Result<Encoder> {
     Encoder::new(coding).or_err(ErrorType::InternalError, "cannot encode")
 }
 
-/// Passes a body on: held back until it can be cut, then encoded.
+/// Passes a body on: held back where it changes as a whole, then encoded.
 pub(super) fn body(body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange) -> Result<()> {
-    cut(body, end, exchange)?;
+    shape::body(body, end, exchange)?;
     let Some(encoder) = &mut exchange.body.encoder else {
         return Ok(());
     };
@@ -192,29 +154,12 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange)
     Ok(())
 }
 
-fn cut(body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange) -> Result<()> {
-    let Some(reshape) = &exchange.body.reshape else {
-        return Ok(());
-    };
-    if let Some(piece) = body.take() {
-        if exchange.body.held.len() + piece.len() > reshape.max_body() {
-            exchange.failure = Some(unreadable());
-            return Error::e_explain(ErrorType::InternalError, "an answer too large to be reshaped");
-        }
-        exchange.body.held.extend_from_slice(&piece);
+/// Ends a body that trailers follow, where what was held of it would be lost: they go instead.
+pub(super) fn trailers(exchange: &mut Exchange) -> Result<Option<Bytes>> {
+    if matches!(exchange.body.change, Change::Nothing) && exchange.body.encoder.is_none() {
+        return Ok(None);
     }
-    if end {
-        match reshape.reshape(&exchange.body.held) {
-            Ok(cut) => *body = Some(cut),
-            Err(failure) => {
-                exchange.failure = Some(unreadable());
-                return Error::e_explain(
-                    ErrorType::InternalError,
-                    format!("an answer cannot be reshaped: {failure}"),
-                );
-            }
-        }
-        exchange.body.reshape = None;
-    }
-    Ok(())
+    let mut rest = None;
+    body(&mut rest, true, exchange)?;
+    Ok(Some(rest.unwrap_or_default()))
 }

@@ -12,7 +12,7 @@ use pingora_proxy::Session;
 use smallvec::SmallVec;
 
 use super::request::edit;
-use super::{Exchange, failure, trace, wellformed};
+use super::{Exchange, failure, rewrite, trace, wellformed};
 use crate::engine::{Forwarded, Share};
 use crate::policies::cache::storable::varies_on;
 use crate::upstreams::{Endpoint, NoEndpoint, Pool, Whom};
@@ -115,6 +115,14 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
             .map_err(|_| Error::explain(ErrorType::InternalError, "a target that is no URI"))?;
         request.set_uri(target);
     }
+    // Of a caller in HTTP/2 the host stood in the target alone.
+    if let (false, Some(host)) = (
+        request.headers.contains_key(header::HOST),
+        session.req_header().uri.authority(),
+    ) {
+        request.insert_header(header::HOST, host.as_str())?;
+    }
+    rewrite::before(request, exchange)?;
     let host = exchange
         .recorded
         .as_ref()
@@ -174,7 +182,7 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
     if session.cache.enabled() && exchange.cache_rule().is_some_and(|rule| rule.share == Share::Public) {
         keep_keyed(request, &exchange.attempt.keyed);
     }
-    Ok(())
+    rewrite::after(request, exchange)
 }
 
 /// The caller's passport for the upstream, where it gets one. Without one nothing is sent: an upstream that is used to be

@@ -291,6 +291,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
             }
         }
     }
+    compiler.check_changed_headers(&routes, &stripped, &token_headers);
     let unrouted_names = unrouted.iter().map(|rule| rule.name.clone()).collect();
     let files = load.files();
     Some(Snapshot {

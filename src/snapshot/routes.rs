@@ -10,7 +10,7 @@ use crate::conf::{Entry, Load, Named, Node, Read, Spanned, Value, mend, nearest}
 use crate::engine::{Policy, Reply, Rule, Stage};
 use crate::policies::freeze::{self, FreezeRule};
 use crate::policies::revocation::{self, RevocationRule};
-use crate::policies::{Defined, Draft, Inherit, KINDS, Kind, Scope, authn, forward, passport};
+use crate::policies::{Defined, Draft, Inherit, KINDS, Kind, Scope, authn, forward, passport, transform};
 use crate::routing::Match;
 use crate::targets::aggregate::{Aggregate, AggregateScope};
 use crate::targets::{Target, UpstreamIndex, fixed};
@@ -119,6 +119,7 @@ impl<'a> Compiler<'a> {
         rules.sort_by_key(|rule| rule.stage);
         let target = self.target(name, node, matches.as_ref(), has_auth);
         self.check_sharing(node);
+        self.check_changes(node);
         self.check_open_writes(name, node, matches.as_ref(), &rules);
         // Every part was read before the route is given up, so that every mistake is reported.
         if let Some(target) = target.as_ref().map(|(target, _)| target) {
@@ -401,6 +402,60 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// What changes a request or an answer changes nothing where the gateway answers by itself.
+    fn check_changes(&self, node: &Node) {
+        for (key, targets) in [("request", &["upstream"][..]), ("shape", &["upstream", "aggregate"])] {
+            let target = TARGETS.iter().find(|target| node.get(target).is_some());
+            if let (Some(own), Some(target)) = (node.get(key), target.filter(|target| !targets.contains(target))) {
+                let message = format!(
+                    "`{key}` changes nothing here: it stands with {}, not with `{target}`",
+                    either(targets)
+                );
+                self.load.error(&own.place, message);
+            }
+        }
+        let (Some(cache), Some(request)) = (node.get("cache"), node.get("request")) else {
+            return;
+        };
+        let depends = transform::depends(request);
+        let share = cache.get("share");
+        let is_public = matches!(share.map(|share| &share.value), Some(Value::Scalar { text, .. }) if text == "public");
+        if depends.caller && is_public {
+            self.load.error_with(
+                &cache.place,
+                "an answer shared with everybody cannot depend on the caller",
+                &request.place,
+                "the request is changed by who calls here",
+            );
+        }
+        if depends.headers {
+            self.load.error_with(
+                &cache.place,
+                "a stored answer cannot depend on a header or the kind of client: it is found by its address alone",
+                &request.place,
+                "the request is changed by these here",
+            );
+        }
+    }
+
+    /// A header that says who calls, or carries a token, is not for a `request:` to change.
+    pub fn check_changed_headers(&self, routes: &Named<Node>, stripped: &[HeaderName], tokens: &[HeaderName]) {
+        let requests = routes.0.iter().filter_map(|(_, node)| node.get("request"));
+        for (name, place) in requests.flat_map(transform::changed_headers) {
+            if stripped.contains(&name) {
+                self.load.error(
+                    &place,
+                    format!("`{name}` cannot be changed: a `forward:` says in it who calls"),
+                );
+            } else if tokens.contains(&name) {
+                self.load.error(
+                    &place,
+                    format!("`{name}` cannot be changed: an authenticator reads tokens from it"),
+                );
+            }
+        }
+    }
+
     /// A publicly shared answer must not depend on who asked first.
     fn check_sharing(&self, node: &Node) {
         let share = node.get("cache").and_then(|cache| cache.get("share"));
@@ -418,6 +473,11 @@ impl<'a> Compiler<'a> {
             );
         }
     }
+}
+
+fn either(words: &[&str]) -> String {
+    let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    words.join(" or ")
 }
 
 /// A rule that no configuration asks for: it stands where the route does.

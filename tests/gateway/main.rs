@@ -47,4 +47,6 @@ mod support;
 mod systemd;
 mod tls;
 mod tokens;
+mod transforms;
 mod upstreams;
+mod withheld;

@@ -7,6 +7,7 @@
 //! Which coding is taken is in [`accept`], which answers are left alone in [`is_worthwhile`].
 
 pub mod accept;
+pub mod decode;
 pub mod encode;
 
 use std::sync::Arc;

@@ -2,24 +2,9 @@
 //!
 //! The text is walked once and written as it is read; nothing but the names of the objects on the way is held.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-use http::HeaderName;
-
+use super::plan::MAX_BODY;
+use crate::engine::ReshapeFailure;
 use crate::engine::json::{self, JsonError, Names, Token, Tokens};
-use crate::engine::{Reshape, ReshapeFailure};
-
-/// Bodies with more bytes are not read, and none is written: long new names in a long list could make a body grow.
-pub const MAX_BODY: usize = 8 << 20;
-
-/// A shape ready to run.
-#[derive(Debug)]
-pub(super) struct Cut {
-    pub(super) root: Arc<Step>,
-    /// The headers that tell clients apart, where it depends on the client which shape is taken.
-    pub(super) varies_on: Arc<[HeaderName]>,
-}
 
 /// What happens to a member and to those below it; the tree of all paths of a shape.
 #[derive(Debug, Default)]
@@ -54,7 +39,7 @@ pub(super) struct NewName {
 }
 
 impl Step {
-    fn member(&self, name: &str) -> Option<&Self> {
+    pub(super) fn member(&self, name: &str) -> Option<&Self> {
         self.members
             .iter()
             .find(|(known, _)| **known == *name)
@@ -74,39 +59,20 @@ impl Step {
     }
 }
 
-impl Reshape for Cut {
-    fn reshape(&self, body: &[u8]) -> Result<Bytes, ReshapeFailure> {
-        if body.len() > MAX_BODY {
-            return Err(ReshapeFailure::TooLarge);
-        }
-        let text = json::syntax(body)?;
-        let mut tokens = Tokens::new(text);
-        let first = next(&mut tokens)?;
-        let mut out = String::with_capacity(text.len());
-        if self.root.keep == Keep::Below && matches!(first, Token::Scalar(_)) {
-            // Nothing of a lone scalar is kept, and nothing at all would not be JSON.
-            json::skip(&mut tokens, first, 0)?;
-            out.push_str("null");
-        } else {
-            write(
-                &mut tokens,
-                first,
-                &mut out,
-                Some(&self.root),
-                self.root.keep == Keep::Whole,
-                0,
-            )?;
-        }
-        Ok(Bytes::from(out))
+/// The body as `root` has it.
+pub(super) fn cut(body: &[u8], root: &Step) -> Result<String, ReshapeFailure> {
+    let text = json::syntax(body)?;
+    let mut tokens = Tokens::new(text);
+    let first = next(&mut tokens)?;
+    let mut out = String::with_capacity(text.len());
+    if root.keep == Keep::Below && matches!(first, Token::Scalar(_)) {
+        // Nothing of a lone scalar is kept, and nothing at all would not be JSON.
+        json::skip(&mut tokens, first, 0)?;
+        out.push_str("null");
+    } else {
+        write(&mut tokens, first, &mut out, Some(root), root.keep == Keep::Whole, 0)?;
     }
-
-    fn varies_on(&self) -> &[HeaderName] {
-        &self.varies_on
-    }
-
-    fn max_body(&self) -> usize {
-        MAX_BODY
-    }
+    Ok(out)
 }
 
 impl From<JsonError> for ReshapeFailure {

@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 
 use super::*;
-use crate::engine::{Client, NoHeaders, Outcome, Params, RequestView, ReshapeFailure};
+use crate::conf::Read;
+use crate::engine::{About, Client, NoHeaders, Outcome, Params, RequestView, ReshapeFailure};
 use crate::policies::Defined;
 
 fn shapes(text: &str) -> Result<Shapes, Vec<String>> {
@@ -24,12 +25,16 @@ fn shapes(text: &str) -> Result<Shapes, Vec<String>> {
 
 fn shape(settings: &str) -> Arc<dyn Reshape> {
     let shapes = shapes(&format!("s: {settings}")).unwrap();
-    cut(shapes.0[0].1.clone(), &[])
+    shaped(shapes.0[0].1.clone(), &[])
 }
 
 fn reshape(settings: &str, body: &str) -> Result<String, ReshapeFailure> {
-    let body = shape(settings).reshape(body.as_bytes())?;
+    let body = shape(settings).reshape(body.as_bytes(), &About::default())?;
     Ok(String::from_utf8(body.to_vec()).unwrap())
+}
+
+fn findings(settings: &str) -> Vec<String> {
+    shapes(&format!("s: {settings}")).err().unwrap_or_default()
 }
 
 #[test]
@@ -85,6 +90,7 @@ fn leaves_out_a_scalar_where_a_path_goes_deeper() {
 fn keeps_every_digit_and_escape() {
     for literal in [
         "90071992547409931.10",
+        "9223372036854775807",
         "1e400",
         "-0",
         "1.0",
@@ -96,6 +102,15 @@ fn keeps_every_digit_and_escape() {
         let cut = format!(r#"{{"\u0061":[{literal}],"n":{{"c":{literal}}}}}"#);
         assert_eq!(reshape("{ drop: x, rename: { b: n } }", &body).unwrap(), cut);
         assert_eq!(reshape("{ keep: [a, b], rename: { b: n } }", &body).unwrap(), cut);
+        let moved = format!(r#"{{"\u0061":[{literal}],"b":{{}},"n":{{"c":{literal}}}}}"#);
+        assert_eq!(reshape("{ drop: x, move: { b.c: n.c } }", &body).unwrap(), moved);
+        let wrapped = format!(r#"{{"w":{{"x":0,"\u0061":[{literal}],"b":{{"c":{literal}}},"d":-0}}}}"#);
+        assert_eq!(
+            reshape("{ wrap: w, defaults: { d: -0, b.c: 1 } }", &body).unwrap(),
+            wrapped
+        );
+        let lone = format!(r#"{{"data":{literal},"meta":{{"request_id":"","partial":[]}}}}"#);
+        assert_eq!(reshape("{ envelope: true }", literal).unwrap(), lone);
     }
 }
 
@@ -115,10 +130,132 @@ fn refuses_a_new_name_that_is_taken() {
         reshape("{ rename: { a: b, b: a } }", r#"{"a":1,"b":2}"#).unwrap(),
         r#"{"b":1,"a":2}"#
     );
+    // Where it can be seen, the file is refused.
+    for settings in [
+        "{ rename: { a: x, b: x } }",
+        "{ keep: [a, x], rename: { a: x } }",
+        "{ keep: [a, x.y], rename: { a: x } }",
+        "{ keep: o, rename: { o.a: x, o.b: x } }",
+    ] {
+        let found = findings(settings);
+        assert!(found[0].contains("which is there too"), "{settings}: {found:?}");
+    }
+    assert_eq!(findings("{ drop: x, rename: { a: x } }"), [""; 0]);
+}
+
+#[test]
+fn moves_to_places_of_the_answer() {
+    let body = r#"{"id":1,"price":{"amount":1.10,"tax":0},"z":{"k":2}}"#;
     assert_eq!(
-        reshape("{ rename: { a: x, b: x } }", r#"{"a":1,"b":2}"#),
+        reshape("{ move: { price.amount: amount, id: z.ref.id } }", body).unwrap(),
+        r#"{"price":{"tax":0},"z":{"k":2,"ref":{"id":1}},"amount":1.10}"#
+    );
+    // The left side names the source, whatever it is renamed to; what is empty then stays.
+    assert_eq!(
+        reshape(
+            "{ keep: price.amount, rename: { price: cost, price.amount: sum }, move: { price.amount: total } }",
+            body
+        )
+        .unwrap(),
+        r#"{"cost":{},"total":1.10}"#
+    );
+    assert_eq!(reshape("{ move: { a: b } }", r#"{"c":1}"#).unwrap(), r#"{"c":1}"#);
+    assert_eq!(reshape("{ move: { a.b: c } }", r#"{"a":1}"#).unwrap(), r#"{"a":1}"#);
+    assert_eq!(reshape("{ move: { a.b: c } }", "[[7]]").unwrap(), "[[7]]");
+}
+
+#[test]
+fn moves_within_the_items_of_arrays_and_never_out_of_one() {
+    let body = r#"{"items":[[{"p":{"a":-0}}],{"p":{"a":1e400}},{},3]}"#;
+    assert_eq!(
+        reshape("{ move: { items.p.a: items.a } }", body).unwrap(),
+        r#"{"items":[[{"p":{},"a":-0}],{"p":{},"a":1e400},{},3]}"#
+    );
+    assert_eq!(
+        reshape("{ move: { items.p: p } }", body),
         Err(ReshapeFailure::Collision)
     );
+    assert_eq!(
+        reshape("{ move: { b: a.b } }", r#"{"a":[],"b":1}"#),
+        Err(ReshapeFailure::Collision)
+    );
+}
+
+#[test]
+fn refuses_to_move_onto_what_is_there() {
+    for body in [r#"{"a":1,"b":2}"#, r#"{"a":1,"\u0062":null}"#] {
+        assert_eq!(reshape("{ move: { a: b } }", body), Err(ReshapeFailure::Collision));
+    }
+    assert_eq!(
+        reshape("{ move: { a: b.c } }", r#"{"a":1,"b":"text"}"#),
+        Err(ReshapeFailure::Collision)
+    );
+    assert_eq!(
+        reshape("{ move: { a: b, b: a } }", r#"{"a":1,"b":2}"#),
+        Err(ReshapeFailure::Collision)
+    );
+    let found = |settings: &str| findings(settings).join("; ");
+    assert!(found("{ move: { a: a } }").contains("to where it is"));
+    assert!(found("{ move: { a: a.b } }").contains("into itself"));
+    assert!(found("{ move: { a.b: a } }").contains("onto the one it stands in"));
+    assert!(found("{ move: { a: c, b: c } }").contains("moves two members to `c`"));
+    assert!(found("{ keep: [a, b], move: { a: b } }").contains("onto `b`, which it keeps"));
+    assert!(found("{ drop: a, move: { a.b: c } }").contains("moves what it drops"));
+    assert!(found("{ keep: b, move: { a: c } }").contains("moves what it does not keep"));
+}
+
+#[test]
+fn adds_what_is_missing_to_the_objects_that_are_there() {
+    let settings = "{ defaults: { stock: 0, price.currency: KRW, items.tags: [], note: ~, rate: 1.10 } }";
+    assert_eq!(
+        reshape(settings, r#"{"stock":null,"price":{},"items":[{"tags":1},{},[{}]]}"#).unwrap(),
+        r#"{"stock":null,"price":{"currency":"KRW"},"items":[{"tags":1},{"tags":[]},[{"tags":[]}]],"note":null,"rate":1.10}"#
+    );
+    assert_eq!(
+        reshape(settings, r#"{"price":1,"items":{}}"#).unwrap(),
+        r#"{"price":1,"items":{"tags":[]},"stock":0,"note":null,"rate":1.10}"#
+    );
+    assert_eq!(reshape(settings, "[]").unwrap(), "[]");
+    assert_eq!(reshape("{ defaults: { a: '1' } }", "{}").unwrap(), r#"{"a":"1"}"#);
+}
+
+#[test]
+fn wraps_the_whole_and_puts_it_into_an_envelope() {
+    assert_eq!(reshape("{ wrap: a.b\"c }", "[1]").unwrap(), r#"{"a":{"b\"c":[1]}}"#);
+    let shape = shape("{ keep: id, wrap: product, envelope: true }");
+    let about = About {
+        request_id: "4f1c",
+        partial: &[(Arc::from("recent"), "timeout")],
+    };
+    assert_eq!(
+        shape.reshape(br#"{"id":1,"x":2}"#, &about).unwrap(),
+        r#"{"data":{"product":{"id":1}},"meta":{"request_id":"4f1c","partial":[{"part":"recent","reason":"timeout"}]}}"#
+    );
+    assert_eq!(
+        reshape("{ envelope: true }", " 1e400\n").unwrap(),
+        r#"{"data":1e400,"meta":{"request_id":"","partial":[]}}"#
+    );
+}
+
+#[test]
+fn marks_what_it_makes_by_what_it_does() {
+    let settings = [
+        "{ keep: a }",
+        "{ drop: a }",
+        "{ keep: [a, b] }",
+        "{ keep: a.b }",
+        "{ rename: { a: b } }",
+        "{ move: { a: b } }",
+        "{ defaults: { a: b } }",
+        "{ defaults: { a: bc } }",
+        "{ wrap: a }",
+        "{ envelope: true }",
+        "{ keep: a, envelope: true }",
+    ];
+    let marks: std::collections::HashSet<String> = settings.iter().map(|text| shape(text).mark().to_owned()).collect();
+    assert_eq!(marks.len(), settings.len());
+    assert!(marks.iter().all(|mark| mark.len() == 8));
+    assert_eq!(shape("{ keep: a }").mark(), shape("{ keep: [a], uncut: pass }").mark());
 }
 
 #[test]
@@ -133,6 +270,12 @@ fn refuses_ambiguous_bodies_even_in_what_is_left_out() {
     ] {
         assert_eq!(reshape("{ drop: x }", body), Err(ReshapeFailure::Unreadable), "{body}");
         assert_eq!(reshape("{ keep: y }", body), Err(ReshapeFailure::Unreadable), "{body}");
+        assert_eq!(reshape("{ wrap: y }", body), Err(ReshapeFailure::Unreadable), "{body}");
+        assert_eq!(
+            reshape("{ defaults: { y: 1 } }", body),
+            Err(ReshapeFailure::Unreadable),
+            "{body}"
+        );
     }
 }
 
@@ -145,12 +288,17 @@ fn bounds_depth_and_size() {
     let growing = format!("[{}1]", r#"{"a":1},"#.repeat(MAX_BODY / 16));
     let settings = format!("{{ rename: {{ a: {} }} }}", "n".repeat(100));
     assert_eq!(reshape(&settings, &growing), Err(ReshapeFailure::TooLarge));
+    let settings = format!("{{ defaults: {{ b: {} }} }}", "n".repeat(100));
+    assert_eq!(reshape(&settings, &growing), Err(ReshapeFailure::TooLarge));
+    let settings = format!("{{ wrap: {} }}", "n".repeat(100));
+    let just = format!("\"{}\"", "x".repeat(MAX_BODY - 2));
+    assert_eq!(reshape(&settings, &just), Err(ReshapeFailure::TooLarge));
 }
 
 #[test]
 fn names_bad_shapes_with_their_places() {
     let found =
-        shapes("a: { keep: [x..y, 'l[*].id'], rename: { p.q: r.s, '': x } }\nb: {}\nc: { drop: a, keep: [a.b] }\n")
+        shapes("a: { keep: [x..y, 'l[*].id'], rename: { p.q: r.s, '': x } }\nb: {}\nc: { drop: a, keep: [a.b] }\nd: { rename: { a: b }, keep: [c] }\ne: { move: { a: a }, uncut: cut }\n")
             .err();
     let found = found.unwrap();
     let starts = [
@@ -160,6 +308,8 @@ fn names_bad_shapes_with_their_places() {
         "t.yaml:1:51",
         "t.yaml:2:1",
         "t.yaml:3:22",
+        "t.yaml:4:16",
+        "t.yaml:5:29",
     ];
     assert_eq!(found.len(), starts.len(), "{found:#?}");
     for (finding, start) in found.iter().zip(starts) {
@@ -214,7 +364,10 @@ fn picks_the_shape_of_the_client() {
         panic!()
     };
     assert_eq!(shape.varies_on(), [HeaderName::from_static("x-client")]);
-    assert_eq!(shape.reshape(br#"{"x":1}"#).unwrap(), Bytes::from("{}"));
+    assert_eq!(
+        shape.reshape(br#"{"x":1}"#, &About::default()).unwrap(),
+        Bytes::from("{}")
+    );
     // Not cut for this client, but another would get something else.
     for client in [1, u16::MAX] {
         let Outcome::Add(Act::ResponseHeaders(edits)) = judge(&policy, client) else {
@@ -314,6 +467,72 @@ mod model {
             scalar => Some(scalar),
         }
     }
+
+    /// The path after renaming.
+    pub fn renamed(path: &[String], renames: &[(Vec<String>, String)]) -> Vec<String> {
+        let new = |at: usize| {
+            let rename = renames.iter().find(|(of, _)| of[..] == path[..=at]);
+            rename.map_or_else(|| path[at].clone(), |(_, new)| new.clone())
+        };
+        (0..path.len()).map(new).collect()
+    }
+
+    /// Moves in every object that both paths lead through; `None` where there is no one place.
+    pub fn shift(value: &mut Json, from: &[String], to: &[String]) -> Option<()> {
+        if from[0] == to[0] {
+            return match value {
+                Json::Array(items) => items.iter_mut().try_for_each(|item| shift(item, from, to)),
+                Json::Object(members) => match members.get_mut(&from[0]) {
+                    Some(member) => shift(member, &from[1..], &to[1..]),
+                    None => Some(()),
+                },
+                _ => Some(()),
+            };
+        }
+        match value {
+            Json::Array(items) => items.iter_mut().try_for_each(|item| shift(item, from, to)),
+            Json::Object(_) => match taken(value, from)? {
+                Some(moved) => set(value, to, moved),
+                None => Some(()),
+            },
+            _ => Some(()),
+        }
+    }
+
+    fn taken(value: &mut Json, path: &[String]) -> Option<Option<Json>> {
+        match value {
+            Json::Array(_) => None,
+            Json::Object(members) if path.len() == 1 => Some(members.remove(&path[0])),
+            Json::Object(members) => match members.get_mut(&path[0]) {
+                Some(member) => taken(member, &path[1..]),
+                None => Some(None),
+            },
+            _ => Some(None),
+        }
+    }
+
+    fn set(value: &mut Json, path: &[String], of: Json) -> Option<()> {
+        let members = value.as_object_mut()?;
+        if path.len() == 1 {
+            return members.insert(path[0].clone(), of).is_none().then_some(());
+        }
+        set(members.entry(&path[0]).or_insert_with(|| json!({})), &path[1..], of)
+    }
+
+    pub fn default(value: &mut Json, path: &[String], of: i8) {
+        match value {
+            Json::Array(items) => items.iter_mut().for_each(|item| default(item, path, of)),
+            Json::Object(members) if path.len() == 1 => {
+                members.entry(&path[0]).or_insert(of.into());
+            }
+            Json::Object(members) => {
+                if let Some(member) = members.get_mut(&path[0]) {
+                    default(member, &path[1..], of);
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 fn any_json() -> impl Strategy<Value = Json> {
@@ -332,6 +551,10 @@ fn any_json() -> impl Strategy<Value = Json> {
     })
 }
 
+fn any_place() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec("[a-f]".prop_map(String::from), 1..3)
+}
+
 fn any_path() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec("[a-d]".prop_map(String::from), 1..4)
 }
@@ -343,6 +566,9 @@ proptest! {
         drops in prop::collection::vec(any_path(), 0..3),
         keeps in prop::collection::vec(any_path(), 0..4),
         renames in prop::collection::btree_map(any_path(), "[a-f]".prop_map(String::from), 0..3),
+        moves in prop::collection::btree_map(any_path(), any_place(), 0..3),
+        defaults in prop::collection::btree_map(any_place(), any::<i8>(), 0..3),
+        wrap in prop::option::of(any_place()),
     ) {
         let quote = |paths: &[Vec<String>]| paths.iter().map(|path| path.join(".")).collect::<Vec<_>>().join(", ");
         let mut settings = String::from("s: { drop: [");
@@ -350,20 +576,44 @@ proptest! {
         if !keeps.is_empty() {
             settings.push_str(&format!(", keep: [{}]", quote(&keeps)));
         }
-        let pairs: Vec<String> = renames.iter().map(|(path, new)| format!("{}: {new}", path.join("."))).collect();
-        settings.push_str(&format!(", rename: {{ {} }} }}", pairs.join(", ")));
+        let pairs = |word: &str, pairs: Vec<(String, String)>| {
+            let pairs: Vec<String> = pairs.into_iter().map(|(path, of)| format!("{path}: {of}")).collect();
+            format!(", {word}: {{ {} }}", pairs.join(", "))
+        };
+        let text = |path: &Vec<String>| path.join(".");
+        settings.push_str(&pairs("rename", renames.iter().map(|(path, new)| (text(path), new.clone())).collect()));
+        settings.push_str(&pairs("move", moves.iter().map(|(path, to)| (text(path), text(to))).collect()));
+        settings.push_str(&pairs("defaults", defaults.iter().map(|(path, of)| (text(path), of.to_string())).collect()));
+        if let Some(path) = &wrap {
+            settings.push_str(&format!(", wrap: {}", text(path)));
+        }
+        settings.push_str(" }");
         let Ok(shapes) = shapes(&settings) else { return Ok(()) };
-        let fast = cut(shapes.0[0].1.clone(), &[]).reshape(value.to_string().as_bytes());
+        let fast = shaped(shapes.0[0].1.clone(), &[]).reshape(value.to_string().as_bytes(), &About::default());
 
-        let mut expected = value;
-        for path in &drops {
-            model::drop(&mut expected, path);
-        }
-        if !keeps.is_empty() {
-            expected = model::keep(&expected, &keeps).unwrap_or(Json::Null);
-        }
         let renames: Vec<(Vec<String>, String)> = renames.into_iter().collect();
-        match model::rename(expected, &[], &renames) {
+        let expected = (|| {
+            let mut expected = value;
+            for path in &drops {
+                model::drop(&mut expected, path);
+            }
+            if !keeps.is_empty() {
+                expected = model::keep(&expected, &keeps).unwrap_or(Json::Null);
+            }
+            expected = model::rename(expected, &[], &renames)?;
+            for (path, to) in &moves {
+                let from = model::renamed(path, &renames);
+                model::shift(&mut expected, &from, to)?;
+            }
+            for (path, value) in &defaults {
+                model::default(&mut expected, path, *value);
+            }
+            for name in wrap.iter().flatten().rev() {
+                expected = json!({ name: expected });
+            }
+            Some(expected)
+        })();
+        match expected {
             Some(expected) => prop_assert_eq!(serde_json::from_slice::<Json>(&fast.unwrap()).unwrap(), expected),
             None => prop_assert_eq!(fast, Err(ReshapeFailure::Collision)),
         }
@@ -371,7 +621,7 @@ proptest! {
 
     #[test]
     fn writes_json_whatever_it_reads(body in prop::collection::vec(any::<u8>(), 0..64)) {
-        if let Ok(cut) = shape("{ drop: a, rename: { b: c } }").reshape(&body) {
+        if let Ok(cut) = shape("{ drop: a, rename: { b: c } }").reshape(&body, &About::default()) {
             prop_assert!(serde_json::from_slice::<Json>(&cut).is_ok());
         }
     }

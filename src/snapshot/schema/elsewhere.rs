@@ -112,7 +112,7 @@ mod tests {
             ("auth", "defaults", "in `routes.NAME`"),
             ("cache", "defaults", "in `routes.NAME`"),
             ("cors", "", "in `defaults` or in `routes.NAME`"),
-            ("defaults", "routes", "at the top of the file"),
+            ("defaults", "routes", "at the top of the file or in `shapes.NAME`"),
             ("unless", "policies", "in `policies.NAME`"),
             // It may stand in many places, and in one of this section.
             ("status", "policies", "in `policies.NAME.reply`"),
