@@ -2,10 +2,10 @@
 //!
 //! The gateway's own code decides; only the questions are answered from assumptions: the caller is who `--as` says, and
 //! limits were never used but for those that `--exhausted` names. Frozen and revoked is what the gateway's state folder,
-//! `--frozen` and `--revoked` say. Of a record (`--record FILE --id ID`) the recorded answers are used, and the decision is compared to the recorded one.
+//! `--frozen` and `--revoked` say. With `--shape` it shows what becomes of an answer instead. Of a record (`--record FILE --id ID`) the recorded answers are used, and the decision is compared to the recorded one.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,20 +25,26 @@ use crate::observe::audit::reader::{NOT_RECORDED, Recorded};
 use crate::policies::freeze::{Held, HeldFreeze, read_held};
 use crate::policies::rate_limit::Limits;
 use crate::policies::revocation::{self, read_revoked};
-use crate::rehearse::{Case, Explanation, Paint, ToldRecord, explain, read_claims, show_findings};
+use crate::rehearse::{
+    Case, Explanation, Made, Paint, ToldRecord, explain, read_claims, shape_of, shapes_for, show_findings,
+};
 use crate::snapshot::{self, Asked, Judged, Occasion, Snapshot};
+
+/// More of an answer is not read.
+const MAX_SAMPLE: u64 = 256 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gwanmun explain conf/bank.yaml 'POST /transfers' --as teller.yaml --at 2026-11-24T23:45+09:00\n\n  \
                   with teller.yaml: { sub: t2001, roles: [teller], scope: transfer:write, acr: otp, auth_age: 1m }\n\n  \
-                  gwanmun explain conf/bank.yaml --record var/bank/audit.jsonl --id 4f1c0a…"
+                  gwanmun explain conf/bank.yaml --record var/bank/audit.jsonl --id 4f1c0a…\n  \
+                  gwanmun explain conf/shop.yaml 'GET /products/7' --shape ios < sample.json"
 )]
 pub(super) struct Arguments {
     /// The configuration: a file, or a directory whose `*.yaml` and `*.yml` come together
     file: PathBuf,
     /// The request: `METHOD /path?query` or `METHOD https://host/path?query`
-    #[arg(required_unless_present = "record")]
+    #[arg(required_unless_present_any = ["record", "shape"])]
     request: Option<String>,
     #[command(flatten)]
     assumed: Assumptions,
@@ -48,6 +54,9 @@ pub(super) struct Arguments {
     /// The id of the recorded request, as its `X-Request-Id` said
     #[arg(long, value_name = "ID", requires = "record")]
     id: Option<String>,
+    /// Cut the JSON answer on stdin instead, by the shape of that name, or the one that the client of that name gets
+    #[arg(long, value_name = "NAME", conflicts_with = "record")]
+    shape: Option<String>,
     /// Print `{route, decision: {effect, status, policy, code, reopens_at}, rules: [...], matched, rivals, limits, answer, next, ...}`
     #[arg(long)]
     json: bool,
@@ -116,6 +125,9 @@ pub(super) fn instant(text: &str) -> Result<Instant, String> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(name) = &arguments.shape {
+        return cut(arguments, name);
+    }
     let (head, explanation) = match (&arguments.record, &arguments.id, &arguments.request) {
         (Some(log), Some(id), _) => (String::new(), of_record(&arguments.file, log, id)?),
         (_, _, Some(request)) => {
@@ -132,6 +144,51 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         tell(&format!("{head}{}", explanation.text(Paint::for_stdout())))?;
     }
     Ok(if explanation.is_refusal() { NO } else { 0 }.into())
+}
+
+/// Shows what a shape makes of the answer on stdin.
+fn cut(arguments: &Arguments, name: &str) -> anyhow::Result<ExitCode> {
+    let at = arguments.assumed.at.unwrap_or_else(Instant::now);
+    let snapshot = open(&arguments.file, at.at)?;
+    let shape = match (snapshot.defined.shapes.get(name), &arguments.request) {
+        (Some(shape), _) => shape,
+        (None, Some(request)) => {
+            let address = arguments.assumed.ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            let mut asked = Asked::new(request, address, at.at)?;
+            asked.come_from(name, &snapshot.clients)?;
+            shape_of(&snapshot, &asked)?
+                .with_context(|| format!("no shape cuts the answer to `{request}` for `{name}`"))?
+        }
+        (None, None) => {
+            let client = snapshot.clients.get(name).with_context(|| {
+                let known = snapshot
+                    .defined
+                    .shapes
+                    .names()
+                    .chain(snapshot.clients.names().map(|name| &**name));
+                unknown("shape or client", name, known)
+            })?;
+            match &shapes_for(&snapshot, client)[..] {
+                [only] => only.clone(),
+                [] => bail!("no route has a shape for client `{name}`"),
+                several => {
+                    let names: Vec<String> = several.iter().map(|shape| format!("`{}`", shape.name())).collect();
+                    bail!("client `{name}` gets {}: say which, or which request", names.join(", "))
+                }
+            }
+        }
+    };
+    let mut sample = Vec::new();
+    std::io::stdin()
+        .take(MAX_SAMPLE)
+        .read_to_end(&mut sample)
+        .context("cannot read the answer on stdin")?;
+    let made = Made::of(&*shape, &sample);
+    tell(&match arguments.json {
+        true => format!("{:#}\n", made.json()),
+        false => made.text(),
+    })?;
+    Ok(if made.is_refused() { NO } else { 0 }.into())
 }
 
 fn of_request(file: &Path, request: &str, assumed: &Assumptions, at: Timestamp) -> anyhow::Result<Explanation> {

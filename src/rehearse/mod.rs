@@ -4,6 +4,7 @@
 mod assumed;
 mod case;
 mod findings;
+mod made;
 mod next;
 mod paint;
 mod telling;
@@ -21,6 +22,7 @@ use crate::snapshot::{Asked, Snapshot};
 pub use assumed::{Assumed, Issued};
 pub use case::Case;
 pub use findings::show_findings;
+pub use made::{Made, shape_of, shapes_for};
 pub use paint::Paint;
 pub use told::{
     Difference, Explanation, Next, ToldAnswer, ToldDecision, ToldLimit, ToldRecord, ToldRival, ToldRoute, ToldRule,

@@ -335,3 +335,119 @@ fn takes_a_request_or_a_record() {
         assert!(code == Some(2) && errors.contains(part), "{arguments:?}: {errors}");
     }
 }
+
+const SHOP: &str = "
+listen: [{ address: 127.0.0.1:0 }]
+upstreams:
+  shop: { endpoints: [127.0.0.1:1] }
+clients:
+  ios: { header: { x-client: ios } }
+  old: { header: { x-client: old } }
+  web: { default: true }
+shapes:
+  compact: { keep: [id, price.amount] }
+  partner: { jq: '{n: (.items | length)}', uncut: pass }
+routes:
+  product:  { match: 'GET /products/{id}', auth: none, upstream: shop, shape: { ios: compact, old: compact } }
+  partners: { match: GET /partners, auth: none, upstream: shop, shape: { old: partner } }
+  search:
+    match: GET /search/{what}
+    auth: none
+    upstream: shop
+    request: { headers: { set: { x-what: '{path.what}' } }, query: { drop: [debug], rename: { q: s } }, body: { set: { by: '{client}' } } }
+";
+
+/// Runs `explain` on the shop with an answer on stdin: its exit code, stdout and stderr.
+fn cut(arguments: &[&str], sample: &str) -> (Option<i32>, String, String) {
+    use std::io::Write;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shop.yaml");
+    std::fs::write(&file, SHOP).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_gwanmun"))
+        .arg("explain")
+        .arg(&file)
+        .args(arguments)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Whoever does not read it is not interested.
+    let _ = child.stdin.take().unwrap().write_all(sample.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn shows_what_a_shape_makes_of_an_answer_and_what_it_saves() {
+    let sample = r#"{"id":90071992547409931.10,"price":{"amount":1.0,"tax":2},"x":"yyyyyyyyyy"}"#;
+    let result = r#"{"id":90071992547409931.10,"price":{"amount":1.0}}"#;
+    let saved = sample.len() - result.len();
+    for arguments in [
+        &["--shape", "compact"][..],
+        &["--shape", "ios"],
+        &["GET /products/7", "--shape", "ios"],
+        &["GET /products/7", "--shape", "old"],
+    ] {
+        let (code, out, _) = cut(arguments, sample);
+        assert_eq!(code, Some(0), "{arguments:?}: {out}");
+        assert!(out.starts_with(&format!("{result}\n")), "{out}");
+        let told = format!(
+            "shape `compact`: {} bytes become {}, {saved} saved (",
+            sample.len(),
+            result.len()
+        );
+        assert!(out.contains(&told), "{out}");
+    }
+    let (_, out, _) = cut(&["--shape", "compact", "--json"], sample);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(told["body"], result);
+    assert_eq!(told["bytes_saved"], saved);
+    assert_eq!(
+        cut(&["--shape", "partner"], r#"{"items":[1,2]}"#).1.lines().next(),
+        Some(r#"{"n":2}"#)
+    );
+}
+
+#[test]
+fn says_when_an_answer_cannot_be_cut_or_nothing_cuts_it() {
+    let (code, out, _) = cut(&["--shape", "compact"], "{");
+    assert!(
+        code == Some(1) && out.contains("502 upstream-unreadable"),
+        "{code:?} {out}"
+    );
+    let (code, out, _) = cut(&["--shape", "partner"], "[1]");
+    assert!(code == Some(0) && out.contains("goes out as it is"), "{code:?} {out}");
+    for (arguments, told) in [
+        (&["--shape", "compct"][..], "did you mean `compact`"),
+        (&["--shape", "web"], "no route has a shape for client `web`"),
+        (&["--shape", "old"], "client `old` gets `compact`, `partner`"),
+        (&["GET /partners", "--shape", "ios"], "no shape cuts the answer"),
+        (&[], "required"),
+    ] {
+        let (code, _, error) = cut(arguments, "{}");
+        assert!(
+            code == Some(2) && error.contains(told),
+            "{arguments:?}: {code:?} {error}"
+        );
+    }
+}
+
+#[test]
+fn shows_what_is_changed_of_a_request() {
+    let (_, out, error) = cut(&["GET /search/cups?q=1", "--client", "ios"], "");
+    for line in [
+        "header `x-what` is set to `cups`",
+        "parameter `debug` goes",
+        "parameter `q` becomes `s`",
+        "member `by` of the body is set to `\"ios\"`",
+    ] {
+        assert!(out.contains(line), "{line}: {out}{error}");
+    }
+    let (_, out, _) = cut(&["GET /products/7", "--client", "ios"], "");
+    assert!(
+        out.contains("JSON answers are cut by `compact` for client `ios`"),
+        "{out}"
+    );
+}
