@@ -86,24 +86,21 @@ fn measure(
     scenario.prepare(place)?;
     let mut peers = Vec::new();
     for kind in &options.peers {
-        if let Some(asked) = kind.asked(scenario) {
-            let peer = Peer::start(*kind, asked, &options.gwanmun, place, cores, upstream)?;
-            let load = Load {
-                scenario: asked,
-                connections: options.connections,
-                cores,
-                place,
-            };
-            peers.push((peer, load));
-        }
+        peers.push(Peer::start(*kind, scenario, &options.gwanmun, place, cores, upstream)?);
     }
-    for (peer, load) in &peers {
-        peer.check(load.scenario, place)?;
+    let load = Load {
+        scenario,
+        connections: options.connections,
+        cores,
+        place,
+    };
+    for peer in &peers {
+        peer.check(scenario, place)?;
         load.run(peer.address, 1)?;
     }
     for round in 0..options.rounds {
         let turn = round % peers.len().max(1);
-        for (peer, load) in peers.iter().cycle().skip(turn).take(peers.len()) {
+        for peer in peers.iter().cycle().skip(turn).take(peers.len()) {
             let before = peer.cpu()?;
             let outcome = load.run(peer.address, options.seconds)?;
             ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
@@ -119,8 +116,8 @@ fn measure(
             table.add(scenario, peer.kind, sample);
         }
     }
-    for (peer, load) in &peers {
-        if let Some(note) = peer.afterword(load.scenario, place)? {
+    for peer in &peers {
+        if let Some(note) = peer.afterword(scenario, place)? {
             table.note(note);
         }
     }
