@@ -5,7 +5,7 @@ BENCH_TARGET := $(or $(CARGO_TARGET_DIR),bench/target)
 FUZZ_TARGETS ?= configuration expression front path record token
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test lint bench bench-rules soak fuzz native components
+.PHONY: help demo test lint bench bench-rules bench-tokens soak fuzz native components
 
 help:
 	@echo 'make demo [DEMO=shop]   build and run everything in one process, with requests to try; Ctrl-C ends it'
@@ -14,6 +14,7 @@ help:
 	@echo 'make bench [BENCH=…]    requests/s and CPU beside nginx and a bare Pingora; BENCH=--help for options'
 	@echo 'make soak [SOAK=…]      ten reloads a second under 500 requests/s, and what becomes of memory; SOAK=--help'
 	@echo 'make bench-rules        what judging policies costs, in nanoseconds; BENCH=… chooses among them'
+	@echo 'make bench-tokens       what verifying a token costs beside the crypto library alone, in microseconds'
 	@echo 'make fuzz                hostile input for a minute each; FUZZ_SECONDS=… for longer, FUZZ_TARGETS=… for some'
 
 # The development build: half as long to wait for as the release build, and shared with the tests. The trap keeps make
@@ -50,6 +51,9 @@ soak: native
 
 bench-rules: native
 	cargo bench --locked --manifest-path bench/Cargo.toml --bench rules -- $(BENCH)
+
+bench-tokens: native
+	cargo bench --locked --manifest-path bench/Cargo.toml --bench tokens -- $(BENCH)
 
 # cargo-fuzz asks the compiler for coverage and AddressSanitizer, which stable has too and only RUSTC_BOOTSTRAP opens.
 # What libFuzzer learns stays in tests/fuzz/corpus, and an input that fails in tests/fuzz/artifacts.

@@ -1,18 +1,20 @@
--- What wrk sends. With TOKENS, a file of one token a line: transfers by their holders, in turn; else what stands in the URL.
+-- What wrk sends. With TOKENS, a file of one token a line: what stands in the URL by their holders, in turn, with BODY as
+-- transfers; else what stands in the URL.
 -- Prints one line that the runner reads.
-local tokens = os.getenv("TOKENS")
+local tokens, body = os.getenv("TOKENS"), os.getenv("BODY")
 
 if tokens then
   local requests, next_one = {}, 0
 
   function init()
     for token in io.lines(tokens) do
-      requests[#requests + 1] = wrk.format("POST", nil, {
-        ["Authorization"] = "Bearer " .. token,
-        ["Content-Type"] = "application/json",
-        ["Origin"] = os.getenv("ORIGIN"),
-        ["X-Client"] = "android",
-      }, os.getenv("BODY"))
+      local headers = { ["Authorization"] = "Bearer " .. token }
+      if body then
+        headers["Content-Type"] = "application/json"
+        headers["Origin"] = os.getenv("ORIGIN")
+        headers["X-Client"] = "android"
+      end
+      requests[#requests + 1] = wrk.format(body and "POST" or "GET", nil, headers, body)
     end
   end
 

@@ -86,21 +86,24 @@ fn measure(
     scenario.prepare(place)?;
     let mut peers = Vec::new();
     for kind in &options.peers {
-        peers.push(Peer::start(*kind, scenario, &options.gwanmun, place, cores, upstream)?);
+        if let Some(asked) = kind.asked(scenario) {
+            let peer = Peer::start(*kind, asked, &options.gwanmun, place, cores, upstream)?;
+            let load = Load {
+                scenario: asked,
+                connections: options.connections,
+                cores,
+                place,
+            };
+            peers.push((peer, load));
+        }
     }
-    let load = Load {
-        scenario,
-        connections: options.connections,
-        cores,
-        place,
-    };
-    for peer in &peers {
-        peer.check(scenario, place)?;
+    for (peer, load) in &peers {
+        peer.check(load.scenario, place)?;
         load.run(peer.address, 1)?;
     }
     for round in 0..options.rounds {
         let turn = round % peers.len().max(1);
-        for peer in peers.iter().cycle().skip(turn).take(peers.len()) {
+        for (peer, load) in peers.iter().cycle().skip(turn).take(peers.len()) {
             let before = peer.cpu()?;
             let outcome = load.run(peer.address, options.seconds)?;
             ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
@@ -116,8 +119,8 @@ fn measure(
             table.add(scenario, peer.kind, sample);
         }
     }
-    for peer in &peers {
-        if let Some(note) = peer.afterword(scenario, place)? {
+    for (peer, load) in &peers {
+        if let Some(note) = peer.afterword(load.scenario, place)? {
             table.note(note);
         }
     }

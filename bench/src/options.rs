@@ -15,8 +15,8 @@ Usage: gwanmun-bench [--rounds N] [--seconds N] [--connections N] [--peers LIST]
   --rounds       how often each peer is loaded in each scenario (5)
   --seconds      how long each time (4)
   --connections  keep-alive connections of wrk (64)
-  --peers        of nginx,bare,gwanmun (all)
-  --scenarios    of plain,transfer (all)
+  --peers        of nginx,bare,gwanmun,gwanmun-plain (all); the last in jwt alone, where it is what to compare with
+  --scenarios    of plain,jwt,transfer (all)
   --gwanmun      the release binary (target/release/gwanmun)
 
 `gwanmun-bench soak --help` tells of reloads under load, `gwanmun-bench hold --help` of clients that hold on.

@@ -18,11 +18,22 @@ use crate::workplace::{Workplace, free_address};
 pub enum Kind {
     Nginx,
     Bare,
+    /// The gateway on its plain route, beside which the one with a token stands.
+    Plain,
     Gwanmun,
 }
 
 impl Kind {
-    pub const ALL: [Self; 3] = [Self::Nginx, Self::Bare, Self::Gwanmun];
+    pub const ALL: [Self; 4] = [Self::Nginx, Self::Bare, Self::Plain, Self::Gwanmun];
+
+    /// What this peer is asked in a scenario; `None` where it has no part in it.
+    pub fn asked(self, scenario: Scenario) -> Option<Scenario> {
+        match (self, scenario) {
+            (Self::Plain, Scenario::Jwt) => Some(Scenario::Plain),
+            (Self::Plain, Scenario::Plain | Scenario::Transfer) => None,
+            _ => Some(scenario),
+        }
+    }
 }
 
 impl fmt::Display for Kind {
@@ -30,6 +41,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Nginx => "nginx",
             Self::Bare => "bare",
+            Self::Plain => "gwanmun-plain",
             Self::Gwanmun => "gwanmun",
         })
     }
@@ -92,7 +104,7 @@ impl Peer {
                 let program = std::env::current_exe()?.with_file_name("bare-pingora");
                 Process::start(&name, &cores.peer, &program, &[&listen, &target], place)?
             }
-            Kind::Gwanmun => {
+            Kind::Plain | Kind::Gwanmun => {
                 let program = gwanmun
                     .canonicalize()
                     .with_context(|| format!("no {}", gwanmun.display()))?;

@@ -15,27 +15,30 @@ pub const ORIGIN: &str = "https://bank.example";
 pub const TRANSFER: &str = r#"{"from":"110-234-567890","to":"220-345-678901","amount":150000,"currency":"KRW"}"#;
 
 const TOKENS: &str = "tokens.txt";
-const CUSTOMERS: usize = 256;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
     /// `GET /plain`, nothing asked of the caller.
     Plain,
+    /// The same with a token that is verified, of 2 000 in turn.
+    Jwt,
     /// `POST /transfers` of the bank, by 256 customers in turn.
     Transfer,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 2] = [Self::Plain, Self::Transfer];
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Jwt, Self::Transfer];
 
     /// Leaves in the workplace what the configuration and the load need.
     pub fn prepare(self, place: &Workplace) -> anyhow::Result<()> {
-        if self == Self::Plain {
-            return Ok(());
-        }
+        let callers = match self {
+            Self::Plain => return Ok(()),
+            Self::Jwt => 2_000,
+            Self::Transfer => 256,
+        };
         let issuer = Issuer::new()?;
         place.write("jwks.json", &issuer.key_set()?, &[])?;
-        let tokens = (0..CUSTOMERS)
+        let tokens = (0..callers)
             .map(|number| issuer.token(number))
             .collect::<anyhow::Result<Vec<_>>>()?;
         place.write(TOKENS, &format!("{}\n", tokens.join("\n")), &[])?;
@@ -51,6 +54,7 @@ impl Scenario {
     ) -> anyhow::Result<(&'static str, [(&'static str, String); 4])> {
         let template = match self {
             Self::Plain => include_str!("../conf/plain.yaml"),
+            Self::Jwt => include_str!("../conf/jwt.yaml"),
             Self::Transfer => include_str!("../conf/transfer.yaml"),
         };
         let values = [
@@ -64,7 +68,7 @@ impl Scenario {
 
     pub fn path(self) -> &'static str {
         match self {
-            Self::Plain => "/plain",
+            Self::Plain | Self::Jwt => "/plain",
             Self::Transfer => "/transfers",
         }
     }
@@ -73,6 +77,7 @@ impl Scenario {
     pub fn load_environment(self, place: &Workplace) -> Vec<(&'static str, String)> {
         match self {
             Self::Plain => Vec::new(),
+            Self::Jwt => vec![("TOKENS", place.file(TOKENS).display().to_string())],
             Self::Transfer => vec![
                 ("TOKENS", place.file(TOKENS).display().to_string()),
                 ("ORIGIN", ORIGIN.to_owned()),
@@ -85,10 +90,8 @@ impl Scenario {
     pub fn request(self, place: &Workplace) -> anyhow::Result<String> {
         match self {
             Self::Plain => Ok("GET /plain HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".to_owned()),
-            Self::Transfer => {
-                let tokens = fs::read_to_string(place.file(TOKENS))?;
-                Ok(transfer(tokens.lines().next().context("no tokens")?))
-            }
+            Self::Jwt => Ok(get(&first_token(place)?)),
+            Self::Transfer => Ok(transfer(&first_token(place)?)),
         }
     }
 
@@ -96,6 +99,7 @@ impl Scenario {
     pub fn refused(self) -> Option<(String, u16)> {
         match self {
             Self::Plain => None,
+            Self::Jwt => Some((get("e30.e30.e30"), 401)),
             Self::Transfer => Some((transfer("e30.e30.e30"), 401)),
         }
     }
@@ -110,9 +114,19 @@ impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Plain => "plain",
+            Self::Jwt => "jwt",
             Self::Transfer => "transfer",
         })
     }
+}
+
+fn first_token(place: &Workplace) -> anyhow::Result<String> {
+    let tokens = fs::read_to_string(place.file(TOKENS))?;
+    Ok(tokens.lines().next().context("no tokens")?.to_owned())
+}
+
+fn get(token: &str) -> String {
+    format!("GET /plain HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n")
 }
 
 fn transfer(token: &str) -> String {

@@ -77,9 +77,9 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "| scenario | peer | requests/s | CPU per request, µs (range) | core busy | latency p50, p99 | CPU ÷ bare Pingora | CPU ÷ nginx |"
+            "| scenario | peer | requests/s | CPU per request, µs (range) | core busy | latency p50, p99 | CPU ÷ bare Pingora | CPU ÷ nginx | CPU ÷ own plain route |"
         )?;
-        writeln!(f, "|---|---|--:|--:|--:|--:|--:|--:|")?;
+        writeln!(f, "|---|---|--:|--:|--:|--:|--:|--:|--:|")?;
         for scenario in Scenario::ALL {
             for kind in Kind::ALL {
                 let own = self.of(scenario, kind);
@@ -92,7 +92,7 @@ impl fmt::Display for Table {
                 }
                 writeln!(
                     f,
-                    "| {scenario} | {kind} | {:.0} | {:.1} ({least:.1}–{most:.1}) | {:.0} % | {:.1} ms, {:.1} ms | {} | {} |",
+                    "| {scenario} | {kind} | {:.0} | {:.1} ({least:.1}–{most:.1}) | {:.0} % | {:.1} ms, {:.1} ms | {} | {} | {} |",
                     of(|sample| sample.requests_per_second),
                     of(cpu),
                     of(|sample| sample.busy) * 100.0,
@@ -100,6 +100,10 @@ impl fmt::Display for Table {
                     of(|sample| sample.p99_millis),
                     self.ratio(&own, scenario, Kind::Bare),
                     self.ratio(&own, scenario, Kind::Nginx),
+                    match kind {
+                        Kind::Gwanmun => self.ratio(&own, scenario, Kind::Plain),
+                        _ => "–".to_owned(),
+                    },
                 )?;
             }
         }
