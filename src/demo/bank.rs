@@ -9,8 +9,8 @@ use serde_json::json;
 use super::http::{Reply, Request, Verb};
 use super::sample::{Amount, Draw, Hundredths, Ledger};
 
-/// Account data belongs to one customer: no shared cache may keep it, and most of it nobody.
-const PRIVATE: &str = "private, no-store";
+/// Account data belongs to one customer: no shared cache may keep it, and no other gives it away unasked.
+const PRIVATE: &str = "private, no-cache";
 
 /// `GET /customers/{id}/balance`
 pub(super) fn accounts(request: &Request) -> Reply {
@@ -36,7 +36,7 @@ pub(super) fn transfers(ledger: &Ledger, request: &Request) -> Reply {
 /// `GET /summary/{customer}`, `POST /orders`
 pub(super) fn invest(ledger: &Ledger, request: &Request) -> Reply {
     match (request.path().as_slice(), request.verb) {
-        (["summary", customer], Verb::Get) if !customer.is_empty() => Reply::ok(&summary(customer)).cached(PRIVATE),
+        (["summary", customer], Verb::Get) if !customer.is_empty() => Reply::ok(&summary(customer)).cached("private"),
         (["summary", _], Verb::Post | Verb::Other) => Reply::not_allowed("GET, HEAD"),
         (["orders"], Verb::Post) => order(ledger, request).into(),
         (["orders"], _) => Reply::not_allowed("POST"),

@@ -9,6 +9,7 @@ mod http;
 mod identity;
 mod sample;
 mod shop;
+mod switch;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use self::http::{Reply, Request, Site};
 use self::identity::Identity;
 use self::sample::Ledger;
+use self::switch::Switches;
 
 /// Which of the two sample landscapes to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,19 +188,20 @@ pub async fn start(which: Which, ports: &Ports, now: Timestamp) -> Result<Runnin
     let (stop, stopped) = watch::channel(false);
     let (alive, ended) = mpsc::channel(1);
     let clock = Arc::clone(&ledger);
-    let answer = move |request: &Request| identity.answer(request, clock.instant());
+    let switches = Switches::on(listeners, ledger, &alive);
+    let switched = Arc::clone(&switches);
+    let answer = move |request: &Request| {
+        let order = switched.answer(request);
+        order.unwrap_or_else(|| identity.answer(request, clock.instant()))
+    };
     let site = Site::new("identity", issuer_port, answer);
-    tokio::spawn(site.serve(issuer_listener, stopped.clone(), alive.clone()));
-    for (service, port, listener) in listeners {
-        let ledger = Arc::clone(&ledger);
-        let site = Site::new(service.name(), port, move |request| service.answer(&ledger, request));
-        tokio::spawn(site.serve(listener, stopped.clone(), alive.clone()));
-    }
+    tokio::spawn(site.serve(issuer_listener, stopped, alive));
     Ok(Running {
         issuer,
         ports: bound,
         users,
         stop,
+        switches,
         ended,
     })
 }
@@ -209,6 +212,7 @@ pub struct Running {
     ports: Ports,
     users: Vec<User>,
     stop: watch::Sender<bool>,
+    switches: Arc<Switches>,
     ended: mpsc::Receiver<Infallible>,
 }
 
@@ -234,9 +238,15 @@ impl Running {
         format!("{}/login/{user}", self.issuer)
     }
 
+    /// Where a service is stopped by POST to `/stop`, and started again by POST to `/start`.
+    pub fn switch(&self, service: Service) -> String {
+        format!("{}/services/{}", self.issuer, service.name())
+    }
+
     /// Ends everything, idle and busy connections included, and returns once all sockets are closed.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
+        self.switches.off();
         // Each task holds a sender until it has let go of its sockets.
         while self.ended.recv().await.is_some() {}
     }
@@ -245,6 +255,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.send_replace(true);
+        self.switches.off();
     }
 }
 

@@ -118,7 +118,7 @@ async fn both_account_endpoints_tell_the_same_balance_digit_by_digit() {
     };
     assert_eq!(
         (first.status, first.header("cache-control")),
-        (200, Some("private, no-store"))
+        (200, Some("private, no-cache"))
     );
     assert_eq!(first.body, second.body);
     assert_ne!(first.header("x-served-by"), second.header("x-served-by"));
@@ -358,6 +358,37 @@ async fn stop_closes_idle_connections_and_frees_the_ports() {
     let mut again = Ports::free(Which::Bank);
     again.issuer = ports.issuer;
     start(Which::Bank, &again, now()).await.unwrap().stop().await;
+}
+
+#[tokio::test]
+async fn services_are_stopped_and_started_one_by_one() {
+    let demo = demo(Which::Bank).await;
+    let (accounts, invest) = (url(&demo, Service::Accounts), url(&demo, Service::Invest));
+    let reached = async |url: &str| TcpStream::connect(url.strip_prefix("http://").unwrap()).await.is_ok();
+    let switch = demo.switch(Service::Invest);
+    // Its listener closes when its task next runs.
+    let turn = async |order: &str, runs: bool| {
+        let answer = post(&format!("{switch}/{order}"), &[], "").await.json();
+        assert_eq!(answer["runs"], runs);
+        while reached(&invest).await != runs {
+            tokio::task::yield_now().await;
+        }
+    };
+    turn("stop", false).await;
+    turn("stop", false).await;
+    assert!(reached(&accounts).await);
+    turn("start", true).await;
+    let summary = get(&format!("{invest}/summary/u1001"), &[]).await.json();
+    assert_eq!(summary["holdings"].as_array().unwrap().len(), 4);
+    turn("stop", false).await;
+    let status = async |method: &str, path: &str| {
+        let url = format!("{}/services/{path}", demo.issuer());
+        request(method, &url, &[], "").await.status
+    };
+    assert_eq!(status("GET", "invest/stop").await, 405);
+    assert_eq!(status("POST", "invest/halt").await, 404);
+    assert_eq!(status("POST", "nobody/stop").await, 404);
+    demo.stop().await;
 }
 
 async fn demo(which: Which) -> Running {

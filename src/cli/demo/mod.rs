@@ -19,7 +19,7 @@ use self::lines::{Scene, lines, logins, variable};
 use super::explain::{Instant, Kept, instant};
 use super::run::log_to_stderr;
 use super::{complain, tell};
-use crate::demo::{self, Ports, User, Which};
+use crate::demo::{self, Ports, Service, User, Which};
 use crate::server::{self, Options};
 use crate::snapshot::{AdminToken, Snapshot};
 
@@ -81,7 +81,7 @@ async fn serve(which: Which, options: &Options, token: &[u8], snapshot: Arc<Snap
         now,
         is_rehearsal: options.rehearse_at.is_some(),
     };
-    let requests = format!("{}{}", logins(&scene), lines(&scene)?);
+    let requests = format!("{}{}{}", logins(&scene), lines(&scene)?, outage(which, &services));
     let closing = closing(which, token, services.users(), &snapshot);
     tell(&format!(
         "{}{requests}{closing}",
@@ -106,6 +106,20 @@ fn greeting(options: &Options, address: SocketAddr, users: &[User], snapshot: &S
     }
     text.push('\n');
     text
+}
+
+/// How to see an answer that lacks something.
+fn outage(which: Which, services: &demo::Running) -> String {
+    let (service, page) = match which {
+        Which::Bank => (Service::Invest, "dashboard"),
+        Which::Shop => return String::new(),
+    };
+    let switch = services.switch(service);
+    format!(
+        "# stop a service, ask for the {page} again, and see what `Gwanmun-Partial` says; then start it again\n\
+         curl -X POST {switch}/stop\n\
+         curl -X POST {switch}/start\n\n"
+    )
 }
 
 /// What an operator would do in an emergency, with a token made for this demo.
