@@ -4,12 +4,13 @@
 //! round loads every peer once, in an order that turns from round to round, so that a machine that gets slower or
 //! faster meanwhile does so for all of them. CPU is what `/proc` says the peer's processes used during its turn.
 //!
-//! `soak` and `hold` as the first argument measure other things: see [`soak`] and [`hold`].
+//! `soak`, `hold` and `overhead` as the first argument measure other things: see [`soak`], [`hold`] and [`overhead`].
 
 mod hold;
 mod load;
 mod machine;
 mod options;
+mod overhead;
 mod peers;
 mod process;
 mod scenarios;
@@ -52,6 +53,9 @@ fn run() -> anyhow::Result<()> {
     }
     if arguments.next_if(|first| first == "hold").is_some() {
         return hold::run(arguments);
+    }
+    if arguments.next_if(|first| first == "overhead").is_some() {
+        return overhead::run(arguments);
     }
     let Some(options) = Options::read(arguments)? else {
         print!("{}", options::HELP);

@@ -16,10 +16,11 @@ Usage: gwanmun-bench [--rounds N] [--seconds N] [--connections N] [--peers LIST]
   --seconds      how long each time (4)
   --connections  keep-alive connections of wrk (64)
   --peers        of nginx,bare,gwanmun,gwanmun-plain (all); the last in jwt alone, where it is what to compare with
-  --scenarios    of plain,jwt,transfer (all)
+  --scenarios    of plain,jwt,transfer,aggregate (all)
   --gwanmun      the release binary (target/release/gwanmun)
 
-`gwanmun-bench soak --help` tells of reloads under load, `gwanmun-bench hold --help` of clients that hold on.
+`gwanmun-bench soak --help` tells of reloads under load, `hold --help` of clients that hold on, `overhead --help` of what an
+aggregate adds to its slowest part.
 
 Example: gwanmun-bench --rounds 9 --peers bare,gwanmun --scenarios transfer
 ";

@@ -30,7 +30,7 @@ impl Kind {
     pub fn asked(self, scenario: Scenario) -> Option<Scenario> {
         match (self, scenario) {
             (Self::Plain, Scenario::Jwt) => Some(Scenario::Plain),
-            (Self::Plain, Scenario::Plain | Scenario::Transfer) => None,
+            (Self::Plain, Scenario::Plain | Scenario::Transfer | Scenario::Aggregate) => None,
             _ => Some(scenario),
         }
     }

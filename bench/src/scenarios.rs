@@ -24,15 +24,18 @@ pub enum Scenario {
     Jwt,
     /// `POST /transfers` of the bank, by 256 customers in turn.
     Transfer,
+    /// `GET /aggregate`, one answer made from three. To be set beside [`Plain`](Self::Plain) of the same peer: others only
+    /// forward.
+    Aggregate,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 3] = [Self::Plain, Self::Jwt, Self::Transfer];
+    pub const ALL: [Self; 4] = [Self::Plain, Self::Jwt, Self::Transfer, Self::Aggregate];
 
     /// Leaves in the workplace what the configuration and the load need.
     pub fn prepare(self, place: &Workplace) -> anyhow::Result<()> {
         let callers = match self {
-            Self::Plain => return Ok(()),
+            Self::Plain | Self::Aggregate => return Ok(()),
             Self::Jwt => 2_000,
             Self::Transfer => 256,
         };
@@ -56,6 +59,7 @@ impl Scenario {
             Self::Plain => include_str!("../conf/plain.yaml"),
             Self::Jwt => include_str!("../conf/jwt.yaml"),
             Self::Transfer => include_str!("../conf/transfer.yaml"),
+            Self::Aggregate => include_str!("../conf/aggregate.yaml"),
         };
         let values = [
             ("@LISTEN@", listen.to_string()),
@@ -70,13 +74,14 @@ impl Scenario {
         match self {
             Self::Plain | Self::Jwt => "/plain",
             Self::Transfer => "/transfers",
+            Self::Aggregate => "/aggregate",
         }
     }
 
     /// What `load.lua` reads from its environment.
     pub fn load_environment(self, place: &Workplace) -> Vec<(&'static str, String)> {
         match self {
-            Self::Plain => Vec::new(),
+            Self::Plain | Self::Aggregate => Vec::new(),
             Self::Jwt => vec![("TOKENS", place.file(TOKENS).display().to_string())],
             Self::Transfer => vec![
                 ("TOKENS", place.file(TOKENS).display().to_string()),
@@ -89,7 +94,12 @@ impl Scenario {
     /// One request as bytes, its connection closed after the answer; with the first customer's token where one is due.
     pub fn request(self, place: &Workplace) -> anyhow::Result<String> {
         match self {
-            Self::Plain => Ok("GET /plain HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".to_owned()),
+            Self::Plain | Self::Aggregate => {
+                let path = self.path();
+                Ok(format!(
+                    "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
+                ))
+            }
             Self::Jwt => Ok(get(&first_token(place)?)),
             Self::Transfer => Ok(transfer(&first_token(place)?)),
         }
@@ -98,7 +108,7 @@ impl Scenario {
     /// A request the gateway has to refuse in this scenario, and with what: proof that the chain is in the way.
     pub fn refused(self) -> Option<(String, u16)> {
         match self {
-            Self::Plain => None,
+            Self::Plain | Self::Aggregate => None,
             Self::Jwt => Some((get("e30.e30.e30"), 401)),
             Self::Transfer => Some((transfer("e30.e30.e30"), 401)),
         }
@@ -116,6 +126,7 @@ impl fmt::Display for Scenario {
             Self::Plain => "plain",
             Self::Jwt => "jwt",
             Self::Transfer => "transfer",
+            Self::Aggregate => "aggregate",
         })
     }
 }
