@@ -8,12 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::{HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use pingora_cache::lock::{CacheKeyLockImpl, CacheLock};
 use smallvec::SmallVec;
 
-use crate::engine::{Answer, Answers, LimitKey, Lookup, Observer, Principal, Question};
+use crate::engine::{Answer, Answers, LimitKey, Lookup, Observer, Question};
 use crate::io::{Client, Clock};
 use crate::policies::authn::{KeyCopies, Timing, Verifiers};
 use crate::policies::cache::store::{DEFAULT_CAPACITY, Store};
@@ -26,8 +25,8 @@ pub use crate::policies::revocation::{
     MAX_ENTRIES as MAX_REVOCATIONS, RevocationFailure, Revocations, SKEW as REVOCATION_SKEW,
 };
 use crate::snapshot::Snapshot;
-use crate::targets::{Call, UpstreamIndex};
-use crate::upstreams::{CallError, Called, Caller, Pool, Whom};
+use crate::targets::UpstreamIndex;
+use crate::upstreams::{Caller, Flights, Kept, Pool};
 
 /// A filler that takes longer than this no longer holds the others up.
 const FILL: Duration = Duration::from_secs(10);
@@ -40,6 +39,10 @@ pub struct Live {
     pub caller: Arc<Caller>,
     /// Stored answers.
     pub cache: &'static Store,
+    /// Requests from inside that are under way.
+    pub flights: Flights,
+    /// Answers to them that are kept.
+    pub kept: Kept,
     /// One fill per key.
     pub cache_lock: &'static CacheKeyLockImpl,
     /// What operators have frozen.
@@ -111,6 +114,8 @@ impl Live {
             caller,
             cache: Store::leak(DEFAULT_CAPACITY),
             cache_lock: Box::leak(lock),
+            flights: Flights::default(),
+            kept: Kept::default(),
             freezes,
             revocations,
             client,
@@ -276,42 +281,5 @@ impl Lookup for Asking<'_> {
             });
         }
         answers
-    }
-}
-
-/// Calls the upstreams of a generation from inside.
-pub struct Calling<'a> {
-    /// The generation the request pinned.
-    pub generation: &'a Generation,
-    /// Makes the requests.
-    pub caller: &'a Caller,
-    /// What goes along.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Whose passport goes along, and the instant of the request.
-    pub passport: Option<(&'a Arc<Principal>, Timestamp)>,
-    /// The upstreams that the decision forbids, by name.
-    pub without: &'a [Arc<str>],
-    /// Whom for.
-    pub whom: Whom<'a>,
-}
-
-impl Call for Calling<'_> {
-    async fn get(&self, upstream: UpstreamIndex, path_and_query: String, max_body: usize) -> Result<Called, CallError> {
-        let pool = self.generation.pool(upstream).ok_or(CallError::NoEndpoint)?;
-        if self.without.contains(&pool.name) {
-            return Err(CallError::Frozen);
-        }
-        let mut headers = &self.headers;
-        let mut with_passport;
-        if let Some((holder, now)) = self.passport {
-            let passports = self.generation.passports.as_ref();
-            let signed = passports.and_then(|passports| passports.bearer(holder, &pool.name, now).ok());
-            with_passport = self.headers.clone();
-            with_passport.push((header::AUTHORIZATION, signed.ok_or(CallError::Unsigned)?));
-            headers = &with_passport;
-        }
-        self.caller
-            .get(pool, &self.whom, &path_and_query, headers, max_body)
-            .await
     }
 }

@@ -190,6 +190,7 @@ impl Admin {
         self.metrics.show_keys(&self.keys());
         self.metrics.show_upstreams(&self.upstreams());
         self.show_authenticators();
+        self.metrics.show_part_calls(self.live.flights.waiting());
         let connections = (self.connections)();
         self.metrics.show_refused_connections(&connections.refused);
         match self.metrics.render(self.live.in_flight(), connections.open) {

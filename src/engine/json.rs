@@ -52,30 +52,6 @@ pub fn syntax(text: &[u8]) -> Result<&str, JsonError> {
     Ok(raw.get())
 }
 
-/// A scalar as text, found by member names from the top of a [checked](check) text: strings decoded, numbers digit for
-/// digit, `true` or `false`. `None` where a name is missing, or for `null`, objects and arrays.
-pub fn scalar_at<'t>(text: &'t str, path: &[Box<str>]) -> Option<Cow<'t, str>> {
-    let mut tokens = Tokens::new(text);
-    let mut token = tokens.next()?;
-    for name in path {
-        let Token::ObjectStart = token else { return None };
-        token = loop {
-            let Token::Key(key) = tokens.next()? else { return None };
-            let value = tokens.next()?;
-            if decode(key).ok()? == **name {
-                break value;
-            }
-            skip(&mut tokens, value, 0).ok()?;
-        };
-    }
-    match token {
-        Token::Scalar("null") => None,
-        Token::Scalar(text) if text.starts_with('"') => decode(text).ok(),
-        Token::Scalar(text) => Some(Cow::Borrowed(text)),
-        _ => None,
-    }
-}
-
 /// One piece of a text whose [`syntax`] is known to be good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Token<'t> {
@@ -348,21 +324,6 @@ mod tests {
         assert_eq!(tokens.value(), Some("-0"));
         assert!(tokens.ends() && !tokens.ends());
         assert_eq!(tokens.value(), None);
-    }
-
-    #[test]
-    fn finds_scalars_by_their_path() {
-        let text = r#"{"skip":{"id":0},"a":{"b":1.10,"s":"\u00e4","t":true,"n":null,"o":{},"l":[1]}}"#;
-        let at = |path: &str| {
-            let path: Vec<Box<str>> = path.split('.').map(Box::from).collect();
-            scalar_at(text, &path).map(Cow::into_owned)
-        };
-        assert_eq!(at("a.b").as_deref(), Some("1.10"));
-        assert_eq!(at("a.s").as_deref(), Some("ä"));
-        assert_eq!(at("a.t").as_deref(), Some("true"));
-        for nothing in ["a.n", "a.o", "a.l", "a.x", "a", "a.l.0", "a.b.c", "x"] {
-            assert_eq!(at(nothing), None, "{nothing}");
-        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub struct AuthenticatorId(pub u16);
 pub struct LimitId(pub u16);
 
 /// Something a policy must know before it can judge.
+#[derive(Clone)]
 pub enum Question<'a> {
     /// Whom does this token or API key prove? Among the listed authenticators the one configured for the token's `iss` judges,
     /// or the one that knows the key.

@@ -20,6 +20,7 @@ mod principal;
 mod problem;
 mod record;
 mod revocation;
+pub mod select;
 mod step_up;
 mod truth;
 
@@ -38,7 +39,7 @@ pub use lookup::{
 };
 pub use mentions::Mentions;
 pub use page::{page, wants_page};
-pub use policy::{Outcome, Policy, Rule, Stage, Verdict, Why};
+pub use policy::{Holds, Outcome, Policy, Rule, Stage, Verdict, Why};
 pub use principal::Principal;
 pub use problem::{problem, retry_after, rfc3339};
 pub use record::{Effected, Observer, PartSummary, Record, RecordedRequest, UpstreamSummary};

@@ -92,6 +92,15 @@ pub trait Policy: Debug + Send + Sync {
     }
 }
 
+/// Whether something is so, of one request. What is not known does not hold.
+pub trait Holds: Debug + Send + Sync {
+    /// Judges the facts.
+    fn holds(&self, facts: &Facts<'_>) -> bool;
+
+    /// The request headers it reads.
+    fn reads_headers(&self) -> &[HeaderName];
+}
+
 /// What a rule says.
 #[derive(Debug, Clone)]
 pub struct Verdict {

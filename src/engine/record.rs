@@ -149,6 +149,8 @@ pub struct PartSummary {
     pub reason: Option<&'static str>,
     /// How long it took.
     pub duration: Duration,
+    /// Who was asked for it and answered; not where that was done for another, or the answer was kept.
+    pub calls: Vec<UpstreamSummary>,
 }
 
 /// Told about finished requests, and about what operators freeze and revoke. Returns at once; slow work goes on a queue.

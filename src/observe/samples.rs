@@ -457,6 +457,7 @@ pub(crate) fn records() -> impl Strategy<Value = Record> {
                         status,
                         reason,
                         duration,
+                        calls: Vec::new(),
                     })
                     .collect(),
                 cache: Some("hit"),

@@ -153,25 +153,13 @@ impl Exchange {
 
     /// The upstreams that parts must not call.
     pub(super) fn without(&self) -> Arc<[Arc<str>]> {
-        let named = self.acts().iter().find_map(|act| match act {
-            Act::Without(names) => Some(names.clone()),
-            _ => None,
-        });
-        named.unwrap_or_default()
+        without(self.acts())
     }
 
     /// What the upstream gets as `Authorization`.
     pub(super) fn authorization(&self) -> Forwarded {
-        let said = self.acts().iter().find_map(|act| match act {
-            Act::Authorization(forwarded) => Some(*forwarded),
-            _ => None,
-        });
-        said.unwrap_or_else(
-            || match self.route.as_ref().is_some_and(|route| route.keeps_authorization) {
-                true => Forwarded::Credential,
-                false => Forwarded::Nothing,
-            },
-        )
+        let keeps = self.route.as_ref().is_some_and(|route| route.keeps_authorization);
+        authorization(self.acts(), keeps)
     }
 
     /// Whose passport the upstreams get, where they get one.
@@ -188,10 +176,7 @@ impl Exchange {
 
     /// The headers that the upstream is told by the gate.
     pub(super) fn told(&self) -> impl Iterator<Item = &(HeaderName, HeaderValue)> {
-        self.acts().iter().flat_map(|act| match act {
-            Act::RequestHeaders(edits) => &edits.set[..],
-            _ => &[],
-        })
+        told(self.acts())
     }
 
     /// For log lines: no query, no header.
@@ -205,4 +190,34 @@ impl Exchange {
             None => format!("request {} route {route}", self.id),
         }
     }
+}
+
+/// The upstreams that parts must not call.
+pub(super) fn without(acts: &[Act]) -> Arc<[Arc<str>]> {
+    let named = acts.iter().find_map(|act| match act {
+        Act::Without(names) => Some(names.clone()),
+        _ => None,
+    });
+    named.unwrap_or_default()
+}
+
+/// What the upstream gets as `Authorization`, on a route that `keeps` the caller's unless a rule says otherwise.
+pub(super) fn authorization(acts: &[Act], keeps: bool) -> Forwarded {
+    let said = acts.iter().find_map(|act| match act {
+        Act::Authorization(forwarded) => Some(*forwarded),
+        _ => None,
+    });
+    said.unwrap_or(if keeps {
+        Forwarded::Credential
+    } else {
+        Forwarded::Nothing
+    })
+}
+
+/// The headers that the upstream is told by the gate.
+pub(super) fn told(acts: &[Act]) -> impl Iterator<Item = &(HeaderName, HeaderValue)> {
+    acts.iter().flat_map(|act| match act {
+        Act::RequestHeaders(edits) => &edits.set[..],
+        _ => &[],
+    })
 }

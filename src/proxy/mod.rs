@@ -8,6 +8,7 @@ mod cache;
 mod exchange;
 mod failure;
 mod finish;
+mod inside;
 mod reply;
 mod request;
 mod response;

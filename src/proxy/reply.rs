@@ -61,7 +61,7 @@ pub(super) async fn write(session: &mut Session, exchange: &mut Exchange, answer
 }
 
 /// Pingora closes the connection of a client that still sends; a small body is read first, so that it can go on.
-async fn drain(session: &mut Session) {
+pub(super) async fn drain(session: &mut Session) {
     // A client that waits for 100 (Continue) sends nothing until it is told to.
     let waits = session.req_header().headers.contains_key(header::EXPECT);
     let small = !waits && request::content_length(session).is_some_and(|length| length <= DRAIN);

@@ -94,7 +94,7 @@ impl Headers for View<'_> {
 }
 
 /// Decides, and answers what is answered here. True where an answer was written.
-pub(super) async fn filter(live: &Live, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+pub(super) async fn filter(live: &Arc<Live>, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
     session.as_downstream_mut().set_read_timeout(Some(READ));
     session.as_downstream_mut().set_write_timeout(Some(WRITE));
     if session.as_downstream().get_keepalive_reuses_remaining() == Some(0) {
@@ -151,7 +151,7 @@ pub(super) fn nominated(headers: &HeaderMap) -> SmallVec<[HeaderName; 2]> {
     names.filter(|name| !own.contains(&name.as_str())).collect()
 }
 
-async fn serve(live: &Live, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+async fn serve(live: &Arc<Live>, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
     if let Err(denial) = decide(live, session, exchange).await {
         // What else such a client has sent is nothing to be read.
         session.set_keepalive(None);
@@ -178,10 +178,14 @@ async fn serve(live: &Live, session: &mut Session, exchange: &mut Exchange) -> R
     let Some(route) = exchange.route.clone() else {
         return Err(Error::new(ErrorType::InternalError));
     };
+    // Rules of inner routes read the caller's credential where it stands.
+    let sent = matches!(route.target, Target::Aggregate(_)).then(|| session.req_header().headers.clone());
     tokens::take_away(session, exchange, &route)?;
     match &route.target {
         Target::Fixed(answer) => reply::write(session, exchange, answer.clone()).await?,
-        Target::Aggregate(aggregate) => aggregate::answer(live, session, exchange, &route, aggregate).await?,
+        Target::Aggregate(aggregate) => {
+            aggregate::answer(live, session, exchange, &route, aggregate, sent.unwrap_or_default()).await?;
+        }
         Target::Upstream(index) => {
             exchange.attempt.pool = exchange.generation.pool(*index).cloned();
             if let Some(denial) = rewrite::take_body(session, exchange).await? {

@@ -15,7 +15,7 @@ use super::request::edit;
 use super::{Exchange, failure, rewrite, trace, wellformed};
 use crate::engine::{Forwarded, Share};
 use crate::policies::cache::storable::varies_on;
-use crate::upstreams::{Endpoint, NoEndpoint, Pool, Whom};
+use crate::upstreams::{Endpoint, NoEndpoint, Pool, RetryAfter, Whom};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -96,7 +96,7 @@ pub(super) fn failed_to_connect(exchange: &mut Exchange, mut error: BError) -> B
     let again = attempt
         .pool
         .as_ref()
-        .is_some_and(|pool| pool.retries_connect(attempt.tried.len()));
+        .is_some_and(|pool| pool.retries(&pool.settings.retry, RetryAfter::Connect, attempt.tried.len()));
     error.set_retry(again);
     error
 }
@@ -264,7 +264,8 @@ pub(super) fn read_response(session: &Session, response: &ResponseHeader, exchan
     }
     let repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
     let tries = attempt.tried.len();
-    let again = |pool: &Arc<Pool>| repeatable && pool.retries_status(response.status, tries);
+    let what = RetryAfter::Status(response.status);
+    let again = |pool: &Arc<Pool>| repeatable && pool.retries(&pool.settings.retry, what, tries);
     if attempt.pool.as_ref().is_some_and(again) {
         return Err(try_again("an answer that is tried again"));
     }

@@ -22,6 +22,13 @@ pub(super) fn tell(case: &Case<'_>, judged: &Judged<'_>, next: Next) -> Explanat
             place: route.place.to_string(),
             matches: match_of(snapshot, route),
             target: target(snapshot, &route.target),
+            parts: match &route.target {
+                Target::Aggregate(aggregate) => aggregate
+                    .describe()
+                    .map(|(name, words)| (name.to_owned(), words))
+                    .collect(),
+                Target::Upstream(_) | Target::Fixed(_) => Vec::new(),
+            },
         }),
         rivals: rivals(case, judged),
         client: judged.client.name.to_string(),
@@ -64,7 +71,10 @@ fn target(snapshot: &Snapshot, target: &Target) -> String {
                 .iter()
                 .map(|index| format!("`{}`", name(usize::from(index.0))))
                 .collect();
-            format!("an aggregate of {}", names.join(", "))
+            match names.is_empty() {
+                true => "an aggregate".to_owned(),
+                false => format!("an aggregate of {}", names.join(", ")),
+            }
         }
         Target::Fixed(reply) => format!("{}, as it stands in the file", reply.status.as_u16()),
     }

@@ -5,6 +5,7 @@
 mod answer;
 mod asked;
 mod bounds;
+mod inner;
 mod judge;
 mod listen;
 mod own_tests;
@@ -245,12 +246,16 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
         load,
         &defined,
         &upstream_names,
+        &calendars,
+        &clients,
         defaults.as_deref(),
-        calendars.zone().cloned(),
     );
     let unrouted = compiler.unrouted();
     let compiled: Vec<_> = routes.0.iter().map(|(name, node)| compiler.route(name, node)).collect();
     let router = router(compiled, load);
+    if let Some(router) = &router {
+        inner::check(router, load);
+    }
     let tests = tests.map(|node| {
         let rules = router.as_ref().map(|router| rule_names(router, &unrouted));
         let names = own_tests::Names {

@@ -8,6 +8,8 @@ use jiff::tz::TimeZone;
 
 use crate::conf::{Entry, Load, Named, Node, Read, Spanned, Value, mend, nearest};
 use crate::engine::{Policy, Reply, Rule, Stage};
+use crate::policies::access::{Calendars, When};
+use crate::policies::clients::Clients;
 use crate::policies::freeze::{self, FreezeRule};
 use crate::policies::revocation::{self, RevocationRule};
 use crate::policies::{Defined, Draft, Inherit, KINDS, Kind, Scope, authn, forward, passport, transform};
@@ -47,6 +49,8 @@ pub(super) struct Compiler<'a> {
     load: &'a Load,
     defined: &'a Defined,
     upstreams: &'a [Arc<str>],
+    calendars: &'a Calendars,
+    clients: &'a Clients,
     defaults: &'a [Entry],
     /// The zone of all calendars, where it is one.
     zone: Option<TimeZone>,
@@ -57,15 +61,18 @@ impl<'a> Compiler<'a> {
         load: &'a Load,
         defined: &'a Defined,
         upstreams: &'a [Arc<str>],
+        calendars: &'a Calendars,
+        clients: &'a Clients,
         defaults: Option<&'a Node>,
-        zone: Option<TimeZone>,
     ) -> Self {
         Self {
             load,
             defined,
             upstreams,
+            calendars,
+            clients,
             defaults: defaults.and_then(|node| node.entries(load)).unwrap_or_default(),
-            zone,
+            zone: calendars.zone().cloned(),
         }
     }
 
@@ -321,14 +328,16 @@ impl<'a> Compiler<'a> {
         let deadline = deadline.flatten().map_or(DEADLINE, |deadline| deadline.value);
         let target = if let Some(node) = node.get("upstream") {
             Target::Upstream(self.upstream(node)?)
-        } else if let Some(node) = node.get("aggregate") {
+        } else if let (Some(node), nested) = (node.get("aggregate"), node) {
             let params = matches.map(|matches| matches.path.names());
             let scope = AggregateScope {
                 load: self.load,
                 upstreams: self.upstreams,
                 params,
                 has_auth,
+                condition: &|node| When::compile(node, self.calendars, self.clients, self.load),
             };
+            self.check_stored_whole(nested);
             Target::Aggregate(Aggregate::compile(node, &scope)?)
         } else if let Some(node) = node.get("reply") {
             Target::Fixed(self.reply(node)?)
@@ -453,6 +462,14 @@ impl<'a> Compiler<'a> {
                     format!("`{name}` cannot be changed: an authenticator reads tokens from it"),
                 );
             }
+        }
+    }
+
+    /// The whole is put together anew for every request: what is kept are its parts.
+    fn check_stored_whole(&self, node: &Node) {
+        if let Some(cache) = node.get("cache") {
+            let message = "an aggregate is not kept as a whole: write `cache` on its parts";
+            self.load.error(&cache.place, message);
         }
     }
 

@@ -4,9 +4,13 @@ pub mod aggregate;
 pub mod fixed;
 
 use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::engine::Reply;
-use crate::upstreams::{CallError, Called};
+use crate::upstreams::{CallError, Called, RetrySettings};
+use aggregate::{Destination, KeepRule};
 
 pub use aggregate::Aggregate;
 
@@ -25,15 +29,26 @@ pub enum Target {
     Fixed(Reply),
 }
 
-/// One GET from inside. Whoever implements it brings the headers that go along and the upstreams' own timeouts; the caller
-/// bounds the whole by dropping the future, which ends the request.
+/// One request from inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Who is asked.
+    pub to: Destination,
+    /// Path and query: origin form, percent-encoded.
+    pub target: String,
+    /// JSON to be posted; without it, a GET.
+    pub post: Option<Bytes>,
+    /// A body of more bytes is [`CallError::TooLarge`].
+    pub max_body: usize,
+    /// When to try again, in place of what the upstream says.
+    pub retry: Option<Arc<RetrySettings>>,
+    /// How long a good answer is kept.
+    pub keep: Option<KeepRule>,
+}
+
+/// One request from inside. Whoever implements it brings the headers that go along and the upstreams' own timeouts; the caller
+/// bounds the whole by dropping the future, which ends the request unless others wait for the same. Redirects are not followed.
 pub trait Call: Sync {
-    /// GETs `path_and_query` (origin form, percent-encoded). Redirects are not followed; a body of more than `max_body`
-    /// bytes is [`CallError::TooLarge`].
-    fn get(
-        &self,
-        upstream: UpstreamIndex,
-        path_and_query: String,
-        max_body: usize,
-    ) -> impl Future<Output = Result<Called, CallError>> + Send;
+    /// Makes the request.
+    fn call(&self, wanted: Wanted) -> impl Future<Output = Result<Called, CallError>> + Send;
 }

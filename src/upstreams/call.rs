@@ -1,32 +1,67 @@
 //! One request from inside: health checks, the parts of aggregates.
 //!
-//! Runs on a connector of its own over the pools' endpoints; redirects are not followed.
+//! Over the pools' endpoints and their one state: balance, breaker, retries and load are those of proxied requests. Redirects
+//! are not followed.
+//!
+//! Runs on a Pingora connector of its own, which pools connections, and not on Pingora's subrequests: measured on two cores
+//! (release build, one worker), an aggregate of three parts cost 7-17 thousand answers a second by the connector and 4-6 by
+//! subrequests, each of which goes through every phase of a proxied request. What subrequests would bring besides, policies and
+//! stored answers, is asked of the engine and of [`Kept`](super::Kept) directly.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 
-use super::{Endpoint, NoEndpoint, Pool, Whom};
+use super::{Endpoint, NoEndpoint, Pool, RetryAfter, RetrySettings, Whom};
+use crate::engine::UpstreamSummary;
+
+/// More requests from inside are not made at once; others wait for one to end.
+const AT_ONCE: usize = 4_096;
 
 /// Makes requests from inside. One per process: it holds the connections.
 pub struct Caller {
     connector: Connector,
+    room: tokio::sync::Semaphore,
+}
+
+/// A request to be made.
+#[derive(Debug, Clone)]
+pub struct Outgoing<'a> {
+    /// Path and query: origin form, percent-encoded.
+    pub target: &'a str,
+    /// What goes along.
+    pub headers: &'a [(HeaderName, HeaderValue)],
+    /// JSON to be posted; without it, a GET.
+    pub post: Option<Bytes>,
+    /// A body of more bytes is [`CallError::TooLarge`].
+    pub max_body: usize,
 }
 
 /// An answer, whole.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Called {
     /// The status.
     pub status: StatusCode,
-    /// `Content-Type`, where there is one and it is text.
-    pub content_type: Option<String>,
+    /// The headers.
+    pub headers: Arc<HeaderMap>,
     /// The body.
     pub body: Bytes,
+    /// Where it was kept: how long it still is.
+    pub kept: Option<Duration>,
+    /// Who gave it; `None` where nobody was asked for it.
+    pub upstream: Option<UpstreamSummary>,
+}
+
+impl Called {
+    /// `Content-Type`, where there is one and it is text.
+    pub fn content_type(&self) -> Option<&str> {
+        self.headers.get(header::CONTENT_TYPE)?.to_str().ok()
+    }
 }
 
 /// Why there is no answer.
@@ -47,9 +82,9 @@ pub enum CallError {
     /// More bytes than allowed.
     #[error("the answer is too large")]
     TooLarge,
-    /// An operator has closed the upstream.
-    #[error("the upstream is frozen")]
-    Frozen,
+    /// An operator has closed the upstream, or the route that was asked refuses the caller.
+    #[error("the call is not allowed")]
+    Denied,
     /// What it has to be shown could not be signed.
     #[error("no passport can be signed")]
     Unsigned,
@@ -62,21 +97,25 @@ impl Default for Caller {
     fn default() -> Self {
         Self {
             connector: Connector::new(None),
+            room: tokio::sync::Semaphore::new(AT_ONCE),
         }
     }
 }
 
 impl Caller {
-    /// GETs `target` from a pool: another endpoint is tried as the pool's `retry` says. The pool's response timeout holds
-    /// for each try; the caller bounds the whole.
-    pub async fn get(
+    /// Asks a pool: another endpoint is tried as `retry`, or else the pool's own, says. What was posted is tried again only where
+    /// no connection was made. The pool's response timeout holds for each try; the caller bounds the whole.
+    pub async fn send(
         &self,
         pool: &Arc<Pool>,
         whom: &Whom<'_>,
-        target: &str,
-        headers: &[(HeaderName, HeaderValue)],
-        max_body: usize,
+        outgoing: &Outgoing<'_>,
+        retry: Option<&RetrySettings>,
     ) -> Result<Called, CallError> {
+        // Never closed.
+        let _room = self.room.acquire().await.map_err(|_| CallError::NoEndpoint)?;
+        let retry = retry.unwrap_or(&pool.settings.retry);
+        let began = Instant::now();
         let mut tried = smallvec::SmallVec::<[u16; 4]>::new();
         loop {
             let mut lease = pool.pick(&tried, whom).map_err(|none| match none {
@@ -85,7 +124,7 @@ impl Caller {
             })?;
             tried.push(lease.at());
             let answer = match lease.endpoint() {
-                Some(endpoint) => self.ask(endpoint, target, headers, max_body).await,
+                Some(endpoint) => self.ask(endpoint, outgoing).await,
                 None => Err(CallError::NoEndpoint),
             };
             match &answer {
@@ -94,22 +133,29 @@ impl Caller {
                 Err(CallError::TooLarge) => {}
                 Err(_) => lease.failed(),
             }
+            let tries = tried.len();
             match answer {
-                Err(CallError::Connect) if pool.retries_connect(tried.len()) => {}
-                Ok(called) if pool.retries_status(called.status, tried.len()) => {}
-                done => return done,
+                Err(CallError::Connect) if pool.retries(retry, RetryAfter::Connect, tries) => {}
+                Ok(called)
+                    if outgoing.post.is_none() && pool.retries(retry, RetryAfter::Status(called.status), tries) => {}
+                Ok(called) => {
+                    let upstream = lease.endpoint().map(|endpoint| UpstreamSummary {
+                        name: pool.name.clone(),
+                        endpoint: endpoint.label.clone(),
+                        tries: u32::try_from(tries).unwrap_or(u32::MAX),
+                        duration: began.elapsed(),
+                        status: Some(called.status.as_u16()),
+                        fault: None,
+                    });
+                    return Ok(Called { upstream, ..called });
+                }
+                Err(error) => return Err(error),
             }
         }
     }
 
-    /// GETs `target` from one endpoint.
-    pub(super) async fn ask(
-        &self,
-        endpoint: &Endpoint,
-        target: &str,
-        headers: &[(HeaderName, HeaderValue)],
-        max_body: usize,
-    ) -> Result<Called, CallError> {
+    /// Asks one endpoint.
+    pub(super) async fn ask(&self, endpoint: &Endpoint, outgoing: &Outgoing<'_>) -> Result<Called, CallError> {
         let peer = endpoint.peer();
         let (mut session, reused) =
             self.connector
@@ -120,7 +166,7 @@ impl Caller {
                     _ => CallError::Connect,
                 })?;
         let wait = peer.options.read_timeout;
-        match exchange(&mut session, endpoint, target, headers, max_body, wait).await {
+        match exchange(&mut session, endpoint, outgoing, wait).await {
             Ok(called) => {
                 self.connector
                     .release_http_session(session, &peer, peer.options.idle_timeout)
@@ -128,11 +174,11 @@ impl Caller {
                 Ok(called)
             }
             // A pooled connection may have been closed by the endpoint a moment ago: nothing was answered, GET is safe.
-            Err(CallError::Broken) if reused => {
+            Err(CallError::Broken) if reused && outgoing.post.is_none() => {
                 session.shutdown().await;
                 let fresh = self.connector.get_http_session(&peer).await;
                 let (mut session, _) = fresh.map_err(|_| CallError::Connect)?;
-                let called = exchange(&mut session, endpoint, target, headers, max_body, wait).await?;
+                let called = exchange(&mut session, endpoint, outgoing, wait).await?;
                 self.connector
                     .release_http_session(session, &peer, peer.options.idle_timeout)
                     .await;
@@ -149,43 +195,58 @@ impl Caller {
 async fn exchange(
     session: &mut HttpSession,
     endpoint: &Endpoint,
-    target: &str,
-    headers: &[(HeaderName, HeaderValue)],
-    max_body: usize,
+    outgoing: &Outgoing<'_>,
     wait: Option<Duration>,
 ) -> Result<Called, CallError> {
-    let request = request(endpoint, target, headers).map_err(|_| CallError::Broken)?;
+    let request = request(endpoint, outgoing).map_err(|_| CallError::Broken)?;
     session.set_read_timeout(wait);
     session.set_write_timeout(wait);
     session.write_request_header(Box::new(request)).await.map_err(failed)?;
+    if let Some(body) = outgoing.post.clone().filter(|body| !body.is_empty()) {
+        session.write_request_body(body, true).await.map_err(failed)?;
+    }
     session.finish_request_body().await.map_err(failed)?;
-    session.read_response_header().await.map_err(failed)?;
-    let response = session.response_header().ok_or(CallError::Broken)?;
-    let status = response.status;
-    let content_type = response
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
+    let (status, headers) = loop {
+        session.read_response_header().await.map_err(failed)?;
+        let response = session.response_header().ok_or(CallError::Broken)?;
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(CallError::Broken);
+        }
+        if !response.status.is_informational() {
+            break (response.status, Arc::new(response.headers.clone()));
+        }
+    };
     let mut body = BytesMut::new();
     while let Some(chunk) = session.read_response_body().await.map_err(failed)? {
-        if body.len() + chunk.len() > max_body {
+        if body.len() + chunk.len() > outgoing.max_body {
             return Err(CallError::TooLarge);
         }
         body.extend_from_slice(&chunk);
     }
     Ok(Called {
         status,
-        content_type,
+        headers,
         body: body.freeze(),
+        kept: None,
+        upstream: None,
     })
 }
 
-fn request(endpoint: &Endpoint, target: &str, headers: &[(HeaderName, HeaderValue)]) -> pingora::Result<RequestHeader> {
-    let mut request = RequestHeader::build_no_case("GET", target.as_bytes(), Some(headers.len() + 2))?;
+fn request(endpoint: &Endpoint, outgoing: &Outgoing<'_>) -> pingora::Result<RequestHeader> {
+    let method = if outgoing.post.is_some() {
+        Method::POST
+    } else {
+        Method::GET
+    };
+    let size = outgoing.headers.len() + 4;
+    let mut request = RequestHeader::build_no_case(method, outgoing.target.as_bytes(), Some(size))?;
     request.insert_header(header::HOST, &*endpoint.label)?;
     request.insert_header(header::ACCEPT_ENCODING, "identity")?;
-    for (name, value) in headers {
+    if let Some(body) = &outgoing.post {
+        request.insert_header(header::CONTENT_LENGTH, body.len())?;
+        request.insert_header(header::CONTENT_TYPE, "application/json")?;
+    }
+    for (name, value) in outgoing.headers {
         request.insert_header(name.clone(), value.clone())?;
     }
     Ok(request)

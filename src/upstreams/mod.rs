@@ -21,6 +21,7 @@
 mod balance;
 mod breaker;
 mod call;
+mod flights;
 mod pool;
 mod window;
 
@@ -34,7 +35,8 @@ use crate::conf::{Describe, Json, Load, Named, Node, Percent, Read, Schema, Sche
 
 pub use balance::{Balance, HashKey, Whom};
 pub use breaker::{BreakerFigures, BreakerSettings};
-pub use call::{CallError, Called, Caller};
+pub use call::{CallError, Called, Caller, Outgoing};
+pub use flights::{Flights, Kept, Outcome};
 pub use pool::{Endpoint, Lease, NoEndpoint, Pool, Retries};
 
 crate::settings! {
@@ -101,7 +103,7 @@ impl Default for TimeoutSettings {
 
 crate::settings! {
     /// When to try again, on another endpoint while there is one.
-    #[derive(PartialEq)]
+    #[derive(PartialEq, Eq)]
     pub struct RetrySettings {
         /// Extra tries, at most 5.
         pub attempts: Attempts = Attempts(1),

@@ -13,7 +13,9 @@ use smallvec::SmallVec;
 use super::balance::{hash, highest, in_turn, less_busy, mix};
 use super::breaker::{Admitted, Breaker};
 use super::window::{Count, Window};
-use super::{Balance, BreakerFigures, Caller, Protocol, RetryAfter, Upstream, UpstreamSettings, Whom};
+use super::{
+    Balance, BreakerFigures, Caller, Outgoing, Protocol, RetryAfter, RetrySettings, Upstream, UpstreamSettings, Whom,
+};
 
 /// Failed checks in a row that take an endpoint out.
 const FALL: u32 = 2;
@@ -208,26 +210,10 @@ impl Pool {
         }
     }
 
-    /// Whether a failed connect is tried again after so many tries. Ask once for each: a yes is paid for.
-    pub fn retries_connect(&self, tries: usize) -> bool {
-        let retry = &self.settings.retry;
-        self.retries(tries, usize::from(retry.attempts.0), RetryAfter::Connect, &retry.after)
-    }
-
-    /// Whether an answer of `status` is tried again after so many tries; the caller has looked at the method. Ask once for each:
-    /// a yes is paid for.
-    pub fn retries_status(&self, status: StatusCode, tries: usize) -> bool {
-        let retry = &self.settings.retry;
-        self.retries(
-            tries,
-            usize::from(retry.attempts.0),
-            RetryAfter::Status(status),
-            &retry.after,
-        )
-    }
-
-    fn retries(&self, tries: usize, attempts: usize, what: RetryAfter, after: &[RetryAfter]) -> bool {
-        tries <= attempts && after.contains(&what) && self.can_afford_retry(Instant::now())
+    /// Whether what happened is tried again after so many tries, by `retry`, which mostly is the pool's own; after an answer the
+    /// caller has looked at the method. Ask once for each: a yes is paid for.
+    pub fn retries(&self, retry: &RetrySettings, what: RetryAfter, tries: usize) -> bool {
+        tries <= usize::from(retry.attempts.0) && retry.after.contains(&what) && self.can_afford_retry(Instant::now())
     }
 
     fn can_afford_retry(&self, now: Instant) -> bool {
@@ -258,8 +244,14 @@ impl Pool {
             return Vec::new();
         };
         let wait = health.every.0.clamp(Duration::from_millis(100), Duration::from_secs(2));
+        let outgoing = Outgoing {
+            target: &health.path.0,
+            headers: &[],
+            post: None,
+            max_body: 64 << 10,
+        };
         let checks = self.endpoints.iter().map(|endpoint| async {
-            let well = match tokio::time::timeout(wait, caller.ask(endpoint, &health.path.0, &[], 64 << 10)).await {
+            let well = match tokio::time::timeout(wait, caller.ask(endpoint, &outgoing)).await {
                 Ok(Ok(called)) => called.status.is_success(),
                 Ok(Err(_)) | Err(_) => false,
             };

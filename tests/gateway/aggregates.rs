@@ -1,5 +1,10 @@
 //! One answer made from several: all at once, under one deadline, and honest about what is missing.
 
+mod faults;
+mod inner;
+mod shared;
+mod written;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
@@ -16,10 +21,10 @@ routes:
   dashboard:
     match: GET /dashboard
     auth: customer
-    deadline: 10s
+    deadline: 50s
     aggregate:
-      balance:     { get: 'accounts:/customers/{principal.sub}/balance', required: true, timeout: 5s }
-      recent:      { get: 'transfers:/transfers?account={balance.account_id}&limit=5', default: [], timeout: 5s }
+      balance:     { get: 'accounts:/customers/{principal.sub}/balance', required: true, timeout: 40s }
+      recent:      { get: 'transfers:/transfers?account={balance.account_id}&limit=5', default: [], timeout: 40s }
       investments: { get: 'invest:/summary/{principal.sub}', timeout: $patience }
 ";
 
@@ -45,7 +50,7 @@ fn investments(_: &Seen) -> Reply {
 
 impl Bank {
     fn open() -> Self {
-        Self::with_patience("5s")
+        Self::with_patience("40s")
     }
 
     /// A bank that waits that long for investments.

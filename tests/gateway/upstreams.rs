@@ -512,7 +512,14 @@ fn sends_the_next_request_where_less_is_going_on() {
             Some(1.0)
         );
         idle.answer_with(|_| Reply::text("idle"));
+        let idle_address = idle.address().to_string();
         for _ in 0..10 {
+            // An answer is there a moment before its request is no longer counted.
+            eventually("nothing to be going on there", || {
+                let labels = [("upstream", "origin"), ("endpoint", idle_address.as_str())];
+                let going_on = gateway.metrics().value("gwanmun_upstream_in_flight_requests", &labels);
+                (going_on == Some(0.0)).then_some(())
+            });
             assert_eq!(gateway.get("/x").send().expect(200).text(), "idle");
         }
         gate.open();

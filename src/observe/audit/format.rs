@@ -124,6 +124,9 @@ fn request(out: &mut Vec<u8>, record: &Record) {
             }
             optional(out, "reason", part.reason);
             millis(out, "ms", part.duration);
+            if let Some(summary) = part.calls.last() {
+                upstream(out, summary);
+            }
             end(out, b'}');
         }
         end(out, b']');

@@ -164,7 +164,8 @@ impl Table {
             let make = || families.limit_answers.with_label_values(&[&**rule, word]);
             limit.map_or_else(|| make().inc(), |limit| limit.count(word, make));
         }
-        if let Some(summary) = &record.upstream {
+        let of_parts = record.parts.iter().flat_map(|part| &part.calls);
+        for summary in record.upstream.iter().chain(of_parts) {
             self.count_upstream(summary, families);
         }
     }

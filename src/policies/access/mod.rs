@@ -21,6 +21,7 @@ mod policy;
 mod reply;
 mod scopes;
 mod until;
+mod when;
 mod window;
 
 pub use calendar::{Calendar, Calendars};
@@ -29,6 +30,7 @@ pub use holidays::Holidays;
 pub use policy::{KIND as POLICIES, Policies};
 pub use scopes::KIND as SCOPES;
 pub(super) use scopes::Scope as ScopeName;
+pub use when::When;
 pub use window::{Opening, WindowRef};
 
 #[cfg(test)]

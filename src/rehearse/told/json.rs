@@ -18,7 +18,11 @@ impl Explanation {
             })
             .collect();
         let matched = self.route.as_ref().map(|route| {
-            json!({ "name": route.name, "place": route.place, "matches": route.matches, "target": route.target })
+            {
+                let parts = route.parts.iter();
+                let parts: Vec<Value> = parts.map(|(name, call)| json!({ "name": name, "call": call })).collect();
+                json!({ "name": route.name, "place": route.place, "matches": route.matches, "target": route.target, "parts": parts })
+            }
         });
         let rivals = self.rivals.iter().map(|rival| {
             json!({

@@ -46,6 +46,8 @@ pub struct ToldRoute {
     pub matches: String,
     /// Who answers.
     pub target: String,
+    /// The parts of an aggregate: their names, and what is done for them.
+    pub parts: Vec<(String, String)>,
 }
 
 /// A route that the request does not take.

@@ -21,6 +21,8 @@ impl Explanation {
                 lines.push(format!("  route      {} ({})", paint.bold(&route.name), route.place));
                 lines.push(format!("  matches    {}", route.matches));
                 lines.push(format!("  target     {}", route.target));
+                let parts = route.parts.iter();
+                lines.extend(parts.map(|(name, words)| format!("    part     {name}: {words}")));
             }
             None => lines.push("  route      none".to_owned()),
         }

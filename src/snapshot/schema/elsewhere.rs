@@ -110,7 +110,11 @@ mod tests {
         let of = |key: &str, own: &str| places(&schema, key, own).join(" or ");
         for (key, own, expected) in [
             ("auth", "defaults", "in `routes.NAME`"),
-            ("cache", "defaults", "in `routes.NAME`"),
+            (
+                "cache",
+                "defaults",
+                "in `routes.NAME` or in `routes.NAME.aggregate.NAME`",
+            ),
             ("cors", "", "in `defaults` or in `routes.NAME`"),
             ("defaults", "routes", "at the top of the file or in `shapes.NAME`"),
             ("unless", "policies", "in `policies.NAME`"),

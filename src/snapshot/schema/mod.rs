@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::conf::{Describe, Json, Key, Named, Schema, Schemas};
 use crate::observe::anomaly::AnomalySettings;
 use crate::observe::audit::AuditSettings;
-use crate::policies::access::{Calendars, Holidays, Policies};
+use crate::policies::access::{Calendars, Holidays, Policies, When};
 use crate::policies::authn::Authenticators;
 use crate::policies::clients::Clients;
 use crate::policies::passport::PassportSettings;
@@ -14,7 +14,7 @@ use crate::policies::rate_limit::Limits;
 use crate::policies::shape::Shapes;
 use crate::policies::{Inherit, KINDS};
 use crate::routing::Match;
-use crate::targets::aggregate::Aggregate;
+use crate::targets::aggregate::{self, Aggregate};
 use crate::targets::fixed;
 use crate::upstreams::UpstreamSettings;
 
@@ -164,6 +164,8 @@ impl Describe for Route {
                 ),
                 Key::new::<Vec<String>>(schemas, "without", "Names of `defaults` that do not hold here."),
             ];
+            let condition = When::schema(schemas);
+            schemas.refine::<aggregate::When>(|_| condition);
             let kinds = KINDS
                 .iter()
                 .map(|kind| Key::made(kind.name, kind.described(schemas)).required(kind.name == "auth"));

@@ -1,4 +1,4 @@
-//! `aggregate`: one JSON answer made from several upstream calls, its parts.
+//! `aggregate`: one JSON answer made from several calls, its parts.
 //!
 //! ```yaml
 //! aggregate:
@@ -6,31 +6,57 @@
 //!   recent:  { get: 'transfers:/transfers?account={balance.account_id}&limit=5', default: [] }
 //! ```
 //!
-//! The answer's members are the parts, in the order of the file, each as its upstream wrote it. A `get` names an upstream
-//! and a path with references: `{principal.sub}`, `{path.x}`, `{query.x}`, `{header.x}`, or a member of another part,
-//! `{balance.account_id}`. Values are percent-encoded; one that is absent, `null`, an object or an array skips the part, and
-//! so does an empty, `.` or `..` one in the path. Parts run as parallel as their references allow.
+//! ```yaml
+//! aggregate:
+//!   orders:   { get: 'accounts:/orders?of={principal.sub}', pick: data, pass_status: [404], default: { items: [] } }
+//!   products: { get: 'transfers:/products?ids={orders.items[*].product_id}', cache: { ttl: 10s, share: public } }
+//!   stock:    { get: 'transfers:/stock/{each.product_id}', each: orders.items, group: warehouse, retry: { attempts: 0 } }
+//!   prices:   { post: 'transfers:/prices', body: { ids: '{orders.items[*].product_id}', for: '{principal.sub}' } }
+//!   profile:  { get: 'accounts:/me', spread: [name, since], headers: [x-tier], when: { clients: [web] } }
+//! ```
 //!
-//! A part fails without a whole answer in its time (504), or with a status other than 2xx, with 206, or without a JSON body
-//! within the bounds (502); 204 is `null`. A `required` part that fails fails the whole (`part-failed`); the others give
-//! their `default`, or `null`, and are named in `Gwanmun-Partial`. A part whose upstream is frozen is `denied`. Partial
-//! answers are not for caches.
+//! The answer's members are the parts, in the order of the file, each as its upstream wrote it: `pick` takes a member of it,
+//! `group` puts it into an object of that name, `spread` puts its members in its place. A `get` names an upstream and a path
+//! with references, `{principal.sub}`, `{path.x}`, `{query.x}`, `{header.x}`, or a value of another part. Values are
+//! percent-encoded, those of an array joined by commas; one that is absent, `null`, an object or an array skips the part, and so
+//! does an empty, `.` or `..` one in the path. With `each` one call is made for every item of an array, and the answers are an
+//! array in the same order. Parts run as parallel as their references allow, 16 calls at once. A path without an upstream goes
+//! through the route of this gateway that it leads to, with that route's auth, policies, limits and cache.
+//!
+//! A part fails without a whole answer in its time (504), or with a status neither 2xx nor in `pass_status`, with 206, or without
+//! a JSON body within the bounds (502); 204 is `null`. A `required` part that fails fails the whole (`part-failed`); the others
+//! give their `default`, or `null`, and are named in `Gwanmun-Partial`; of an `each`, items that fail are `null`. A part that is
+//! refused, by its route or because its upstream is frozen, is `denied`. A part whose `when` does not hold is its `default` and
+//! has not failed. Partial answers are not for caches.
 
+mod cycle;
+mod outcome;
+mod references;
 mod run;
+mod settings;
 mod template;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, StatusCode};
 
 use super::UpstreamIndex;
-use crate::conf::{Describe, Load, Named, Node, Read, Schema, Schemas, Spanned, nearest};
-use template::{Piece, Source, Template};
+use crate::conf::{Describe, Load, Named, Node, Place, Read, Schema, Schemas};
+use crate::engine::Holds;
+use crate::engine::select::Step;
+use crate::upstreams::RetrySettings;
+use references::Source;
+use settings::{PartSettings, compile_part};
+use template::{Body, Template};
 
-pub use run::{Aggregated, Failure, Inputs, PARTIAL, Reason};
+pub(crate) use outcome::json_text;
+pub use outcome::{Aggregated, Failure, Fresh, PARTIAL, Reason};
+pub use run::Inputs;
+pub use settings::When;
 
 /// A part's body may have so many bytes.
 pub const MAX_PART: usize = 1 << 20;
@@ -52,14 +78,59 @@ pub struct Aggregate {
 #[derive(Debug)]
 struct Part {
     name: Arc<str>,
-    upstream: UpstreamIndex,
+    /// Where its call stands.
+    place: Place,
+    /// The method and the call as written.
+    written: Box<str>,
+    to: Destination,
     template: Template,
+    body: Option<Body>,
+    is_post: bool,
+    /// The array that it goes through.
+    each: Option<(usize, Box<[Step]>)>,
+    when: Option<Arc<dyn Holds>>,
     required: bool,
     /// JSON as written.
-    default: Box<str>,
+    default: Option<Box<str>>,
     timeout: Option<Duration>,
-    /// The parts that its template refers to, by index.
+    pass_status: Box<[StatusCode]>,
+    retry: Option<Arc<RetrySettings>>,
+    keep: Option<KeepRule>,
+    pick: Box<[Step]>,
+    spread: Spread,
+    group: Option<Arc<str>>,
+    headers: Box<[HeaderName]>,
+    /// The parts that it refers to, by index.
     needs: Box<[usize]>,
+}
+
+/// Who is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// An upstream, under the aggregate's own route alone.
+    Upstream(UpstreamIndex),
+    /// The route of this gateway that the path leads to; here one such path, for finding out at load which route that is.
+    Route(Box<str>),
+}
+
+/// How long an answer is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepRule {
+    /// So long.
+    pub ttl: Duration,
+    /// Whether everybody is given it; the call then carries nothing of the caller.
+    pub public: bool,
+}
+
+/// Which members of a part's answer stand in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Spread {
+    /// It is a member itself.
+    No,
+    /// All.
+    All,
+    /// These.
+    Some(Box<[Box<str>]>),
 }
 
 /// What an aggregate may refer to.
@@ -72,33 +143,19 @@ pub struct AggregateScope<'a> {
     pub params: Option<&'a [Arc<str>]>,
     /// Whether the route asks who calls.
     pub has_auth: bool,
+    /// Reads the conditions of a `when`; reports what is wrong with them.
+    pub condition: &'a dyn Fn(&Node) -> Option<Arc<dyn Holds>>,
 }
 
-crate::settings! {
-    /// One upstream call, whose answer becomes a member of the whole.
-    struct PartSettings {
-        /// `upstream:/path?query` with references: `{principal.sub}`, `{path.x}`, `{query.x}`, `{header.x}`, or a member of
-        /// another part such as `{balance.account_id}`.
-        get: Spanned<String> as Get,
-        /// Whether the whole fails with it.
-        required: bool = false,
-        /// What stands in its place where it fails: any JSON; `null` where nothing is said.
-        default: Option<Node>,
-        /// For its whole answer.
-        timeout: Option<Spanned<Duration>>,
-    }
-}
-
-/// Names that stand for something else in references.
-const RESERVED: [&str; 4] = ["principal", "path", "query", "header"];
-
-/// What a `get` looks like.
-enum Get {}
-
-impl Describe for Get {
-    fn schema(_: &mut Schemas) -> Schema {
-        Schema::text(r"^[^:]+:/[\s\S]*$").examples(["accounts:/customers/{principal.sub}/balance"])
-    }
+/// A part that goes through a route.
+#[derive(Debug)]
+pub struct Inner<'a> {
+    /// The method it is asked by.
+    pub is_post: bool,
+    /// One path that it may ask for.
+    pub sample: &'a str,
+    /// Where it stands.
+    pub place: &'a Place,
 }
 
 impl Describe for Aggregate {
@@ -124,25 +181,14 @@ impl Aggregate {
         let mut parts = Vec::with_capacity(settings.len());
         let mut is_sound = settings.len() == names.len();
         for (name, part) in &settings {
-            if RESERVED.contains(&name.value.as_str()) {
-                load.error(
-                    &name.place,
-                    format!("`{}` stands for something else in references", name.value),
-                );
-            }
-            if let Some(timeout) = part.timeout.as_ref().filter(|timeout| timeout.value.is_zero()) {
-                load.error(&timeout.place, "a timeout above 0 is needed");
-            }
-            if let (true, Some(default)) = (part.required, &part.default) {
-                load.error(&default.place, "a required part has no use for a `default`");
-            }
             let (part, has_mistakes) = compile_part(name, part, &names, scope, &mut inputs);
             is_sound &= !has_mistakes;
             parts.extend(part);
         }
         // Also among parts with other mistakes: each stands where the file has it.
-        let goes_round = has_cycle(&parts, &names, &settings, load);
-        if !is_sound || goes_round || parts.len() != names.len() {
+        let goes_round = cycle::has_cycle(&parts, &names, load);
+        let collides = write::has_collision(&settings, load);
+        if !is_sound || goes_round || collides || parts.len() != names.len() {
             return None;
         }
         Some(Self {
@@ -151,28 +197,39 @@ impl Aggregate {
         })
     }
 
-    /// The upstreams that may be called, each once.
+    /// The upstreams that may be called, each once; those of inner routes left out.
     pub fn upstreams(&self) -> Vec<UpstreamIndex> {
-        let mut upstreams: Vec<UpstreamIndex> = self.parts.iter().map(|part| part.upstream).collect();
-        upstreams.sort();
-        upstreams.dedup();
-        upstreams
+        each_once(self.parts.iter())
     }
 
     /// A text that is the same for aggregates that answer alike.
     pub fn fingerprint<'n>(&self, upstream: impl Fn(UpstreamIndex) -> &'n str) -> String {
         let one = |part: &Part| {
-            let called = (&part.name, upstream(part.upstream), &part.template);
-            format!("{called:?}{:?}", (part.required, &part.default, part.timeout))
+            let to = match &part.to {
+                Destination::Upstream(index) => upstream(*index),
+                Destination::Route(_) => "",
+            };
+            let called = (&part.name, to, part.is_post, &part.template, &part.body, &part.each);
+            let judged = (
+                part.required,
+                &part.default,
+                part.timeout,
+                &part.pass_status,
+                &part.when,
+            );
+            let kept = (&part.retry, part.keep);
+            let written = (&part.pick, &part.spread, &part.group, &part.headers);
+            format!("{called:?}{judged:?}{kept:?}{written:?}")
         };
         let parts: String = self.parts.iter().map(one).collect();
         format!("{parts}{:?}", self.inputs)
     }
 
-    /// Of [`upstreams`](Self::upstreams), those that the answer cannot do without: of required parts, and of what these refer
-    /// to.
+    /// Of [`upstreams`](Self::upstreams), those that the answer cannot do without: of required parts that are always asked for,
+    /// and of what these refer to.
     pub fn needed_upstreams(&self) -> Vec<UpstreamIndex> {
-        let mut needed: Vec<bool> = self.parts.iter().map(|part| part.required).collect();
+        let is_needed = |part: &Part| part.required && part.when.is_none();
+        let mut needed: Vec<bool> = self.parts.iter().map(is_needed).collect();
         // Each pass goes at least one reference further, and there is no circle.
         for _ in 0..self.parts.len() {
             for (at, part) in self.parts.iter().enumerate() {
@@ -184,147 +241,66 @@ impl Aggregate {
             }
         }
         let parts = self.parts.iter().zip(needed).filter(|(_, needed)| *needed);
-        let mut upstreams: Vec<UpstreamIndex> = parts.map(|(part, _)| part.upstream).collect();
-        upstreams.sort();
-        upstreams.dedup();
-        upstreams
+        each_once(parts.map(|(part, _)| part))
     }
 
-    /// The request headers that parts refer to; the answer depends on them.
+    /// The parts that go through routes.
+    pub fn inner(&self) -> impl Iterator<Item = Inner<'_>> {
+        self.parts.iter().filter_map(|part| match &part.to {
+            Destination::Route(sample) => Some(Inner {
+                is_post: part.is_post,
+                sample,
+                place: &part.place,
+            }),
+            Destination::Upstream(_) => None,
+        })
+    }
+
+    /// The request headers that the answer depends on.
     pub fn reads_headers(&self) -> Vec<HeaderName> {
         let headers = self.inputs.iter().filter_map(|input| match input {
             Source::Header(name) => Some(name.clone()),
             _ => None,
         });
-        headers.collect()
+        let conditions = self.parts.iter().filter_map(|part| part.when.as_ref());
+        let mut headers: Vec<HeaderName> = headers
+            .chain(conditions.flat_map(|when| when.reads_headers().iter().cloned()))
+            .collect();
+        headers.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        headers.dedup();
+        headers
+    }
+
+    /// Each part in words, in the order of the file: its name, and what is done for it.
+    pub fn describe(&self) -> impl Iterator<Item = (&str, String)> {
+        self.parts.iter().map(|part| (&*part.name, part.describe()))
     }
 }
 
-/// The part, as far as it can be read, and whether it has mistakes.
-fn compile_part(
-    name: &Spanned<String>,
-    settings: &PartSettings,
-    names: &[&str],
-    scope: &AggregateScope<'_>,
-    inputs: &mut Vec<Source>,
-) -> (Option<Part>, bool) {
-    let load = scope.load;
-    let place = &settings.get.place;
-    let (parsed, mut mistakes) = template::parse(&settings.get.value, names);
-    let Some(parsed) = parsed else {
-        mistakes.into_iter().for_each(|mistake| load.error(place, mistake));
-        return (None, true);
-    };
-    load.names.refer("upstream", parsed.upstream);
-    let upstream = scope.upstreams.iter().position(|known| **known == *parsed.upstream);
-    if upstream.is_none() {
-        let known = scope.upstreams.iter().map(|known| &**known);
-        load.unknown_name("upstream", parsed.upstream, place, known);
-    }
-    let mut needs = Vec::new();
-    let mut pieces = Vec::new();
-    for piece in parsed.pieces {
-        match &piece {
-            Piece::Reference(Source::Principal) if !scope.has_auth => {
-                mistakes.push("`{principal.sub}` needs `auth`: nobody is known here".to_owned());
-            }
-            Piece::Reference(Source::Path(param)) => {
-                let unknown_to = scope.params.filter(|params| !params.contains(param));
-                let known = |params: &[Arc<str>]| unknown("path parameter", param, params.iter().map(|known| &**known));
-                mistakes.extend(unknown_to.map(known));
-            }
-            Piece::Reference(Source::Part { part, .. }) if !needs.contains(part) => needs.push(*part),
-            _ => {}
-        }
-        pieces.push(template::resolve(piece, inputs));
-    }
-    let has_mistakes = !mistakes.is_empty() || upstream.is_none();
-    mistakes.into_iter().for_each(|mistake| load.error(place, mistake));
-    let part = Part {
-        name: Arc::from(name.value.as_str()),
-        upstream: UpstreamIndex(upstream.and_then(|at| u16::try_from(at).ok()).unwrap_or_default()),
-        template: Template::new(pieces),
-        required: settings.required,
-        default: settings
-            .default
-            .as_ref()
-            .map_or_else(|| "null".into(), |node| node.to_json().into()),
-        timeout: settings.timeout.as_ref().map(|timeout| timeout.value),
-        needs: needs.into(),
-    };
-    (Some(part), has_mistakes)
-}
-
-/// Reports every circle of parts that wait for each other. What parts need is said by their place among `names`, where some
-/// may be missing in `parts`.
-fn has_cycle(parts: &[Part], names: &[&str], settings: &[(Spanned<String>, PartSettings)], load: &Load) -> bool {
-    let needs_of = |at: usize| -> &[usize] {
-        let name = names.get(at).copied().unwrap_or_default();
-        parts
-            .iter()
-            .find(|part| *part.name == *name)
-            .map_or(&[], |part| &part.needs)
-    };
-    // Takes away parts that need nothing that is left; what stays is in a circle or waits for one.
-    let mut left: Vec<usize> = (0..names.len()).collect();
-    loop {
-        let standing = left.clone();
-        left.retain(|at| needs_of(*at).iter().any(|need| standing.contains(need)));
-        if left.len() == standing.len() {
-            break;
-        }
-    }
-    let mut known: Vec<usize> = Vec::new();
-    for start in &left {
-        let mut way = vec![*start];
-        while let Some(next) = way
-            .last()
-            .and_then(|at| needs_of(*at).iter().find(|need| left.contains(need)))
-        {
-            if let Some(begin) = way.iter().position(|at| at == next) {
-                way.drain(..begin);
-                break;
-            }
-            way.push(*next);
-        }
-        let Some(first) = way.iter().position(|at| way.iter().all(|other| at <= other)) else {
-            continue;
-        };
-        way.rotate_left(first);
-        if way.iter().all(|at| !known.contains(at)) {
-            report_cycle(&way, names, settings, load);
-        }
-        known.extend(way);
-    }
-    !left.is_empty()
-}
-
-fn report_cycle(way: &[usize], names: &[&str], settings: &[(Spanned<String>, PartSettings)], load: &Load) {
-    let part = |at: &usize| {
-        let name = names.get(*at)?;
-        settings.iter().find(|(known, _)| known.value == **name)
-    };
-    let mut way = way.iter().filter_map(part);
-    match (way.next(), way.next()) {
-        (Some((first, of_first)), Some((second, of_second))) => load.error_with(
-            &of_first.get.place,
-            format!(
-                "`{}` waits for itself: its references go round in a circle",
-                first.value
-            ),
-            &of_second.get.place,
-            format!("by way of `{}`", second.value),
-        ),
-        (Some((only, of_only)), None) => {
-            load.error(&of_only.get.place, format!("`{}` refers to itself", only.value));
-        }
-        (None, _) => {}
+impl Part {
+    fn describe(&self) -> String {
+        let shown = |time: Duration| format!("{time:?}");
+        let mut words = vec![self.written.to_string()];
+        words.extend(self.each.is_some().then(|| "for each item".to_owned()));
+        words.extend(self.when.is_some().then(|| "on a condition".to_owned()));
+        words.extend(self.required.then(|| "required".to_owned()));
+        words.extend(self.timeout.map(|timeout| format!("within {}", shown(timeout))));
+        words.extend(self.keep.map(|keep| {
+            let whose = if keep.public { "everybody" } else { "the caller" };
+            format!("kept {} for {whose}", shown(keep.ttl))
+        }));
+        words.extend(self.default.as_ref().map(|default| format!("else {default}")));
+        words.join(", ")
     }
 }
 
-fn unknown<'k>(what: &str, word: &str, known: impl Iterator<Item = &'k str>) -> String {
-    match nearest(word, known) {
-        Some(near) => format!("unknown {what} `{word}`, did you mean `{near}`?"),
-        None => format!("unknown {what} `{word}`"),
-    }
+fn each_once<'p>(parts: impl Iterator<Item = &'p Part>) -> Vec<UpstreamIndex> {
+    let called = |part: &Part| match part.to {
+        Destination::Upstream(index) => Some(index),
+        Destination::Route(_) => None,
+    };
+    let mut upstreams: Vec<UpstreamIndex> = parts.filter_map(called).collect();
+    upstreams.sort();
+    upstreams.dedup();
+    upstreams
 }

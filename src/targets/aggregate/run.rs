@@ -1,124 +1,65 @@
 //! Running an aggregate: calls, waiting, and the answer.
 
-use std::borrow::Cow;
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use futures::future::{AbortHandle, Abortable};
+use bytes::Bytes;
+use futures::future::{AbortHandle, AbortRegistration, Abortable};
 use futures::stream::{FuturesUnordered, StreamExt};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
-use super::template::Source;
-use super::{Aggregate, MAX_PART, MAX_TOTAL, Part, UpstreamIndex};
-use crate::engine::json;
-use crate::engine::{Params, PartSummary, Principal, RequestView};
-use crate::targets::Call;
+use super::outcome::{Aggregated, Failure, Fresh, Reason, judge, reason};
+use super::references::{Source, Values};
+use super::{Aggregate, MAX_PART, MAX_TOTAL, Part};
+use crate::engine::select::{Step, items, value_at, values_at};
+use crate::engine::{Facts, PartSummary, UpstreamSummary};
+use crate::targets::{Call, Wanted};
 use crate::upstreams::{CallError, Called};
 
-/// The header that names the parts that are missing: a List of RFC 9651, each member with its `reason`.
-pub const PARTIAL: HeaderName = HeaderName::from_static("gwanmun-partial");
+/// So many calls of one aggregate are under way at once.
+const AT_ONCE: usize = 16;
+/// So many of one part that makes several.
+const AT_ONCE_EACH: usize = 8;
+/// A part that would make more calls fails.
+const MAX_EACH: usize = 100;
 
-/// The values from outside that parts refer to, taken from a request.
+/// The values from outside that parts refer to, and the parts that are not asked for, taken from a request.
 #[derive(Debug)]
-pub struct Inputs(Vec<Option<Box<[u8]>>>);
-
-/// The outcome of an aggregate.
-#[derive(Debug)]
-pub struct Aggregated {
-    /// The answer, or which part made it fail.
-    pub body: Result<Bytes, Failure>,
-    /// The parts that failed and were not required, in the order of the file. An answer with any is `no-store`.
-    pub partial: Vec<(Arc<str>, Reason)>,
-    /// What happened to each part, in the order of the file; a part that was not begun is left out.
-    pub parts: Vec<PartSummary>,
-}
-
-/// A required part failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// 504 for a part that was too slow, else 502.
-    pub status: StatusCode,
-    /// `part-failed`.
-    pub code: &'static str,
-    /// The part's name; for logs, not for clients.
-    pub part: Arc<str>,
-    /// Why it failed.
-    pub reason: Reason,
-}
-
-/// Why a part is missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// No whole answer in its time.
-    Timeout,
-    /// A status other than 2xx, or 206.
-    Status,
-    /// No JSON, not of a JSON media type, ambiguous, broken off or too large.
-    Unreadable,
-    /// No endpoint could be reached.
-    Unreachable,
-    /// Something it refers to is not there.
-    Skipped,
-    /// Its upstream is frozen.
-    Denied,
-}
-
-impl Reason {
-    /// The word in `Gwanmun-Partial` and in records.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::Status => "status",
-            Self::Unreadable => "unreadable",
-            Self::Unreachable => "unreachable",
-            Self::Skipped => "skipped",
-            Self::Denied => "denied",
-        }
-    }
-}
-
-impl Aggregated {
-    /// The value of [`PARTIAL`]; `None` where nothing is missing.
-    pub fn partial_header(&self) -> Option<HeaderValue> {
-        if self.partial.is_empty() {
-            return None;
-        }
-        let members = self.partial.iter().map(|(name, reason)| {
-            // A Token begins with a letter (RFC 9651 §3.3.4); other names go as Strings, in which they need no escapes.
-            let quote = if name.starts_with(|c: char| c.is_ascii_alphabetic()) {
-                ""
-            } else {
-                "\""
-            };
-            format!("{quote}{name}{quote};reason={}", reason.word())
-        });
-        HeaderValue::try_from(members.collect::<Vec<_>>().join(", ")).ok()
-    }
+pub struct Inputs {
+    values: Vec<Option<Box<[u8]>>>,
+    /// In the order of the parts.
+    left_out: Vec<bool>,
 }
 
 impl Aggregate {
     /// Takes from a request what the parts refer to; nothing of it is needed any more afterwards.
-    pub fn inputs(&self, principal: Option<&Principal>, request: &RequestView<'_>, params: &Params<'_>) -> Inputs {
+    pub fn inputs(&self, facts: &Facts<'_>) -> Inputs {
         let read = |source: &Source| -> Option<Box<[u8]>> {
             match source {
-                Source::Principal => principal.map(|principal| principal.subject.as_bytes().into()),
+                Source::Principal => facts
+                    .principal
+                    .as_ref()
+                    .map(|principal| principal.subject.as_bytes().into()),
                 Source::Path(name) => {
-                    let (_, value) = params.iter().find(|(known, _)| *known == name)?;
+                    let (_, value) = facts.params.iter().find(|(known, _)| *known == name)?;
                     Some(percent_decode_str(value).collect())
                 }
                 Source::Query(name) => {
-                    let mut values = request.query_values(name);
+                    let mut values = facts.request.query_values(name);
                     let value = values.next()?;
                     values.next().is_none().then(|| value.as_bytes().into())
                 }
-                Source::Header(name) => request.header(name).map(|value| value.as_bytes().into()),
-                Source::Part { .. } => None,
+                Source::Header(name) => facts.request.header(name).map(|value| value.as_bytes().into()),
+                Source::Part { .. } | Source::Each(_) => None,
             }
         };
-        Inputs(self.inputs.iter().map(read).collect())
+        let is_left_out = |part: &Part| part.when.as_ref().is_some_and(|when| !when.holds(facts));
+        Inputs {
+            values: self.inputs.iter().map(read).collect(),
+            left_out: self.parts.iter().map(is_left_out).collect(),
+        }
     }
 
     /// Runs all parts; those not done at `deadline` are too slow. Dropping the future ends every call under way.
@@ -128,21 +69,25 @@ impl Aggregate {
             inputs,
             states: self.parts.iter().map(|_| State::Waiting).collect(),
             fetches: Vec::new(),
+            queue: VecDeque::new(),
             bytes: 0,
         };
         let mut calls = FuturesUnordered::new();
         let mut timers = FuturesUnordered::new();
         loop {
-            for fetch in run.begin_what_can_begin() {
-                let get = call.get(fetch.upstream, fetch.target, MAX_PART);
-                let get = Abortable::new(get, fetch.registration);
-                calls.push(async move { (fetch.index, get.await) });
+            run.begin_what_can_begin();
+            while let Some(begun) = run.next_call(calls.len()) {
+                let called = Abortable::new(call.call(begun.wanted), begun.registration);
+                calls.push(async move { (begun.fetch, called.await) });
             }
             for (part, timeout) in run.new_timers() {
                 timers.push(async move {
                     tokio::time::sleep(timeout).await;
                     part
                 });
+            }
+            if run.is_done() {
+                run.spread();
             }
             if let Some(failure) = run.failure() {
                 return run.finish(Err(failure));
@@ -174,6 +119,8 @@ struct Run<'a> {
     /// In the order of the parts.
     states: Vec<State>,
     fetches: Vec<Fetch>,
+    /// Calls to be made, in order.
+    queue: VecDeque<Begun>,
     /// Of the answer so far.
     bytes: usize,
 }
@@ -182,63 +129,109 @@ enum State {
     /// For the parts it refers to.
     Waiting,
     Calling {
-        fetch: usize,
+        /// One, or those of all items.
+        asked: Vec<Asked>,
         since: Instant,
         has_timer: bool,
     },
     Done(Done),
 }
 
+/// What is asked for a part.
+enum Asked {
+    /// By this call.
+    Fetch(usize),
+    Got(Got),
+}
+
+/// What came of a call, as one part sees it.
+#[derive(Clone)]
+struct Got {
+    /// The checked JSON text; nothing where a status says that there is none.
+    text: Result<Option<Bytes>, Reason>,
+    status: Option<StatusCode>,
+    upstream: Option<UpstreamSummary>,
+    fresh: Option<Fresh>,
+}
+
 struct Done {
-    /// The checked JSON text, or why there is none.
-    text: Result<Bytes, Reason>,
-    status: Option<u16>,
+    /// The text, `None` for the default of a part that has not failed; or why there is none.
+    text: Result<Option<Bytes>, Reason>,
+    /// Why some of its items are missing.
+    lacks: Option<Reason>,
+    status: Option<StatusCode>,
+    calls: Vec<UpstreamSummary>,
+    fresh: Vec<Fresh>,
     /// `None` where no call was made.
     took: Option<Duration>,
 }
 
 /// A call, shared by all parts that ask the same.
 struct Fetch {
-    upstream: UpstreamIndex,
-    target: String,
+    /// The part that asked first.
+    part: usize,
+    wanted: Wanted,
     abort: AbortHandle,
+    is_under_way: bool,
     /// What came of it, for parts that ask the same later.
-    answer: Option<(Bytes, u16)>,
+    answer: Option<Called>,
 }
 
 /// A call to make.
 struct Begun {
-    index: usize,
-    upstream: UpstreamIndex,
-    target: String,
-    registration: futures::future::AbortRegistration,
+    fetch: usize,
+    wanted: Wanted,
+    registration: AbortRegistration,
+}
+
+impl Got {
+    fn failed(reason: Reason) -> Self {
+        Self {
+            text: Err(reason),
+            status: None,
+            upstream: None,
+            fresh: None,
+        }
+    }
+}
+
+impl Done {
+    fn without_call(text: Result<Option<Bytes>, Reason>) -> Self {
+        Self {
+            text,
+            lacks: None,
+            status: None,
+            calls: Vec::new(),
+            fresh: Vec::new(),
+            took: None,
+        }
+    }
 }
 
 impl Run<'_> {
-    /// Moves on every part whose references are known; gives the calls to make.
-    fn begin_what_can_begin(&mut self) -> Vec<Begun> {
-        let mut begun = Vec::new();
+    /// Moves on every part whose references are known.
+    fn begin_what_can_begin(&mut self) {
+        let aggregate = self.aggregate;
         // A part that ends here may let others begin, or end: as often as there are parts suffices.
         let mut moved = true;
         while moved {
             moved = false;
-            for (at, part) in self.aggregate.parts.iter().enumerate() {
+            for (at, part) in aggregate.parts.iter().enumerate() {
                 if !matches!(self.states.get(at), Some(State::Waiting)) || !self.is_ready(part) {
                     continue;
                 }
                 moved = true;
-                let state = match self.target(part) {
-                    Some(target) => self.begin(part.upstream, target, &mut begun),
-                    None => State::Done(Done {
-                        text: Err(Reason::Skipped),
-                        status: None,
-                        took: None,
-                    }),
+                let state = if self.inputs.left_out.get(at).copied().unwrap_or_default() {
+                    State::Done(Done::without_call(Ok(None)))
+                } else {
+                    match self.wanted(part) {
+                        Ok(wanted) => self.begin(at, wanted),
+                        Err(reason) => State::Done(Done::without_call(Err(reason))),
+                    }
                 };
                 self.set(at, state);
             }
         }
-        begun
     }
 
     fn is_ready(&self, part: &Part) -> bool {
@@ -246,44 +239,123 @@ impl Run<'_> {
         part.needs.iter().all(done)
     }
 
-    /// The target of a part whose references are known; `None` skips it.
-    fn target(&self, part: &Part) -> Option<String> {
-        let input = |at: usize| self.inputs.0.get(at).and_then(Option::as_deref);
-        let of_part = |at: usize, path: &[Box<str>]| -> Option<Cow<'_, str>> {
-            match self.states.get(at) {
-                Some(State::Done(Done { text: Ok(text), .. })) => {
-                    json::scalar_at(std::str::from_utf8(text).ok()?, path)
-                }
-                _ => None,
-            }
+    /// The calls of a part whose references are known, `None` for an item that is skipped; or why the whole part is.
+    fn wanted(&self, part: &Part) -> Result<Vec<Option<Wanted>>, Reason> {
+        let text_of = |at: usize| self.text_of(at);
+        let values = |item| Values {
+            inputs: &self.inputs.values,
+            part: &text_of,
+            item,
         };
-        part.template.fill(input, of_part)
+        let one = |item| {
+            let values = values(item);
+            let post = match (&part.body, part.is_post) {
+                (Some(body), _) => Some(body.fill(&values)?),
+                (None, true) => Some(Bytes::new()),
+                (None, false) => None,
+            };
+            Some(Wanted {
+                to: part.to.clone(),
+                target: part.template.fill(&values)?,
+                post,
+                max_body: MAX_PART,
+                retry: part.retry.clone(),
+                keep: part.keep,
+            })
+        };
+        let Some((from, path)) = &part.each else {
+            return one(None).map(|wanted| vec![Some(wanted)]).ok_or(Reason::Skipped);
+        };
+        let array = text_of(*from).ok_or(Reason::Skipped)?;
+        let all: Vec<&str> = if path.contains(&Step::Each) {
+            values_at(array, path, MAX_EACH).ok_or(Reason::Unreadable)?
+        } else {
+            let array = value_at(array, path).and_then(items).ok_or(Reason::Skipped)?;
+            array.take(MAX_EACH + 1).collect()
+        };
+        if all.len() > MAX_EACH {
+            return Err(Reason::Unreadable);
+        }
+        Ok(all.into_iter().map(|item| one(Some(item))).collect())
     }
 
-    /// Joins a call that is the same, or begins one.
-    fn begin(&mut self, upstream: UpstreamIndex, target: String, begun: &mut Vec<Begun>) -> State {
-        let same = |fetch: &Fetch| fetch.upstream == upstream && fetch.target == target && !fetch.abort.is_aborted();
+    /// What references to a part find: its answer, and nothing where it failed.
+    fn text_of(&self, at: usize) -> Option<&str> {
+        match self.states.get(at) {
+            Some(State::Done(Done { text: Ok(text), .. })) => match text {
+                Some(text) => std::str::from_utf8(text).ok(),
+                None => self.aggregate.parts.get(at)?.default.as_deref(),
+            },
+            _ => None,
+        }
+    }
+
+    /// Joins calls that are the same, or lines them up.
+    fn begin(&mut self, at: usize, wanted: Vec<Option<Wanted>>) -> State {
+        let asked: Vec<Asked> = wanted
+            .into_iter()
+            .map(|wanted| match wanted {
+                Some(wanted) => self.ask(at, wanted),
+                None => Asked::Got(Got::failed(Reason::Skipped)),
+            })
+            .collect();
+        let calling = State::Calling {
+            asked,
+            since: Instant::now(),
+            has_timer: false,
+        };
+        self.settled(at, calling)
+    }
+
+    fn ask(&mut self, at: usize, wanted: Wanted) -> Asked {
+        let same = |fetch: &Fetch| fetch.wanted == wanted && wanted.post.is_none() && !fetch.abort.is_aborted();
         if let Some(index) = self.fetches.iter().position(same) {
             return match self.fetches.get(index).and_then(|fetch| fetch.answer.clone()) {
-                Some((text, status)) => self.done(Ok(text), Some(status), Duration::ZERO),
-                None => State::calling(index),
+                Some(called) => Asked::Got(self.judged(
+                    at,
+                    Ok(Called {
+                        upstream: None,
+                        ..called
+                    }),
+                )),
+                None => Asked::Fetch(index),
             };
         }
         let (abort, registration) = AbortHandle::new_pair();
-        let index = self.fetches.len();
-        begun.push(Begun {
-            index,
-            upstream,
-            target: target.clone(),
+        let fetch = self.fetches.len();
+        self.queue.push_back(Begun {
+            fetch,
+            wanted: wanted.clone(),
             registration,
         });
         self.fetches.push(Fetch {
-            upstream,
-            target,
+            part: at,
+            wanted,
             abort,
+            is_under_way: false,
             answer: None,
         });
-        State::calling(index)
+        Asked::Fetch(fetch)
+    }
+
+    /// The next call to make, where there is room for one.
+    fn next_call(&mut self, under_way: usize) -> Option<Begun> {
+        if under_way >= AT_ONCE {
+            return None;
+        }
+        let busy = |fetch: usize| {
+            let Some(asks) = self.fetches.get(fetch) else {
+                return false;
+            };
+            let of_part = |other: &&Fetch| other.is_under_way && other.part == asks.part;
+            self.fetches.iter().filter(of_part).count() >= AT_ONCE_EACH
+        };
+        let next = self.queue.iter().position(|begun| !busy(begun.fetch))?;
+        let begun = self.queue.remove(next)?;
+        if let Some(fetch) = self.fetches.get_mut(begun.fetch) {
+            fetch.is_under_way = true;
+        }
+        Some(begun)
     }
 
     /// The parts that have begun to wait for an answer, with the time they have.
@@ -302,59 +374,126 @@ impl Run<'_> {
     }
 
     fn answered(&mut self, index: usize, answer: Result<Called, CallError>) {
-        let status = answer.as_ref().ok().map(|called| called.status.as_u16());
-        let text = judge(answer);
+        let is_answer_to = |asked: &Asked| matches!(asked, Asked::Fetch(fetch) if *fetch == index);
+        let mut is_good = true;
         for at in 0..self.states.len() {
-            if let Some(State::Calling { fetch, since, .. }) = self.states.get(at)
-                && *fetch == index
-            {
-                let state = self.done(text.clone(), status, since.elapsed());
-                self.set(at, state);
+            let Some(State::Calling { asked, .. }) = self.states.get(at) else {
+                continue;
+            };
+            if !asked.iter().any(is_answer_to) {
+                continue;
             }
+            let mut got = self.judged(at, answer.clone());
+            is_good &= got.text.is_ok();
+            // Told of once, by the part that asked first.
+            got.upstream
+                .take_if(|_| self.fetches.get(index).is_none_or(|fetch| fetch.part != at));
+            let Some(state) = self.states.get_mut(at) else { continue };
+            let mut state = std::mem::replace(state, State::Waiting);
+            if let State::Calling { asked, .. } = &mut state {
+                for asked in asked.iter_mut().filter(|asked| is_answer_to(asked)) {
+                    *asked = Asked::Got(got.clone());
+                    got.upstream = None;
+                }
+            }
+            let state = self.settled(at, state);
+            self.set(at, state);
         }
         if let Some(fetch) = self.fetches.get_mut(index) {
-            match (text, status) {
-                (Ok(text), Some(status)) => fetch.answer = Some((text, status)),
+            fetch.is_under_way = false;
+            match answer {
+                Ok(called) if is_good => fetch.answer = Some(called),
                 // Failures are not remembered: who asks the same later asks anew.
                 _ => fetch.abort.abort(),
             }
         }
     }
 
-    /// A part whose call is over. What several parts share counts for each: so often it will be written.
-    fn done(&mut self, mut text: Result<Bytes, Reason>, status: Option<u16>, took: Duration) -> State {
-        if let Ok(body) = &text {
+    /// An answer as a part takes it.
+    fn judged(&self, at: usize, answer: Result<Called, CallError>) -> Got {
+        let Some(part) = self.aggregate.parts.get(at) else {
+            return Got::failed(Reason::Unreadable);
+        };
+        let called = match answer {
+            Ok(called) => called,
+            Err(error) => return Got::failed(reason(error)),
+        };
+        Got {
+            text: judge(&called, part),
+            status: Some(called.status),
+            fresh: Some(Fresh {
+                headers: called.headers.clone(),
+                kept: called.kept,
+            }),
+            upstream: called.upstream,
+        }
+    }
+
+    /// A part that waits for nothing any more is done. What several parts share counts for each: so often it will be written.
+    fn settled(&mut self, at: usize, state: State) -> State {
+        let State::Calling { asked, since, .. } = &state else {
+            return state;
+        };
+        let got: Option<Vec<&Got>> = asked
+            .iter()
+            .map(|asked| match asked {
+                Asked::Got(got) => Some(got),
+                Asked::Fetch(_) => None,
+            })
+            .collect();
+        let (Some(got), Some(part)) = (got, self.aggregate.parts.get(at)) else {
+            return state;
+        };
+        let last = got.last();
+        let (mut text, lacks) = match part.each {
+            None => (got.first().map_or(Err(Reason::Skipped), |got| got.text.clone()), None),
+            Some(_) => joined(&got, part.required),
+        };
+        if let Ok(Some(body)) = &text {
             if self.bytes + body.len() > MAX_TOTAL {
                 text = Err(Reason::Unreadable);
             } else {
                 self.bytes += body.len();
             }
         }
-        let took = Some(took);
-        State::Done(Done { text, status, took })
+        State::Done(Done {
+            text,
+            lacks,
+            status: last.and_then(|got| got.status),
+            calls: got.iter().filter_map(|got| got.upstream.clone()).collect(),
+            fresh: got.iter().filter_map(|got| got.fresh.clone()).collect(),
+            took: Some(since.elapsed()),
+        })
     }
 
-    /// The time of a part is over; a call that nobody waits for any more is ended.
+    /// The time of a part is over; calls that nobody waits for any more are ended.
     fn timed_out(&mut self, at: usize) {
-        let Some(State::Calling { fetch, since, .. }) = self.states.get(at) else {
+        let Some(State::Calling { asked, since, .. }) = self.states.get(at) else {
             return;
         };
-        let fetch = *fetch;
-        let took = Some(since.elapsed());
-        self.set(
-            at,
-            State::Done(Done {
-                text: Err(Reason::Timeout),
-                status: None,
-                took,
-            }),
-        );
-        let waits = |state: &State| matches!(state, State::Calling { fetch: other, .. } if *other == fetch);
-        if !self.states.iter().any(waits)
-            && let Some(fetch) = self.fetches.get(fetch)
-        {
-            fetch.abort.abort();
+        let fetches: Vec<usize> = asked
+            .iter()
+            .filter_map(|asked| match asked {
+                Asked::Fetch(fetch) => Some(*fetch),
+                Asked::Got(_) => None,
+            })
+            .collect();
+        let done = Done {
+            took: Some(since.elapsed()),
+            ..Done::without_call(Err(Reason::Timeout))
+        };
+        self.set(at, State::Done(done));
+        for fetch in fetches {
+            let waits = |asked: &Asked| matches!(asked, Asked::Fetch(other) if *other == fetch);
+            let is_awaited = |state: &State| matches!(state, State::Calling { asked, .. } if asked.iter().any(waits));
+            if !self.states.iter().any(is_awaited)
+                && let Some(fetch) = self.fetches.get_mut(fetch)
+            {
+                fetch.abort.abort();
+                fetch.is_under_way = false;
+            }
         }
+        self.queue.retain(|begun| !begun.registration.handle().is_aborted());
     }
 
     /// The deadline: whoever still waits for an answer was too slow.
@@ -369,15 +508,30 @@ impl Run<'_> {
         self.states.iter().all(|state| matches!(state, State::Done(_)))
     }
 
+    /// Parts whose members cannot stand where they should have failed after all.
+    fn spread(&mut self) {
+        let aggregate = self.aggregate;
+        for at in aggregate.unspreadable(|at| self.text_of(at)) {
+            if let Some(State::Done(done)) = self.states.get_mut(at) {
+                done.text = Err(Reason::Unreadable);
+            }
+        }
+    }
+
     /// The first required part that failed.
     fn failure(&self) -> Option<Failure> {
         let parts = self.aggregate.parts.iter().zip(&self.states);
         parts
             .filter(|(part, _)| part.required)
             .find_map(|(part, state)| match state {
-                State::Done(Done { text: Err(reason), .. }) => Some(Failure {
-                    status: match reason {
-                        Reason::Timeout => StatusCode::GATEWAY_TIMEOUT,
+                State::Done(Done {
+                    text: Err(reason),
+                    status,
+                    ..
+                }) => Some(Failure {
+                    status: match (reason, status) {
+                        (Reason::Status, Some(status)) if part.pass_status.contains(status) => *status,
+                        (Reason::Timeout, _) => StatusCode::GATEWAY_TIMEOUT,
                         _ => StatusCode::BAD_GATEWAY,
                     },
                     code: "part-failed",
@@ -389,45 +543,46 @@ impl Run<'_> {
     }
 
     fn write(&self) -> Bytes {
-        let mut body = BytesMut::with_capacity(self.bytes + 64 * self.states.len());
-        let mut separator: &[u8] = b"{";
-        for (part, state) in self.aggregate.parts.iter().zip(&self.states) {
-            body.put_slice(separator);
-            separator = b",";
-            // Names are letters, digits, `-` and `_`: nothing to escape.
-            body.put_slice(b"\"");
-            body.put_slice(part.name.as_bytes());
-            body.put_slice(b"\":");
-            match state {
-                State::Done(Done { text: Ok(text), .. }) => body.put_slice(text),
-                _ => body.put_slice(part.default.as_bytes()),
-            }
-        }
-        body.put_slice(b"}");
-        body.freeze()
+        self.aggregate.write(self.bytes, |at| {
+            let default = || self.aggregate.parts.get(at).and_then(|part| part.default.as_deref());
+            self.text_of(at).or_else(default).unwrap_or("null")
+        })
     }
 
     fn finish(self, body: Result<Bytes, Failure>) -> Aggregated {
-        let mut partial = Vec::new();
-        let mut parts = Vec::new();
+        let mut done = Aggregated {
+            body,
+            partial: Vec::new(),
+            parts: Vec::new(),
+            headers: Vec::new(),
+            freshness: Vec::new(),
+        };
         for (part, state) in self.aggregate.parts.iter().zip(self.states) {
-            let (reason, status, took) = match state {
-                State::Done(Done { text, status, took }) => (text.err(), status, took),
+            let (reason, status, took, calls) = match state {
+                State::Done(of) => {
+                    for name in &part.headers {
+                        let values = of.fresh.iter().flat_map(|fresh| fresh.headers.get_all(name));
+                        done.headers.extend(values.map(|value| (name.clone(), value.clone())));
+                    }
+                    done.freshness.extend(of.fresh);
+                    (of.text.err().or(of.lacks), of.status, of.took, of.calls)
+                }
                 // Ended with the whole, which another part made fail.
-                State::Calling { since, .. } => (None, None, Some(since.elapsed())),
+                State::Calling { since, .. } => (None, None, Some(since.elapsed()), Vec::new()),
                 State::Waiting => continue,
             };
             if let Some(reason) = reason.filter(|_| !part.required) {
-                partial.push((part.name.clone(), reason));
+                done.partial.push((part.name.clone(), reason));
             }
-            parts.push(PartSummary {
+            done.parts.push(PartSummary {
                 name: part.name.clone(),
-                status,
+                status: status.map(|status| status.as_u16()),
                 reason: reason.map(Reason::word),
                 duration: took.unwrap_or_default(),
+                calls,
             });
         }
-        Aggregated { body, partial, parts }
+        done
     }
 
     fn set(&mut self, at: usize, state: State) {
@@ -437,35 +592,22 @@ impl Run<'_> {
     }
 }
 
-impl State {
-    fn calling(fetch: usize) -> Self {
-        Self::Calling {
-            fetch,
-            since: Instant::now(),
-            has_timer: false,
+/// The answers of all items as one array, `null` for those that are missing; and why the first of these is.
+fn joined(got: &[&Got], required: bool) -> (Result<Option<Bytes>, Reason>, Option<Reason>) {
+    let lacks = got.iter().find_map(|got| got.text.as_ref().err().copied());
+    if let Some(reason) = lacks.filter(|_| required) {
+        return (Err(reason), None);
+    }
+    let mut text = Vec::from(b"[");
+    for (at, got) in got.iter().enumerate() {
+        if at > 0 {
+            text.push(b',');
+        }
+        match &got.text {
+            Ok(Some(body)) => text.extend_from_slice(body),
+            Ok(None) | Err(_) => text.extend_from_slice(b"null"),
         }
     }
-}
-
-/// The JSON text of a good answer.
-fn judge(answer: Result<Called, CallError>) -> Result<Bytes, Reason> {
-    let called = answer.map_err(|error| match error {
-        CallError::Timeout => Reason::Timeout,
-        CallError::NoEndpoint | CallError::BreakerOpen | CallError::Connect | CallError::Unsigned => {
-            Reason::Unreachable
-        }
-        CallError::Broken | CallError::TooLarge => Reason::Unreadable,
-        CallError::Frozen => Reason::Denied,
-    })?;
-    if called.status == StatusCode::NO_CONTENT {
-        return Ok(Bytes::from_static(b"null"));
-    }
-    if !called.status.is_success() || called.status == StatusCode::PARTIAL_CONTENT {
-        return Err(Reason::Status);
-    }
-    if called.body.len() > MAX_PART || !called.content_type.as_deref().is_some_and(json::is_json) {
-        return Err(Reason::Unreadable);
-    }
-    let text = json::check(&called.body).map_err(|_| Reason::Unreadable)?;
-    Ok(called.body.slice_ref(text.as_bytes()))
+    text.push(b']');
+    (Ok(Some(text.into())), lacks)
 }

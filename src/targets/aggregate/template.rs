@@ -1,93 +1,52 @@
-//! `upstream:/path?query` with references, and filling them in.
+//! `upstream:/path?query` with references, and filling them in; bodies of `post` parts.
 
-use std::borrow::Cow;
 use std::fmt::Write;
-use std::sync::Arc;
 
-use http::{HeaderName, header};
+use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-use crate::conf::nearest;
+use super::references::{self, Piece, Slot, Source, Values};
+use crate::conf::{Node, Value};
 
 /// Everything but the unreserved characters of RFC 3986 §2.3: no value can end a segment, a parameter or a line.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Longer targets are refused by many servers; a part that would have one is skipped.
 const MAX_TARGET: usize = 8 << 10;
+/// A part whose body would be larger is skipped.
+const MAX_BODY: usize = 1 << 20;
 
-/// Where a referenced value comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Source {
-    /// The caller's subject.
-    Principal,
-    /// A parameter of the route's path.
-    Path(Arc<str>),
-    /// A query parameter, where it stands there once.
-    Query(Arc<str>),
-    /// A request header, where it stands there once.
-    Header(HeaderName),
-    /// A member of another part's answer.
-    Part { part: usize, path: Box<[Box<str>]> },
-}
-
-/// A piece as written.
-#[derive(Debug)]
-pub(super) enum Piece {
-    Literal(String),
-    Reference(Source),
-}
-
-/// A piece as run.
-#[derive(Debug)]
-pub(super) enum Slot {
-    Literal(Box<str>),
-    /// A value from outside, by its index among the aggregate's inputs.
-    Input(usize),
-    Part {
-        part: usize,
-        path: Box<[Box<str>]>,
-    },
-}
-
-/// A `get` as written, taken apart.
+/// A `get` or `post` as written, taken apart.
 #[derive(Debug)]
 pub(super) struct Parsed<'t> {
-    pub(super) upstream: &'t str,
+    /// `None` for a path of the gateway's own.
+    pub(super) upstream: Option<&'t str>,
     pub(super) pieces: Vec<Piece>,
 }
 
 /// Takes a `get` apart; each error is a sentence. What comes back beside errors is good for finding more of them only.
 pub(super) fn parse<'t>(text: &'t str, parts: &[&str]) -> (Option<Parsed<'t>>, Vec<String>) {
-    let taken = text.split_once(':');
-    let Some((upstream, target)) = taken.filter(|(upstream, target)| !upstream.is_empty() && target.starts_with('/'))
-    else {
-        return (None, vec![format!("`{text}` is not `upstream:/path`")]);
+    let taken = match text.starts_with('/') {
+        true => Some((None, text)),
+        false => text
+            .split_once(':')
+            .filter(|(upstream, target)| !upstream.is_empty() && target.starts_with('/'))
+            .map(|(upstream, target)| (Some(upstream), target)),
+    };
+    let Some((upstream, target)) = taken else {
+        return (
+            None,
+            vec![format!("`{text}` is not `upstream:/path`, nor a path of a route")],
+        );
     };
     let mut errors = Vec::new();
-    let pieces = parse_target(text, target, parts, &mut errors);
+    let pieces = references::parse(target, parts, &mut errors);
+    check_shape(text, &pieces, &mut errors);
     (Some(Parsed { upstream, pieces }), errors)
 }
 
-fn parse_target(text: &str, target: &str, parts: &[&str], errors: &mut Vec<String>) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    let mut shape = String::new();
-    let mut rest = target;
-    while let Some((literal, after)) = rest.split_once('{') {
-        let Some((reference, after)) = after.split_once('}') else {
-            errors.push(format!("`{text}`: a `{{` without its `}}`"));
-            return pieces;
-        };
-        push_literal(&mut pieces, literal);
-        match reference_to(reference, parts) {
-            Ok(source) => pieces.push(Piece::Reference(source)),
-            Err(error) => errors.push(error),
-        }
-        shape.push_str(literal);
-        shape.push('x');
-        rest = after;
-    }
-    push_literal(&mut pieces, rest);
-    shape.push_str(rest);
+fn check_shape(text: &str, pieces: &[Piece], errors: &mut Vec<String>) {
+    let shape = sample(pieces);
     if let Some(bad) = shape
         .chars()
         .find(|c| !c.is_ascii_graphic() || matches!(c, '#' | '\\' | '}' | '"' | '<' | '>'))
@@ -102,69 +61,15 @@ fn parse_target(text: &str, target: &str, parts: &[&str], errors: &mut Vec<Strin
             "`{text}`: `.` and `..` are resolved by servers; write the path they lead to"
         ));
     }
-    pieces
 }
 
-fn push_literal(pieces: &mut Vec<Piece>, literal: &str) {
-    if !literal.is_empty() {
-        pieces.push(Piece::Literal(literal.to_owned()));
-    }
-}
-
-fn reference_to(text: &str, parts: &[&str]) -> Result<Source, String> {
-    let (head, member) = text.split_once('.').unwrap_or((text, ""));
-    if member.is_empty() {
-        return Err(format!(
-            "`{{{text}}}` is not a reference such as `{{principal.sub}}` or `{{balance.account_id}}`"
-        ));
-    }
-    match head {
-        "principal" if member == "sub" => Ok(Source::Principal),
-        "principal" => Err(format!("unknown reference `{{{text}}}`, expected `{{principal.sub}}`")),
-        "path" => Ok(Source::Path(Arc::from(member))),
-        "query" => Ok(Source::Query(Arc::from(member))),
-        "header" => match HeaderName::from_bytes(member.as_bytes()) {
-            Ok(header::AUTHORIZATION | header::PROXY_AUTHORIZATION | header::COOKIE) => {
-                Err(format!("`{{{text}}}` would write a credential into a URL"))
-            }
-            Ok(name) => Ok(Source::Header(name)),
-            Err(_) => Err(format!("`{{{text}}}`: `{member}` is not a header name")),
-        },
-        part => {
-            let Some(at) = parts.iter().position(|known| *known == part) else {
-                let known = parts.iter().copied().chain(super::RESERVED);
-                return Err(match nearest(part, known) {
-                    Some(near) => format!("`{{{text}}}`: there is no part `{part}`, did you mean `{near}`?"),
-                    None => format!("`{{{text}}}`: there is no part `{part}`"),
-                });
-            };
-            let path: Box<[Box<str>]> = member.split('.').map(Box::from).collect();
-            if path
-                .iter()
-                .any(|name| name.is_empty() || name.contains(['[', ']', '*']))
-            {
-                return Err(format!(
-                    "`{{{text}}}` is not a reference to one value such as `{{balance.account_id}}`"
-                ));
-            }
-            Ok(Source::Part { part: at, path })
-        }
-    }
-}
-
-/// Numbers the values from outside, so that each is looked up once.
-pub(super) fn resolve(piece: Piece, inputs: &mut Vec<Source>) -> Slot {
-    match piece {
-        Piece::Literal(text) => Slot::Literal(text.into()),
-        Piece::Reference(Source::Part { part, path }) => Slot::Part { part, path },
-        Piece::Reference(source) => {
-            let at = inputs.iter().position(|known| *known == source).unwrap_or_else(|| {
-                inputs.push(source);
-                inputs.len() - 1
-            });
-            Slot::Input(at)
-        }
-    }
+/// The target with a harmless value for every reference.
+pub(super) fn sample(pieces: &[Piece]) -> String {
+    let one = |piece: &Piece| match piece {
+        Piece::Literal(text) => text.clone(),
+        Piece::Reference(_) => "x".to_owned(),
+    };
+    pieces.iter().map(one).collect()
 }
 
 /// A target with its references.
@@ -176,32 +81,25 @@ impl Template {
         Self(slots.into())
     }
 
-    /// The target with all values in it; `None` where one is missing, or would change which path is meant.
-    pub(super) fn fill<'v>(
-        &self,
-        input: impl Fn(usize) -> Option<&'v [u8]>,
-        part: impl Fn(usize, &[Box<str>]) -> Option<Cow<'v, str>>,
-    ) -> Option<String> {
+    /// The target with all values in it, those of an array joined by commas; `None` where one is missing, or would change which
+    /// path is meant.
+    pub(super) fn fill(&self, values: &Values<'_>) -> Option<String> {
         let mut target = String::new();
         for slot in &self.0 {
-            let value = match slot {
-                Slot::Literal(text) => {
-                    target.push_str(text);
-                    continue;
-                }
-                Slot::Input(at) => Cow::Borrowed(input(*at)?),
-                Slot::Part { part: at, path } => match part(*at, path)? {
-                    Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-                    Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-                },
-            };
-            let in_path = !target.contains('?');
-            if in_path && (value.is_empty() || *value == *b"." || *value == *b"..") {
-                return None;
+            if let Slot::Literal(text) = slot {
+                target.push_str(text);
+                continue;
             }
-            write!(target, "{}", percent_encode(&value, ENCODED)).ok()?;
-            if target.len() > MAX_TARGET {
-                return None;
+            let in_path = !target.contains('?');
+            for (at, value) in values.texts(slot)?.iter().enumerate() {
+                if in_path && (value.is_empty() || **value == *b"." || **value == *b"..") {
+                    return None;
+                }
+                let separator = if at == 0 { "" } else { "," };
+                write!(target, "{separator}{}", percent_encode(value, ENCODED)).ok()?;
+                if target.len() > MAX_TARGET {
+                    return None;
+                }
             }
         }
         // Two harmless values side by side may still spell dots.
@@ -223,4 +121,108 @@ fn is_dots(segment: &str) -> bool {
         dots += 1;
     }
     matches!(dots, 1 | 2)
+}
+
+/// A JSON body with references: a text that is nothing but one stands for the value as it is, in a longer text it is spelled out.
+#[derive(Debug)]
+pub(super) struct Body(Box<[Stretch]>);
+
+#[derive(Debug)]
+enum Stretch {
+    /// JSON as it stands.
+    Json(String),
+    /// A value.
+    Value(Slot),
+    /// A text put together.
+    Text(Box<[Slot]>),
+}
+
+impl Body {
+    /// Reads a body; `resolve` numbers references and finds what is wrong with them.
+    pub(super) fn compile(
+        node: &Node,
+        parts: &[&str],
+        errors: &mut Vec<String>,
+        resolve: &mut dyn FnMut(Piece, &mut Vec<String>) -> Slot,
+    ) -> Self {
+        let mut stretches = Vec::new();
+        read_body(node, parts, errors, resolve, &mut stretches);
+        Self(stretches.into())
+    }
+
+    /// The body with all values in it; `None` where one is missing.
+    pub(super) fn fill(&self, values: &Values<'_>) -> Option<Bytes> {
+        let mut body = String::new();
+        for stretch in &self.0 {
+            match stretch {
+                Stretch::Json(text) => body.push_str(text),
+                Stretch::Value(slot) => body.push_str(&values.json(slot)?),
+                Stretch::Text(slots) => {
+                    let mut text = Vec::new();
+                    for slot in slots {
+                        text.extend_from_slice(&values.texts(slot)?.join(&b","[..]));
+                    }
+                    let text = String::from_utf8(text).ok()?;
+                    body.push_str(&serde_json::Value::from(text).to_string());
+                }
+            }
+            if body.len() > MAX_BODY {
+                return None;
+            }
+        }
+        Some(body.into())
+    }
+}
+
+fn read_body(
+    node: &Node,
+    parts: &[&str],
+    errors: &mut Vec<String>,
+    resolve: &mut dyn FnMut(Piece, &mut Vec<String>) -> Slot,
+    out: &mut Vec<Stretch>,
+) {
+    let push = |out: &mut Vec<Stretch>, text: &str| match out.last_mut() {
+        Some(Stretch::Json(json)) => json.push_str(text),
+        _ => out.push(Stretch::Json(text.to_owned())),
+    };
+    match &node.value {
+        Value::Scalar { text, .. } if text.contains('{') => {
+            let mut pieces = references::parse(text, parts, errors);
+            match (pieces.pop(), pieces.is_empty()) {
+                (Some(only @ Piece::Reference(_)), true) => out.push(Stretch::Value(resolve(only, errors))),
+                (Some(last), _) => {
+                    let slots = pieces.into_iter().chain([last]).map(|piece| resolve(piece, errors));
+                    out.push(Stretch::Text(slots.collect()));
+                }
+                (None, _) => {}
+            }
+        }
+        Value::Null | Value::Scalar { .. } => push(out, &node.to_json()),
+        Value::List(items) => {
+            push(out, "[");
+            for (at, item) in items.iter().enumerate() {
+                push(out, if at == 0 { "" } else { "," });
+                read_body(item, parts, errors, resolve, out);
+            }
+            push(out, "]");
+        }
+        Value::Map(entries) => {
+            push(out, "{");
+            for (at, entry) in entries.iter().enumerate() {
+                let name = serde_json::Value::from(entry.key.as_str());
+                push(out, &format!("{}{name}:", if at == 0 { "" } else { "," }));
+                read_body(&entry.value, parts, errors, resolve, out);
+            }
+            push(out, "}");
+        }
+    }
+}
+
+/// The parts that slots refer to, each once.
+pub(super) fn needs(source: &Source, needs: &mut Vec<usize>) {
+    if let Source::Part { part, .. } = source
+        && !needs.contains(part)
+    {
+        needs.push(*part);
+    }
 }

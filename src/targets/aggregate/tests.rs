@@ -4,14 +4,14 @@ use std::future::Future;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use http::{HeaderName, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use smallvec::smallvec;
 use tokio::sync::{Barrier, Notify};
 use tokio::time::Instant;
 
 use super::*;
-use crate::engine::{Headers, Params, Principal, RequestView};
-use crate::targets::Call;
+use crate::engine::{Client, Facts, Headers, Params, Principal, RequestView};
+use crate::targets::{Call, Wanted};
 use crate::upstreams::{CallError, Called};
 
 const UPSTREAMS: [&str; 3] = ["accounts", "transfers", "invest"];
@@ -30,11 +30,31 @@ fn compile_with(text: &str, has_auth: bool) -> Result<Aggregate, Vec<String>> {
             upstreams: &UPSTREAMS.map(Arc::from),
             params: Some(&[Arc::from("id"), Arc::from("rest")]),
             has_auth,
+            condition: &condition,
         },
     );
     match aggregate.filter(|_| !load.has_errors()) {
         Some(aggregate) => Ok(aggregate),
         None => Err(load.into_findings(None).iter().map(ToString::to_string).collect()),
+    }
+}
+
+/// Stands for conditions: `{ is: true }`.
+fn condition(node: &Node) -> Option<Arc<dyn Holds>> {
+    let is = node.get("is")?.to_json() == "true";
+    Some(Arc::new(Is(is)))
+}
+
+#[derive(Debug)]
+struct Is(bool);
+
+impl Holds for Is {
+    fn holds(&self, _: &Facts<'_>) -> bool {
+        self.0
+    }
+
+    fn reads_headers(&self) -> &[HeaderName] {
+        &[]
     }
 }
 
@@ -76,14 +96,14 @@ impl Drop for CountsDrop<'_> {
 }
 
 impl Call for Services {
-    fn get(
-        &self,
-        upstream: UpstreamIndex,
-        target: String,
-        max_body: usize,
-    ) -> impl Future<Output = Result<Called, CallError>> + Send {
-        assert_eq!(max_body, MAX_PART);
-        let name = format!("{}:{target}", UPSTREAMS[usize::from(upstream.0)]);
+    fn call(&self, wanted: Wanted) -> impl Future<Output = Result<Called, CallError>> + Send {
+        assert_eq!(wanted.max_body, MAX_PART);
+        let to = match &wanted.to {
+            Destination::Upstream(upstream) => UPSTREAMS[usize::from(upstream.0)],
+            Destination::Route(_) => "",
+        };
+        let posted = wanted.post.map(|body| format!(" {}", String::from_utf8_lossy(&body)));
+        let name = format!("{to}:{}{}", wanted.target, posted.unwrap_or_default());
         let does = self
             .answers
             .iter()
@@ -105,8 +125,13 @@ impl Call for Services {
             counts.1 = true;
             answer.map(|(status, kind, body)| Called {
                 status: StatusCode::from_u16(status).unwrap(),
-                content_type: Some(kind.to_owned()),
+                headers: Arc::new(HeaderMap::from_iter([
+                    (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+                    (HeaderName::from_static("x-of"), HeaderValue::try_from(to).unwrap()),
+                ])),
                 body: body.into(),
+                kept: None,
+                upstream: None,
             })
         }
     }
@@ -182,7 +207,16 @@ fn inputs(aggregate: &Aggregate, asked: &Asked) -> Inputs {
         names: &names,
         values: smallvec![asked.id, "a/b"],
     };
-    aggregate.inputs(Some(&principal), &request, &params)
+    let facts = Facts {
+        now: jiff::Timestamp::UNIX_EPOCH,
+        window_at: jiff::Timestamp::UNIX_EPOCH,
+        address: [127, 0, 0, 1].into(),
+        client: &Client::unnamed(),
+        request,
+        params,
+        principal: Some(Arc::new(principal)),
+    };
+    aggregate.inputs(&facts)
 }
 
 fn run(text: &str, asked: &Asked, services: &Services) -> Aggregated {
@@ -199,7 +233,7 @@ fn body(aggregated: &Aggregated) -> &str {
     std::str::from_utf8(aggregated.body.as_ref().unwrap()).unwrap()
 }
 
-fn header(aggregated: &Aggregated) -> Option<String> {
+fn lacking(aggregated: &Aggregated) -> Option<String> {
     aggregated
         .partial_header()
         .map(|value| value.to_str().unwrap().to_owned())
@@ -226,7 +260,7 @@ fn writes_the_parts_as_they_came_in_the_order_of_the_file() {
         body(&done),
         r#"{"balance":{"account":{"id":"A-1"},"n":90071992547409931.10},"recent":[1e400,-0,1.0],"investments":null}"#
     );
-    assert_eq!((header(&done), done.parts.len()), (None, 3));
+    assert_eq!((lacking(&done), done.parts.len()), (None, 3));
     assert!(done.parts.iter().all(|part| part.reason.is_none()));
 }
 
@@ -264,7 +298,7 @@ fn gives_defaults_and_names_what_is_missing() {
         r#"{"balance":{"account":{"id":"x"}},"recent":[1.10],"investments":null}"#
     );
     assert_eq!(
-        header(&done).as_deref(),
+        lacking(&done).as_deref(),
         Some("recent;reason=status, investments;reason=unreachable")
     );
     assert_eq!(
@@ -282,7 +316,7 @@ fn quotes_names_that_are_no_tokens() {
         &services,
     );
     assert_eq!(
-        header(&done).as_deref(),
+        lacking(&done).as_deref(),
         Some("\"2nd\";reason=unreadable, \"_a\";reason=unreadable, b-C_3;reason=unreadable")
     );
 }
@@ -336,7 +370,7 @@ fn skips_a_part_whose_reference_is_not_there() {
             ("invest:/summary/u1", json("1")),
         ]);
         let done = run(DASHBOARD, &ASKED, &services);
-        assert_eq!(header(&done).as_deref(), Some("recent;reason=skipped"), "{balance}");
+        assert_eq!(lacking(&done).as_deref(), Some("recent;reason=skipped"), "{balance}");
     }
     // A part that failed is not referred to, whatever its default says; required, its dependent fails the whole.
     let chain = "
@@ -385,7 +419,7 @@ fn never_lets_a_value_choose_another_path() {
             &services,
         );
         assert_eq!(
-            (body(&done), header(&done).as_deref()),
+            (body(&done), lacking(&done).as_deref()),
             (r#"{"a":null}"#, Some("a;reason=skipped"))
         );
     }
@@ -395,7 +429,7 @@ fn never_lets_a_value_choose_another_path() {
         "{ a: { get: 'invest:/x/%2E{principal.sub}?q' } }",
     ] {
         let done = run(text, &Asked { sub: ".", ..ASKED }, &services(Vec::new()));
-        assert_eq!(header(&done).as_deref(), Some("a;reason=skipped"), "{text}");
+        assert_eq!(lacking(&done).as_deref(), Some("a;reason=skipped"), "{text}");
     }
     // In a query they are values like any other; a parameter that is there twice is none.
     let services = services(vec![("invest:/x?a=..&b=", json("1"))]);
@@ -417,7 +451,7 @@ fn never_lets_a_value_choose_another_path() {
         },
         &services,
     );
-    assert_eq!(header(&done).as_deref(), Some("a;reason=skipped"));
+    assert_eq!(lacking(&done).as_deref(), Some("a;reason=skipped"));
 }
 
 #[test]
@@ -461,7 +495,7 @@ c: { get: 'accounts:/hangs', timeout: 5ms }";
         futures::join!(aggregate.run(inputs(&aggregate, &ASKED), &services, deadline), meets).0
     });
     assert_eq!(body(&done), r#"{"a":null,"b":1,"c":null}"#);
-    assert_eq!(header(&done).as_deref(), Some("a;reason=timeout, c;reason=timeout"));
+    assert_eq!(lacking(&done).as_deref(), Some("a;reason=timeout, c;reason=timeout"));
     assert_eq!(services.called.lock().unwrap().len(), 2);
 }
 
@@ -476,7 +510,7 @@ fn ends_at_the_deadline_with_what_is_there() {
             .await
     });
     assert_eq!(body(&done), r#"{"a":null,"b":null,"c":3}"#);
-    assert_eq!(header(&done).as_deref(), Some("a;reason=timeout, b;reason=skipped"));
+    assert_eq!(lacking(&done).as_deref(), Some("a;reason=timeout, b;reason=skipped"));
 }
 
 #[test]
@@ -485,7 +519,7 @@ fn bounds_all_bodies_together() {
     let services = services(vec![("invest:/x", json(large))]);
     let parts: Vec<String> = (0..9).map(|at| format!("p{at}: {{ get: 'invest:/x' }}")).collect();
     let done = run(&parts.join("\n"), &ASKED, &services);
-    assert_eq!(header(&done).as_deref(), Some("p8;reason=unreadable"));
+    assert_eq!(lacking(&done).as_deref(), Some("p8;reason=unreadable"));
 }
 
 #[test]
@@ -526,7 +560,65 @@ fn names_mistakes_with_their_places() {
         ("a: { get: 'invest:/x/../y' }", "`.` and `..`"),
         ("a: { get: 'invest:/x/%2e./y' }", "`.` and `..`"),
         ("a: { get: 'invest:x' }", "is not `upstream:/path`"),
-        ("a: { get: /x }", "is not `upstream:/path`"),
+        ("a: { get: x }", "is not `upstream:/path`"),
+        ("a: { timeout: 1s }", "t.yaml:1:1: part `a` calls nobody"),
+        ("a: { get: 'invest:/x', post: 'invest:/x' }", "either `get` or `post`"),
+        ("a: { get: 'invest:/x', body: { a: 1 } }", "sent by `post` alone"),
+        (
+            "a: { post: 'invest:/x', body: { a: '{b.x}' } }",
+            "t.yaml:1:31: `{b.x}`: there is no part `b`",
+        ),
+        ("a: { post: 'invest:/x', cache: 1s }", "what is posted is not kept"),
+        ("a: { get: /x, cache: 1s }", "as that route's `cache` says"),
+        ("a: { get: 'invest:/x', cache: 0s }", "a time above 0"),
+        (
+            "a: { get: 'invest:/{principal.sub}', cache: { ttl: 1s, share: public } }",
+            "cannot depend on `{principal.sub}`",
+        ),
+        (
+            "a: { get: 'invest:/x', cache: { ttl: 1s, share: pubic } }",
+            "did you mean `public`?",
+        ),
+        ("a: { get: 'invest:/{each.x}' }", "`{each}` needs `each:`"),
+        ("a: { get: 'invest:/x', each: b.items }", "there is no part `b`"),
+        ("a: { get: 'invest:/x', each: a.items }", "`a` refers to itself"),
+        (
+            "a: { get: 'invest:/{b.x[0]}' }\nb: { get: 'invest:/x' }",
+            "is not the way to a value",
+        ),
+        ("a: { get: 'invest:/x', pick: 'x[*]' }", "is not the way to one member"),
+        ("a: { get: 'invest:/x', pick: '' }", "is not the way to one member"),
+        ("a: { get: 'invest:/x', group: 'a b' }", "is not a name"),
+        (
+            "a: { get: 'invest:/x', spread: true, default: [] }",
+            "its `default` is a map",
+        ),
+        ("a: { get: 'invest:/x', spread: [] }", "no member is named"),
+        (
+            "a: { get: 'invest:/x', pass_status: [200] }",
+            "is not a status from 400 to 599",
+        ),
+        (
+            "a: { get: 'invest:/x', headers: [set-cookie] }",
+            "of the part's own answer",
+        ),
+        (
+            "a: { get: 'invest:/x', headers: [content-type] }",
+            "of the part's own answer",
+        ),
+        ("a: { get: 'invest:/x', retry: { attempts: 6 } }", "at most 5"),
+        (
+            "a: { get: 'invest:/x', retry: { budget: 20% } }",
+            "unknown key `budget`",
+        ),
+        (
+            "a: { get: 'invest:/x', group: b }\nb: { get: 'invest:/x' }",
+            "t.yaml:2:1: two members would be called `b`\n  t.yaml:1:31: the other one",
+        ),
+        (
+            "a: { get: 'invest:/x', spread: [b] }\nb: { get: 'invest:/x' }",
+            "two members would be called `b`",
+        ),
         ("a: { get: 'invest:/x y' }", "percent-encoded"),
         ("a: { get: 'invest:/x#y' }", "percent-encoded"),
         ("a: { get: 'invest:/x', requird: true }", "did you mean `required`?"),
@@ -580,9 +672,260 @@ fn needs_what_its_required_parts_need() {
 #[test]
 fn names_what_is_frozen_as_denied() {
     let text = "{ a: { get: 'accounts:/a' }, b: { get: 'transfers:/b', default: [] } }";
-    let frozen = Does::Fail(CallError::Frozen);
+    let frozen = Does::Fail(CallError::Denied);
     let services = services(vec![("accounts:/a", json("1")), ("transfers:/b", frozen)]);
     let done = run(text, &ASKED, &services);
     assert_eq!(body(&done), r#"{"a":1,"b":[]}"#);
-    assert_eq!(header(&done).as_deref(), Some("b;reason=denied"));
+    assert_eq!(lacking(&done).as_deref(), Some("b;reason=denied"));
+}
+
+#[test]
+fn joins_the_values_of_an_array() {
+    let orders = r#"{"items":[{"id":"a,b","n":1},{"id":7.0},{"x":1},{"id":null}],"none":[],"odd":[{"id":{}}]}"#;
+    let text = "
+orders: { get: 'accounts:/orders', required: true }
+names:  { get: 'invest:/x?ids={orders.items[*].id}' }
+along:  { get: 'invest:/x/{orders.items[*].id}/y' }
+none:   { get: 'invest:/x?ids={orders.none[*].id}' }
+odd:    { get: 'invest:/x?ids={orders.odd[*].id}' }
+whole:  { get: 'invest:/x?ids={orders.items}' }";
+    let services = services(vec![
+        ("accounts:/orders", json(orders)),
+        ("invest:/x?ids=a%2Cb,7.0", json("1")),
+        ("invest:/x/a%2Cb,7.0/y", json("2")),
+    ]);
+    let done = run(text, &ASKED, &services);
+    assert_eq!(
+        lacking(&done).as_deref(),
+        Some("none;reason=skipped, odd;reason=skipped, whole;reason=skipped")
+    );
+    assert!(body(&done).contains(r#""names":1,"along":2,"#), "{}", body(&done));
+}
+
+const EACH: &str = "
+orders: { get: 'accounts:/orders' }
+stock:  { get: 'invest:/stock/{each.id}', each: orders.items }
+ids:    { get: 'invest:/stock/{each}', each: 'orders.items[*].id' }";
+
+#[test]
+fn calls_once_for_every_item_and_keeps_their_order() {
+    let services = services(vec![
+        (
+            "accounts:/orders",
+            json(r#"{"items":[{"id":2},{"id":1},{"id":2},{"id":null}]}"#),
+        ),
+        ("invest:/stock/1", json("1.0")),
+        ("invest:/stock/2", json("2.0")),
+        ("invest:/stock/null", json("0")),
+    ]);
+    let done = run(EACH, &ASKED, &services);
+    assert_eq!(
+        body(&done),
+        r#"{"orders":{"items":[{"id":2},{"id":1},{"id":2},{"id":null}]},"stock":[2.0,1.0,2.0,null],"ids":[2.0,1.0,2.0,null]}"#
+    );
+    // An item that names nothing is missing, and said to be.
+    assert_eq!(
+        lacking(&done).as_deref(),
+        Some("stock;reason=skipped, ids;reason=skipped")
+    );
+    assert_eq!(services.called.lock().unwrap().len(), 3, "the same is asked once");
+}
+
+#[test]
+fn gives_null_for_items_that_fail_and_fails_where_they_are_required() {
+    let answers = || {
+        vec![
+            ("accounts:/orders", json(r#"{"items":[{"id":1},{"id":2}]}"#)),
+            ("invest:/stock/1", Does::Answer(500, "", "")),
+            ("invest:/stock/2", json("2")),
+        ]
+    };
+    let text = EACH.lines().take(3).collect::<Vec<_>>().join("\n");
+    let done = run(&text, &ASKED, &services(answers()));
+    assert_eq!(
+        body(&done),
+        r#"{"orders":{"items":[{"id":1},{"id":2}]},"stock":[null,2]}"#
+    );
+    assert_eq!(lacking(&done).as_deref(), Some("stock;reason=status"));
+    let required = text.replace("each: orders.items", "each: orders.items, required: true");
+    let failure = run(&required, &ASKED, &services(answers())).body.unwrap_err();
+    assert_eq!((&*failure.part, failure.reason), ("stock", Reason::Status));
+}
+
+#[test]
+fn bounds_how_many_items_are_asked_for_and_how_many_at_once() {
+    let items = |count: usize| -> &'static str {
+        let items: Vec<String> = (0..count).map(|id| id.to_string()).collect();
+        Box::leak(format!("[{}]", items.join(",")).into_boxed_str())
+    };
+    let text = "all: { get: 'accounts:/all' }\none: { get: 'invest:/{each}', each: all }";
+    let done = run(text, &ASKED, &services(vec![("accounts:/all", json(items(101)))]));
+    assert_eq!(lacking(&done).as_deref(), Some("one;reason=unreadable"));
+    let empty = run(text, &ASKED, &services(vec![("accounts:/all", json("[]"))]));
+    assert_eq!((body(&empty), lacking(&empty)), (r#"{"all":[],"one":[]}"#, None));
+
+    // Eight are under way; the ninth waits, and two other parts do not.
+    let text = format!("{text}\nx: {{ get: 'transfers:/x' }}\ny: {{ get: 'transfers:/y/{{x.id}}' }}");
+    let names: Vec<&'static str> = (0..20)
+        .map(|id| -> &'static str { Box::leak(format!("invest:/{id}").into_boxed_str()) })
+        .collect();
+    let mut answers: Vec<_> = names.into_iter().map(|name| (name, Does::Hang)).collect();
+    answers.push(("accounts:/all", json(items(20))));
+    answers.push(("transfers:/x", json(r#"{"id":1}"#)));
+    answers.push(("transfers:/y/1", json("1")));
+    let services = services(answers);
+    let aggregate = compile(&text).unwrap();
+    let done = block_on(async {
+        let deadline = Instant::now() + Duration::from_millis(50);
+        aggregate.run(inputs(&aggregate, &ASKED), &services, deadline).await
+    });
+    assert_eq!(lacking(&done).as_deref(), Some("one;reason=timeout"));
+    assert!(body(&done).ends_with(r#""y":1}"#), "{}", body(&done));
+    let called = services.called.lock().unwrap();
+    assert_eq!(
+        called.iter().filter(|name| name.starts_with("invest")).count(),
+        8,
+        "{called:?}"
+    );
+    assert_eq!(services.dropped.load(Ordering::SeqCst), 8);
+}
+
+#[test]
+fn posts_what_its_body_says() {
+    let text = r#"
+a: { get: 'accounts:/a' }
+b: { post: 'invest:/b', body: { ids: '{a.items[*].id}', one: '{a.n}', of: '{principal.sub}', text: 'no {a.n} of {query.q}', limit: 5, all: [true, '{a.items}'] } }
+c: { post: 'invest:/c' }
+d: { post: 'invest:/d', body: '{a.missing}' }"#;
+    let services = services(vec![
+        (
+            "accounts:/a",
+            json(r#"{"items":[{"id":1.10},{"id":"\u00e4"}],"n":1e400}"#),
+        ),
+        (
+            r#"invest:/b {"ids":[1.10,"\u00e4"],"one":1e400,"of":"u1","text":"no 1e400 of a","limit":5,"all":[true,[{"id":1.10},{"id":"\u00e4"}]]}"#,
+            json("1"),
+        ),
+        ("invest:/c ", json("2")),
+    ]);
+    let done = run(text, &ASKED, &services);
+    assert!(body(&done).ends_with(r#""b":1,"c":2,"d":null}"#), "{}", body(&done));
+    assert_eq!(lacking(&done).as_deref(), Some("d;reason=skipped"));
+}
+
+#[test]
+fn takes_a_listed_status_for_nothing_there() {
+    let text = "
+a: { get: 'invest:/a', pass_status: [404], default: [] }
+b: { get: 'invest:/b', pass_status: [404] }
+c: { get: 'invest:/c/{b.id}' }";
+    let none = || Does::Answer(404, "text/html", "stack trace");
+    let missing = services(vec![("invest:/a", none()), ("invest:/b", none())]);
+    let done = run(text, &ASKED, &missing);
+    assert_eq!(body(&done), r#"{"a":[],"b":null,"c":null}"#);
+    assert_eq!(lacking(&done).as_deref(), Some("c;reason=skipped"));
+
+    let required = "a: { get: 'invest:/a', pass_status: [404, 409], required: true }";
+    for (status, whole) in [(404, 404), (409, 409), (410, 502), (500, 502)] {
+        let services = services(vec![("invest:/a", Does::Answer(status, "application/json", "{}"))]);
+        let failure = run(required, &ASKED, &services).body.unwrap_err();
+        assert_eq!((failure.status.as_u16(), failure.reason), (whole, Reason::Status));
+    }
+}
+
+#[test]
+fn leaves_out_what_is_not_asked_for() {
+    let text = "
+a: { get: 'invest:/a', when: { is: false }, default: { id: 5 } }
+b: { get: 'invest:/b/{a.id}', when: { is: true } }
+c: { get: 'invest:/c', when: { is: false }, required: false }";
+    let services = services(vec![("invest:/b/5", json("1"))]);
+    let done = run(text, &ASKED, &services);
+    assert_eq!(
+        (body(&done), lacking(&done)),
+        (r#"{"a":{"id":5},"b":1,"c":null}"#, None)
+    );
+}
+
+#[test]
+fn picks_groups_and_spreads() {
+    let text = "
+a: { get: 'invest:/a', pick: data.items }
+b: { get: 'invest:/b', group: money }
+c: { get: 'invest:/c', spread: [y, x] }
+d: { get: 'invest:/d', spread: true, group: money }
+e: { get: 'invest:/e', pick: data.missing }";
+    let services = services(vec![
+        ("invest:/a", json(r#"{"data":{"items":[1, 2]},"rest":0}"#)),
+        ("invest:/b", json("1.10")),
+        ("invest:/c", json(r#"{"x":1,"secret":2,"\u0079":-0}"#)),
+        ("invest:/d", json(r#"{"p":{"q":1},"r":[]}"#)),
+        ("invest:/e", json(r#"{"data":{}}"#)),
+    ]);
+    let done = run(text, &ASKED, &services);
+    assert_eq!(
+        (body(&done), lacking(&done)),
+        (
+            r#"{"a":[1, 2],"money":{"b":1.10,"p":{"q":1},"r":[]},"x":1,"\u0079":-0,"e":null}"#,
+            None
+        )
+    );
+}
+
+#[test]
+fn never_writes_a_name_twice() {
+    let text = "
+a: { get: 'invest:/a', spread: true, default: { q: 0 } }
+b: { get: 'invest:/b', spread: true }
+c: { get: 'invest:/c' }";
+    let with = |a: &'static str, b: &'static str| {
+        let services = services(vec![
+            ("invest:/a", json(a)),
+            ("invest:/b", json(b)),
+            ("invest:/c", json("1")),
+        ]);
+        let done = run(text, &ASKED, &services);
+        (body(&done).to_owned(), lacking(&done).unwrap_or_default())
+    };
+    assert_eq!(
+        with(r#"{"x":1}"#, r#"{"y":2}"#),
+        (r#"{"x":1,"y":2,"c":1}"#.into(), String::new())
+    );
+    let taken = (r#"{"q":0,"y":2,"c":1}"#.to_owned(), "a;reason=unreadable".to_owned());
+    assert_eq!(with(r#"{"c":5}"#, r#"{"y":2}"#), taken);
+    assert_eq!(with("[1]", r#"{"y":2}"#), taken);
+    let second = (r#"{"x":1,"c":1}"#.to_owned(), "b;reason=unreadable".to_owned());
+    assert_eq!(with(r#"{"x":1}"#, r#"{"\u0078":2}"#), second);
+    assert_eq!(with(r#"{"x":1}"#, "null").1, "");
+    let required = "a: { get: 'invest:/a', spread: true, required: true }";
+    let services = services(vec![("invest:/a", json("7"))]);
+    assert_eq!(
+        run(required, &ASKED, &services).body.unwrap_err().reason,
+        Reason::Unreadable
+    );
+}
+
+#[test]
+fn carries_the_headers_that_are_chosen() {
+    let text = "{ a: { get: 'invest:/a', headers: [x-of, x-none] }, b: { get: 'accounts:/b' } }";
+    let services = services(vec![("invest:/a", json("1")), ("accounts:/b", json("2"))]);
+    let done = run(text, &ASKED, &services);
+    assert_eq!(
+        done.headers,
+        [(HeaderName::from_static("x-of"), HeaderValue::from_static("invest"))]
+    );
+    assert_eq!(done.freshness.len(), 2);
+}
+
+#[test]
+fn asks_routes_of_its_own_for_paths() {
+    let text = "a: { get: '/products/{path.id}?x={query.q}' }";
+    let services = services(vec![(":/products/7?x=a", json("1"))]);
+    assert_eq!(body(&run(text, &ASKED, &services)), r#"{"a":1}"#);
+    let aggregate = compile(text).unwrap();
+    let inner: Vec<&str> = aggregate.inner().map(|inner| inner.sample).collect();
+    assert_eq!(inner, ["/products/x?x=x"]);
+    assert!(aggregate.upstreams().is_empty());
+    let told: Vec<_> = aggregate.describe().collect();
+    assert_eq!(told, [("a", "GET /products/{path.id}?x={query.q}".to_owned())]);
 }

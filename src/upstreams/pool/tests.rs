@@ -131,20 +131,27 @@ fn takes_the_less_busy_and_the_same_for_the_same() {
     }
 }
 
+fn retries(pool: &Pool, what: RetryAfter) -> bool {
+    pool.retries(&pool.settings.retry, what, 1)
+}
+
 #[test]
 fn pays_for_retries_out_of_its_budget() {
     let pool = pool("a: { endpoints: [127.0.0.1:1], retry: { attempts: 5, after: [connect, 503], budget: 20% } }");
     drop(pool.pick(&[], &nobody()));
-    assert_eq!((0..10).filter(|_| pool.retries_connect(1)).count(), 3);
+    assert_eq!((0..10).filter(|_| retries(&pool, RetryAfter::Connect)).count(), 3);
     for _ in 0..99 {
         drop(pool.pick(&[], &nobody()));
         // A second try is no request of its own.
         drop(pool.pick(&[0], &nobody()));
     }
-    let retried = (0..50).filter(|_| pool.retries_status(StatusCode::SERVICE_UNAVAILABLE, 1));
+    let retried = (0..50).filter(|_| retries(&pool, RetryAfter::Status(StatusCode::SERVICE_UNAVAILABLE)));
     assert_eq!(retried.count(), 17);
     assert_eq!(pool.retried(), Retries { made: 20, refused: 40 });
-    assert!(!pool.retries_status(StatusCode::BAD_GATEWAY, 1), "not listed");
+    assert!(
+        !retries(&pool, RetryAfter::Status(StatusCode::BAD_GATEWAY)),
+        "not listed"
+    );
     assert_eq!(pool.retried().refused, 40);
 }
 

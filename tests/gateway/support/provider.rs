@@ -2,16 +2,15 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use super::npm::installed;
 use super::{Response, request_to};
 
-const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gateway/peers/oidc-provider");
 /// The client it knows, and its secret.
 pub const CLIENT: (&str, &str) = ("robot", "robot-secret-of-the-tests");
 
@@ -94,36 +93,10 @@ impl Drop for Provider {
 pub(super) fn node(script: &str) -> Child {
     Command::new("node")
         .args(["--no-warnings", script])
-        .current_dir(installed())
+        .current_dir(installed("oidc-provider", &["issuer.js", "verifier.js"]))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("node runs; `make test` installs it")
-}
-
-/// The folder it is installed in, once for each lock file.
-fn installed() -> PathBuf {
-    let read = |name: &str| std::fs::read(Path::new(SOURCE).join(name)).expect("a file of the peer");
-    let files = ["package.json", "package-lock.json", "issuer.js", "verifier.js"];
-    let lock = ring::digest::digest(&ring::digest::SHA256, &files.map(read).concat());
-    let name: String = lock.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let peers = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let folder = peers.join(format!("oidc-provider-{name}"));
-    if folder.exists() {
-        return folder;
-    }
-    let fresh = tempfile::tempdir_in(peers).expect("a folder to install into");
-    for name in files {
-        std::fs::write(fresh.path().join(name), read(name)).expect("a copy");
-    }
-    let output = Command::new("npm")
-        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
-        .current_dir(fresh.path())
-        .output()
-        .expect("npm runs; `make test` installs it");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // Another test may have been faster; theirs is as good.
-    let _ = std::fs::rename(fresh.path(), &folder);
-    folder
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -186,6 +187,7 @@ type Answer = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
 
 struct State {
     seen: Mutex<Vec<Seen>>,
+    abandoned: AtomicUsize,
     answer: Mutex<Answer>,
 }
 
@@ -218,6 +220,7 @@ impl Upstream {
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(State {
             seen: Mutex::default(),
+            abandoned: AtomicUsize::new(0),
             answer: Mutex::new(Arc::new(|_: &Seen| Reply::status(500))),
         });
         let accepting = runtime().spawn(async move {
@@ -279,6 +282,11 @@ impl Upstream {
         self.seen().pop().expect("a request at the upstream")
     }
 
+    /// How many requests were given up by who made them before they were answered.
+    pub fn abandoned(&self) -> usize {
+        self.state.abandoned.load(Ordering::SeqCst)
+    }
+
     /// Waits until this many requests have come for a path.
     pub fn wait_for(&self, path: &str, count: usize) {
         eventually(&format!("{count} requests for {path}"), || {
@@ -290,6 +298,7 @@ impl Upstream {
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(State {
             seen: Mutex::default(),
+            abandoned: AtomicUsize::new(0),
             answer: Mutex::new(answer),
         });
         let shared = Arc::clone(&state);
@@ -354,9 +363,20 @@ async fn answer(state: Arc<State>, request: http::Request<Incoming>) -> Result<h
     state.seen.lock().expect("no panic in an answer").push(seen.clone());
     let reply = answer(&seen);
     if let Some(gate) = &reply.gate {
+        let mut waiting = Waiting(&state.abandoned, true);
         gate.passed().await;
+        waiting.1 = false;
     }
     Ok(reply.into_response())
+}
+
+/// Counts as abandoned when it is dropped, unless it was told that all is well.
+struct Waiting<'a>(&'a AtomicUsize, bool);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(usize::from(self.1), Ordering::SeqCst);
+    }
 }
 
 fn free_listener() -> TcpListener {

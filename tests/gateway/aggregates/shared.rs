@@ -1,0 +1,232 @@
+//! Asked at one moment, asked before, asked again: who shares an answer with whom.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::json;
+
+use super::{Bank, partial};
+use crate::support::{Gate, Gateway, Issuer, Reply, Upstream, eventually, fill, guarded};
+
+/// Waits until so many parts wait for an answer.
+fn all_wait(bank: &Bank, parts: usize) {
+    eventually(&format!("{parts} parts to wait"), || {
+        let waiting = bank.gateway.metrics().value("gwanmun_part_calls_waiting", &[]);
+        (waiting == Some(parts as f64)).then_some(())
+    });
+}
+
+#[test]
+fn asks_once_for_fifty_calls_of_one_caller() {
+    let bank = Bank::open();
+    let (first, last) = (Gate::closed(), Gate::closed());
+    for (upstream, gate) in [
+        (&bank.accounts, &first),
+        (&bank.invest, &last),
+        (&bank.transfers, &last),
+    ] {
+        let held = gate.clone();
+        upstream.answer_with(move |_| Reply::json(&json!({"account_id": "a1"})).held_by(&held));
+    }
+    let token = bank.issuer.token(&json!({"sub": "u1"}));
+    let request = bank.gateway.get("/dashboard").bearer(&token);
+    std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..50).map(|_| scope.spawn(|| request.send())).collect();
+        all_wait(&bank, 100);
+        first.open();
+        bank.transfers.wait_for("/transfers", 1);
+        all_wait(&bank, 100);
+        last.open();
+        for caller in callers {
+            assert_eq!(caller.join().unwrap().expect(200).header("gwanmun-partial"), None);
+        }
+    });
+    assert_eq!(
+        (bank.accounts.count(), bank.transfers.count(), bank.invest.count()),
+        (1, 1, 1)
+    );
+}
+
+#[test]
+fn shares_nothing_between_two_callers() {
+    let bank = Bank::open();
+    let gate = Gate::closed();
+    // Both come to the same account, whose transfers have the same address.
+    let held = gate.clone();
+    bank.accounts
+        .answer_with(|_| Reply::json(&json!({"account_id": "same"})));
+    bank.transfers
+        .answer_with(move |_| Reply::json(&json!([])).held_by(&held));
+    std::thread::scope(|scope| {
+        let callers = ["u1", "u2"].map(|subject| scope.spawn(|| bank.dashboard_of(subject)));
+        bank.transfers.wait_for("/transfers", 2);
+        gate.open();
+        for caller in callers {
+            caller.join().unwrap().expect(200);
+        }
+    });
+    assert_eq!(bank.transfers.count(), 2);
+}
+
+#[test]
+fn goes_on_for_those_who_stay() {
+    let bank = Bank::open();
+    let gate = Gate::closed();
+    let held = gate.clone();
+    bank.accounts
+        .answer_with(move |_| Reply::json(&json!({"account_id": "a1"})).held_by(&held));
+    bank.invest.answer_with(|_| Reply::status(204));
+    let token = bank.issuer.token(&json!({"sub": "u1"}));
+    let request = bank.gateway.get("/dashboard").bearer(&token);
+    let mut first = bank.gateway.connect();
+    first.send(&request.bytes());
+    bank.accounts.wait_for("/customers/u1/balance", 1);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| request.send());
+        all_wait(&bank, 2);
+        drop(first);
+        // It is recorded when it is over.
+        bank.gateway.records(1);
+        gate.open();
+        assert_eq!(second.join().unwrap().expect(200).header("gwanmun-partial"), None);
+    });
+    assert_eq!((bank.accounts.count(), bank.accounts.abandoned()), (1, 0));
+}
+
+#[test]
+fn remembers_no_failure() {
+    let bank = Bank::open();
+    bank.invest.answer_with(|_| Reply::status(503));
+    assert_eq!(partial(&bank.dashboard()).len(), 1);
+    bank.invest.answer_with(super::investments);
+    assert!(partial(&bank.dashboard()).is_empty());
+}
+
+const KEEPING: &str = "
+upstreams:
+  origin: { endpoints: [$upstream] }
+$authenticators
+routes:
+  page:
+    match: GET /page
+    auth: customer
+    aggregate:
+      mine: { get: 'origin:/mine', cache: 1h }
+      all:  { get: 'origin:/all?lang={query.lang}', cache: { ttl: 1h, share: public } }
+      none: { get: 'origin:/none', cache: 1h }
+";
+
+#[test]
+fn keeps_answers_for_the_same_caller_or_for_everybody() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&count);
+    let upstream = Upstream::http1(move |seen| {
+        let reply = Reply::json(&json!(counts.fetch_add(1, Ordering::SeqCst)));
+        match seen.path() {
+            "/none" => reply.header("cache-control", "no-store"),
+            _ => reply,
+        }
+    });
+    let issuer = Issuer::new();
+    let gateway = Gateway::start(&guarded(KEEPING, &upstream, &issuer));
+    let ask = |subject: &str, lang: &str| {
+        let token = issuer.token(&json!({"sub": subject}));
+        let response = gateway.get(&format!("/page?lang={lang}")).bearer(&token).send();
+        response.expect(200).json()
+    };
+    let first = ask("u1", "ko");
+    let again = ask("u1", "ko");
+    assert_eq!((&first["mine"], &first["all"]), (&again["mine"], &again["all"]));
+    assert_ne!(first["none"], again["none"], "the origin forbids it");
+    let other = ask("u2", "ko");
+    assert_eq!(other["all"], first["all"]);
+    assert_ne!(other["mine"], first["mine"]);
+    assert_ne!(ask("u1", "en")["all"], first["all"]);
+    // What everybody is given was asked for without a word of who asked.
+    for seen in upstream.seen() {
+        assert_eq!(
+            seen.path() == "/all",
+            seen.header("authorization").is_none(),
+            "{seen:?}"
+        );
+    }
+}
+
+#[test]
+fn keeps_no_failure() {
+    let upstream = Upstream::http1(|_| Reply::text("no JSON"));
+    let issuer = Issuer::new();
+    let gateway = Gateway::start(&guarded(KEEPING, &upstream, &issuer));
+    let token = issuer.token(&json!({"sub": "u1"}));
+    let ask = || gateway.get("/page?lang=ko").bearer(&token).send();
+    assert_eq!(partial(&ask()).len(), 3);
+    upstream.answer_with(|_| Reply::json(&json!(1)));
+    assert!(partial(&ask()).is_empty());
+}
+
+#[test]
+fn answers_304_while_nothing_has_changed() {
+    let bank = Bank::open();
+    let first = bank.dashboard();
+    let tag = first.expect(200).header("etag").expect("a validator").to_owned();
+    let again = |tag: &str| {
+        let token = bank.issuer.token(&json!({"sub": "u1"}));
+        bank.gateway
+            .get("/dashboard")
+            .bearer(&token)
+            .header("if-none-match", tag)
+            .send()
+    };
+    for known in [tag.clone(), format!("W/{tag}"), format!("\"x\", {tag}")] {
+        let response = again(&known);
+        assert_eq!(response.expect(304).header("etag"), Some(&*tag));
+        assert!(response.body.is_empty());
+        assert_eq!(response.header("cache-control"), Some("private, no-cache"));
+    }
+    bank.invest.answer_with(|_| Reply::json(&json!({"worth": 8})));
+    let changed = again(&tag);
+    assert_ne!(changed.expect(200).header("etag"), Some(&*tag));
+    // What lacks something has no validator, and is never "not changed".
+    bank.invest.answer_with(|_| Reply::status(500));
+    let partial = again(&tag);
+    assert_eq!(partial.expect(200).header("etag"), None);
+    assert_eq!(again("*").status, 200);
+}
+
+#[test]
+fn says_how_long_the_whole_is_good() {
+    let yaml = "
+upstreams:
+  origin: { endpoints: [$origin] }
+routes:
+  page:
+    match: GET /pages/{kind}
+    auth: none
+    aggregate:
+      long: { get: 'origin:/long' }
+      kind: { get: 'origin:/{path.kind}' }
+";
+    let origin = Upstream::http1(|seen| {
+        let reply = Reply::json(&json!(1));
+        match seen.path() {
+            "/long" => reply.header("cache-control", "max-age=600"),
+            "/short" => reply.header("cache-control", "public, max-age=60"),
+            "/private" => reply.header("cache-control", "private, max-age=60"),
+            "/never" => reply.header("cache-control", "no-store"),
+            _ => reply,
+        }
+    });
+    let gateway = Gateway::start(&fill(yaml, &[("origin", &origin.address())]));
+    for (kind, good) in [
+        ("short", "public, max-age="),
+        ("private", "private, max-age="),
+        ("never", "no-store"),
+        ("silent", "public, no-cache"),
+    ] {
+        let response = gateway.get(&format!("/pages/{kind}")).send();
+        let said = response.expect(200).header("cache-control").unwrap_or_default();
+        let left = said.strip_prefix(good).unwrap_or_else(|| panic!("{kind}: {said}"));
+        // The shorter of the two, less the time since the origin sent it.
+        assert!(left.is_empty() || left.parse::<u64>().unwrap() <= 60, "{kind}: {said}");
+    }
+}
