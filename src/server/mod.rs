@@ -7,7 +7,7 @@ mod reload;
 mod tls;
 mod watchers;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::HttpServer;
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -43,6 +44,9 @@ const DRAIN: Duration = Duration::from_secs(30);
 const FLUSH: Duration = Duration::from_secs(10);
 /// From one look for revocations that hit nothing any more to the next.
 const FORGET: Duration = Duration::from_secs(3600);
+/// Connections that the kernel holds until they are accepted; it has a bound of its own (`net.core.somaxconn`). The standard
+/// library's 128 are soon too few where thousands come at once.
+const BACKLOG: u32 = 4096;
 
 /// What a gateway is started with.
 #[derive(Debug, Clone)]
@@ -319,12 +323,17 @@ fn forget_revocations(live: &Arc<Live>) {
     });
 }
 
-fn bind(address: SocketAddr) -> Result<(SocketAddr, tokio::net::TcpListener), StartFailure> {
+fn bind(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartFailure> {
     let failed = |cause| StartFailure::Listen { address, cause };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    Ok((address, tokio::net::TcpListener::from_std(listener).map_err(failed)?))
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    };
+    let socket = socket.map_err(failed)?;
+    socket.set_reuseaddr(true).map_err(failed)?;
+    socket.bind(address).map_err(failed)?;
+    let listener = socket.listen(BACKLOG).map_err(failed)?;
+    Ok((listener.local_addr().map_err(failed)?, listener))
 }
 
 impl Running {
