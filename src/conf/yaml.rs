@@ -13,6 +13,8 @@ use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag, options};
 use super::{Entry, Load, Node, Place, Source, Value};
 
 const MAX_DEPTH: usize = 64;
+/// So many keys are compared one by one.
+const FEW_KEYS: usize = 16;
 /// Nodes after aliases are expanded; ten thousand routes come to about a tenth of it.
 const MAX_NODES: usize = 1_000_000;
 /// As many, where they come one after the other; a hundred thousand API keys come to about a tenth of it.
@@ -311,9 +313,16 @@ impl<'a> Builder<'a> {
                 merged.extend(of_merge_key(value));
                 continue;
             }
-            let known = seen.get(&key).and_then(|at| entries.get_mut(*at));
-            let Some(first) = known else {
-                seen.insert(key.clone(), entries.len());
+            let known = match entries.len() {
+                // Most maps are small, and there may be a hundred thousand of them.
+                ..=FEW_KEYS => entries.iter().position(|entry| entry.key == key),
+                _ => {
+                    let unlisted = entries.iter().enumerate().skip(seen.len());
+                    seen.extend(unlisted.map(|(at, entry)| (entry.key.clone(), at)));
+                    seen.get(&key).copied()
+                }
+            };
+            let Some(first) = known.and_then(|at| entries.get_mut(at)) else {
                 entries.push(Entry { key, key_place, value });
                 continue;
             };

@@ -218,8 +218,8 @@ fn refusal(code: &'static str) -> CredentialRefusal {
 fn keys(entries: Vec<Spanned<KeyEntry>>, load: &Load) -> HashMap<KeyHash, ApiKey, RandomState> {
     let mut lists = Lists::default();
     let mut keys = HashMap::with_capacity_and_hasher(entries.len(), RandomState::default());
-    let mut places: HashMap<KeyHash, Place> = HashMap::with_capacity(entries.len());
-    let mut shown_at: HashMap<Box<str>, Place> = HashMap::with_capacity(entries.len());
+    let mut places = HashMap::with_capacity_and_hasher(entries.len(), RandomState::default());
+    let mut shown_at = HashMap::with_capacity_and_hasher(entries.len(), RandomState::default());
     for Spanned { value: entry, place } in entries {
         if let Some(first) = places.get(&entry.hash) {
             load.error_with(&place, "this key is listed a second time", first, "first here");
