@@ -53,7 +53,7 @@ routes:
     assert_eq!(
         findings(yaml),
         [
-            "t.yaml:4:43: unknown key `scopes`, expected one of `body`, `compress`, `cors`, `forward`, `limits`, `policies` (at `defaults.scopes`)",
+            "t.yaml:4:43: unknown key `scopes`, expected one of `body`, `compress`, `cors`, `errors`, `forward`, `limits`, `policies` (at `defaults.scopes`)",
             "t.yaml:6:3: route `a` does not say who may call: write `auth:`, or `auth: none` for everybody (at `routes.a`)",
             "t.yaml:7:45: unknown upstream `uno` (at `routes.b.upstream`)",
             "t.yaml:8:3: route `c` has no target: write one of upstream, aggregate, reply, redirect (at `routes.c`)",

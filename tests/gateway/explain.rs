@@ -240,9 +240,13 @@ fn decides_a_recorded_request_again() {
             .at(at)
             .send()
     };
-    let (allowed, closed) = (transfer(NOON), transfer(NIGHT));
+    // A record is written after its answer: each is waited for, so that they stand in this order.
+    let allowed = transfer(NOON);
     allowed.expect(200);
+    bank.gateway.records(1);
+    let closed = transfer(NIGHT);
     closed.expect_problem(403, "CLOSED");
+    bank.gateway.records(2);
     let unread = bank.gateway.get("/a/../b").send();
     unread.expect_problem(400, "path-invalid");
     bank.gateway.records(3);

@@ -1,10 +1,15 @@
 //! `request`: changes what is forwarded: headers, query and JSON body.
 //!
 //! ```yaml
-//! request:
-//!   headers: { drop: [x-debug], rename: { x-lang: x-locale }, set: { x-tenant: '{path.tenant}' } }
-//!   query:   { drop: [trace], rename: { q: search }, set: { user: '{principal.sub}' } }
-//!   body:    { drop: [internal], rename: { qty: quantity }, set: { channel: '{client}', source: { app: 1 } } }
+//! routes:
+//!   order:
+//!     match: POST /{tenant}/orders
+//!     auth: customer
+//!     upstream: accounts
+//!     request:
+//!       headers: { drop: [x-debug], rename: { x-lang: x-locale }, set: { x-tenant: '{path.tenant}' } }
+//!       query:   { drop: [trace], rename: { q: search }, set: { user: '{principal.sub}' } }
+//!       body:    { drop: [internal], rename: { qty: quantity }, set: { channel: '{client}', source: { app: 1 } } }
 //! ```
 //!
 //! `drop` comes first, then `rename`, then `set`, which takes the place of whatever the caller sent under that name, as a new
