@@ -7,7 +7,7 @@
 //! Every header named in any `forward:` of the file is stripped from every request first, so that no caller can spell
 //! one. Lists are joined by a space. A value that is absent or cannot stand in a header is left out. `authorization` is
 //! `keep` (the default of routes with `auth`), `drop` (of routes without), or `passport`: a token of the gateway's own
-//! instead of the caller's ([`passport`](super::passport)).
+//! instead of the caller's ([`passport`]).
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -20,7 +20,7 @@
 //! `defaults`, `jq`, `wrap`, `envelope`. Under `keep` a scalar where a path goes deeper is left out, and an object of which nothing
 //! stays is `{}`. A moved member goes to the end of the object it comes to, which is made where it is missing; it may move
 //! within the items of an array, never out of one. A default is added to the objects that are there. The order of members and
-//! every digit of a number are kept; a program ([`jq`]) keeps the digits of what it does not compute with, and makes one value.
+//! every digit of a number are kept; a program (`jq`) keeps the digits of what it does not compute with, and makes one value.
 //!
 //! Answers of 2xx with a JSON media type are held back until they are whole and cut; all others, and streams, go on as they
 //! are. Codings of the upstream's are undone first. What cannot be cut is answered `502 upstream-unreadable`, or with

@@ -1,4 +1,4 @@
-//! Programs in jq, the language of https://jqlang.org, run by the crate `jaq`.
+//! Programs in jq, the language of <https://jqlang.org>, run by the crate `jaq`.
 //!
 //! A program sees one value and makes one. It cannot loop of its own, end the process, or read anything but its input: what may
 //! be written is in [`allowed`], and every step it takes is counted ([`running`]). A number that is not computed with keeps its
