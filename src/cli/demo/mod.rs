@@ -116,7 +116,8 @@ fn outage(which: Which, services: &demo::Running) -> String {
     };
     let switch = services.switch(service);
     format!(
-        "# stop a service, ask for the {page} again, and see what `Gwanmun-Partial` says; then start it again\n\
+        "# stop a service and, once the ten seconds are over for which its part is kept, ask for the {page} again: see what\n\
+         # `Gwanmun-Partial` says; then start the service again\n\
          curl -X POST {switch}/stop\n\
          curl -X POST {switch}/start\n\n"
     )
