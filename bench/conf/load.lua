@@ -1,13 +1,16 @@
 -- What wrk sends. With TOKENS, a file of one token a line: what stands in the URL by their holders, in turn, with BODY as
--- transfers; else what stands in the URL.
+-- transfers; with VARIED, a number, what stands in the URL with so many queries, in turn; else what stands in the URL.
 -- Prints one line that the runner reads.
-local tokens, body = os.getenv("TOKENS"), os.getenv("BODY")
+local tokens, body, varied = os.getenv("TOKENS"), os.getenv("BODY"), tonumber(os.getenv("VARIED"))
 
-if tokens then
+if tokens or varied then
   local requests, next_one = {}, 0
 
   function init()
-    for token in io.lines(tokens) do
+    for at = 1, varied or 0 do
+      requests[at] = wrk.format("GET", wrk.path .. "?n=" .. at)
+    end
+    for token in tokens and io.lines(tokens) or function() end do
       local headers = { ["Authorization"] = "Bearer " .. token }
       if body then
         headers["Content-Type"] = "application/json"

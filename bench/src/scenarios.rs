@@ -81,7 +81,9 @@ impl Scenario {
     /// What `load.lua` reads from its environment.
     pub fn load_environment(self, place: &Workplace) -> Vec<(&'static str, String)> {
         match self {
-            Self::Plain | Self::Aggregate => Vec::new(),
+            Self::Plain => Vec::new(),
+            // More than there are connections, so that no two requests at a time are the same.
+            Self::Aggregate => vec![("VARIED", "4096".to_owned())],
             Self::Jwt => vec![("TOKENS", place.file(TOKENS).display().to_string())],
             Self::Transfer => vec![
                 ("TOKENS", place.file(TOKENS).display().to_string()),
@@ -97,7 +99,7 @@ impl Scenario {
             Self::Plain | Self::Aggregate => {
                 let path = self.path();
                 Ok(format!(
-                    "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
+                    "GET {path}?n=0 HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
                 ))
             }
             Self::Jwt => Ok(get(&first_token(place)?)),
