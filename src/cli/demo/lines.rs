@@ -179,7 +179,9 @@ pub(super) fn lines(scene: &Scene<'_>) -> anyhow::Result<String> {
                 let clock = shown.get(11..16).unwrap_or_default();
                 text.push_str(&format!("# {word} ({clock}): {}\n", answers(tried, scene, at)?));
                 if scene.is_rehearsal {
-                    let login = |user: &str| format!("$(curl -s '{}?at={shown}')", scene.services.login(user));
+                    // In a query a plus is a space.
+                    let encoded = shown.replace('+', "%2B");
+                    let login = |user: &str| format!("$(curl -s '{}?at={encoded}')", scene.services.login(user));
                     let curl = tried.curl(scene.address, login);
                     variants.push_str(&format!("{curl} -H 'Gwanmun-At: {shown}'\n"));
                 }
@@ -320,7 +322,7 @@ mod tests {
         );
         assert!(text.contains(" -H 'Gwanmun-At: 2026-11-24T12:00:00+09:00'\n"), "{text}");
         assert!(
-            text.contains("/login/shopper?at=2026-11-24T12:00:00+09:00')\""),
+            text.contains("/login/shopper?at=2026-11-24T12:00:00%2B09:00')\""),
             "{text}"
         );
     }
