@@ -34,6 +34,8 @@ pub enum Act {
     BodyLimit(u64),
     /// Call none of these upstreams, by name: parts that would are denied.
     Without(Arc<[Arc<str>]>),
+    /// Open a socket, where the request is a handshake.
+    WebSocket,
 }
 
 /// What an upstream gets as `Authorization`.

@@ -42,7 +42,7 @@ pub use page::{page, wants_page};
 pub use policy::{Holds, Outcome, Policy, Rule, Stage, Verdict, Why};
 pub use principal::Principal;
 pub use problem::{problem, retry_after, rfc3339};
-pub use record::{Effected, Observer, PartSummary, Record, RecordedRequest, UpstreamSummary};
+pub use record::{Effected, Ended, EndedBy, Observer, PartSummary, Record, RecordedRequest, UpstreamSummary};
 pub use revocation::{Extent, Reach, Revocation, RevocationChange, Revoked, Whom};
 pub use step_up::StepUp;
 pub use truth::Truth;

@@ -50,8 +50,62 @@ pub struct Record {
     pub cache: Option<&'static str>,
     /// The code of the failure after the decision, such as `upstream-timeout`.
     pub failure: Option<&'static str>,
+    /// How an exchange ended that was open as long as it liked.
+    pub ended: Option<Ended>,
     /// Whether the gateway ran on a rehearsal clock.
     pub rehearsal: bool,
+}
+
+/// How a socket or a stream ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Who or what ended it.
+    pub by: EndedBy,
+    /// The code of the refusal, where the gate did because of one.
+    pub code: Option<Arc<str>>,
+    /// The refusing rule.
+    pub rule: Option<Arc<str>>,
+}
+
+/// Who or what ended a socket or a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedBy {
+    /// The client closed the connection.
+    Client,
+    /// The upstream did.
+    Upstream,
+    /// Nothing moved for too long.
+    Idle,
+    /// The caller's credential ended.
+    Expiry,
+    /// A rule, a freeze or a revocation would refuse it now.
+    Refusal,
+    /// The gateway stopped.
+    Shutdown,
+}
+
+impl EndedBy {
+    /// The word in records.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Idle => "idle",
+            Self::Expiry => "expiry",
+            Self::Refusal => "refusal",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+impl From<EndedBy> for Ended {
+    fn from(by: EndedBy) -> Self {
+        Self {
+            by,
+            code: None,
+            rule: None,
+        }
+    }
 }
 
 impl Record {

@@ -46,6 +46,7 @@ pub use door::TlsDoor;
 pub use pace::Pace;
 pub use proxied::Proxies;
 pub use refuse::Refusals;
+pub use stream::unbound;
 
 /// The accept loop's shared half.
 pub struct Front<A> {
@@ -183,6 +184,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
             let bounds = self.settings.load().bounds;
             let until = began + bounds.request_deadline;
             stream.await_only(awaited, bounds.sending, bounds.taking, until);
+            if head.upgrade {
+                // What follows at once is of the other protocol, if the answer is one.
+                stream.keep(ahead.split());
+            }
             let mut session = ServerSession::new_http1(stream);
             if let Some(settings) = settings.take() {
                 pingora::apps::HttpPersistentSettings::apply_to_session(settings, &mut session);

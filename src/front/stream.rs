@@ -24,8 +24,8 @@ use futures::FutureExt;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, TlsRef};
 use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
-    UniqueIDType,
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
+    UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
@@ -55,7 +55,7 @@ pub(super) struct Downstream {
     /// Written, and not yet sent.
     held: BytesMut,
     awaited: Awaited,
-    /// Chunks in their one form that nobody has read yet.
+    /// Chunks in their one form, or bytes of another protocol, that nobody has read yet.
     ready: BytesMut,
     /// What came beyond the awaited.
     early: BytesMut,
@@ -81,6 +81,11 @@ impl Downstream {
         self.reading = (!matches!(awaited, Awaited::Bytes(0))).then(|| Watch::new(sending, Some(until)));
         self.writing = Some(Watch::new(taking, None));
         self.awaited = awaited;
+    }
+
+    /// Bytes that came early: read before all else once everything is.
+    pub fn keep(&mut self, early: BytesMut) {
+        self.early.unsplit(early);
     }
 
     /// From now on all that comes is read, once what was kept has been taken from here.
@@ -136,8 +141,7 @@ impl Downstream {
     fn poll_chunks(&mut self, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             if !self.ready.is_empty() {
-                let length = self.ready.len().min(buf.remaining());
-                buf.put_slice(&self.ready.split_to(length));
+                self.give_ready(buf);
                 return Poll::Ready(Ok(()));
             }
             let Awaited::Chunks(chunks) = &self.awaited else {
@@ -162,6 +166,11 @@ impl Downstream {
                 .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "malformed chunks"))?;
             self.early.extend_from_slice(read.get(own..).unwrap_or_default());
         }
+    }
+
+    fn give_ready(&mut self, buf: &mut ReadBuf<'_>) {
+        let length = self.ready.len().min(buf.remaining());
+        buf.put_slice(&self.ready.split_to(length));
     }
 
     /// Never ready but for an end or a fault.
@@ -193,6 +202,18 @@ impl Downstream {
     }
 }
 
+/// Gives a client's connection to another protocol than HTTP: from now on all that comes is read, what came early first, and no
+/// request's deadline holds. Whoever takes nothing is still given up.
+///
+/// `None` where it is no connection of the front.
+pub fn unbound(stream: Stream) -> Option<Stream> {
+    let mut downstream = stream.into_any().downcast::<Downstream>().ok()?;
+    downstream.ready = std::mem::take(&mut downstream.early);
+    downstream.awaited = Awaited::All;
+    downstream.reading = None;
+    Some(downstream)
+}
+
 impl Drop for Downstream {
     fn drop(&mut self) {
         // An answer that broke off: what there is of it goes out where that needs no waiting.
@@ -208,6 +229,10 @@ impl AsyncRead for Downstream {
         }
         let this = &mut *self;
         match this.awaited {
+            Awaited::All if !this.ready.is_empty() => {
+                this.give_ready(buf);
+                Poll::Ready(Ok(()))
+            }
             Awaited::All => this.poll_inner_read(context, buf),
             Awaited::Bytes(0) => this.poll_early(context),
             Awaited::Bytes(awaited) => {
@@ -436,6 +461,19 @@ mod tests {
         await_only(&mut stream, Awaited::Bytes(0));
         let error = stream.write_all(&vec![0; 64 << 20]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn gives_all_that_comes_to_another_protocol() {
+        let (mut stream, mut client) = pair().await;
+        await_only(&mut stream, Awaited::Bytes(0));
+        stream.keep(BytesMut::from("early "));
+        client.write_all(b"bytes").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut stream = unbound(Box::new(stream)).unwrap();
+        let mut read = Vec::new();
+        stream.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"early bytes");
     }
 
     #[tokio::test]

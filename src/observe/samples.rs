@@ -96,6 +96,7 @@ pub(crate) fn transfer() -> Record {
         parts: Vec::new(),
         cache: None,
         failure: None,
+        ended: None,
         rehearsal: false,
     }
 }
@@ -462,6 +463,7 @@ pub(crate) fn records() -> impl Strategy<Value = Record> {
                     .collect(),
                 cache: Some("hit"),
                 failure: None,
+                ended: None,
             }
         },
     )

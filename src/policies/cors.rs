@@ -123,6 +123,30 @@ fn normalise(text: &str) -> Result<String, String> {
     })
 }
 
+/// The origins that `cors` names.
+#[derive(Debug, Default)]
+pub struct Origins {
+    /// Each of them.
+    pub exact: Vec<HeaderValue>,
+    /// Whether it is all there are.
+    pub any: bool,
+}
+
+/// Reads them alone; mistakes are reported where `cors` is compiled.
+pub fn origins(node: &Node) -> Origins {
+    let mut named = Origins::default();
+    for origin in Cors::read(node, &Load::new())
+        .into_iter()
+        .flat_map(|cors| cors.origins.0)
+    {
+        match origin.value {
+            Origin::Any => named.any = true,
+            Origin::Exact(origin) => named.exact.push(origin),
+        }
+    }
+    named
+}
+
 fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {
     if scope.is_off(node) {
         return Vec::new();

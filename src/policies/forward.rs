@@ -304,6 +304,7 @@ mod tests {
         let scope = Scope {
             has_auth: true,
             params: None,
+            cors: None,
             ..Scope::plain(&load, &defined)
         };
         assert!(compile(&node, &scope).is_empty());

@@ -15,6 +15,7 @@ pub mod rate_limit;
 pub mod revocation;
 pub mod shape;
 pub mod transform;
+pub mod websocket;
 
 use std::sync::Arc;
 
@@ -83,6 +84,8 @@ pub struct Scope<'a> {
     pub has_auth: bool,
     /// The parameters of the route's path; `None` where no path is known.
     pub params: Option<&'a [Arc<str>]>,
+    /// The route's `cors`, its own or that of `defaults`.
+    pub cors: Option<&'a Node>,
     /// What names in a route may refer to.
     pub defined: &'a Defined,
 }
@@ -115,6 +118,7 @@ impl<'a> Scope<'a> {
             route: Arc::from("route"),
             has_auth: false,
             params: None,
+            cors: None,
             defined,
         }
     }
@@ -139,4 +143,5 @@ pub const KINDS: &[Kind] = &[
     access::POLICIES,
     transform::KIND,
     shape::KIND,
+    websocket::KIND,
 ];

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::request::RequestIds;
 use super::shape::Change;
 use crate::engine::{
-    Act, CacheRule, CompressRule, Decision, Denial, Effect, Forwarded, PartSummary, Principal, RecordedRequest,
+    Act, CacheRule, CompressRule, Decision, Denial, Effect, Ended, Forwarded, PartSummary, Principal, RecordedRequest,
     Reshape, Trail,
 };
 use crate::live::{Generation, InFlight, Live};
@@ -42,7 +42,18 @@ pub struct Exchange {
     pub(super) cache_lookup: Option<Lookup>,
     /// The refusal or failure that was, or is about to be, told to the client.
     pub(super) failure: Option<Denial>,
+    /// What became of a socket.
+    pub(super) tunnel: Option<Tunnelled>,
     _in_flight: InFlight,
+}
+
+/// What went through a socket, and how it ended.
+pub(super) struct Tunnelled {
+    /// Bytes from the client.
+    pub received: u64,
+    /// Bytes to the client.
+    pub sent: u64,
+    pub ended: Ended,
 }
 
 /// Tries at an upstream.
@@ -95,6 +106,7 @@ impl Exchange {
             parts: Vec::new(),
             cache_lookup: None,
             failure: None,
+            tunnel: None,
             _in_flight: live.enter(),
         }
     }
@@ -141,6 +153,10 @@ impl Exchange {
             Act::Reshape(reshape) => Some(reshape),
             _ => None,
         })
+    }
+
+    pub(super) fn has_socket(&self) -> bool {
+        self.acts().iter().any(|act| matches!(act, Act::WebSocket))
     }
 
     pub(super) fn body_limit(&self) -> u64 {

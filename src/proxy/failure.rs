@@ -138,6 +138,6 @@ fn told(error: &Error) -> Denial {
     }
 }
 
-fn refuse(status: StatusCode, code: &str, detail: &str) -> Denial {
+pub(super) fn refuse(status: StatusCode, code: &str, detail: &str) -> Denial {
     Denial::new(DenialKind::Refuse, status, code, detail)
 }

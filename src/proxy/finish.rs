@@ -31,6 +31,11 @@ pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Ex
         Answer::Refused(refusal) => refusal.claimed_sub.clone(),
         _ => None,
     });
+    let tunnel = exchange.tunnel.take();
+    let (received, sent) = match &tunnel {
+        Some(tunnel) => (tunnel.received, tunnel.sent),
+        None => (session.body_bytes_read() as u64, session.body_bytes_sent() as u64),
+    };
     let forwarded = decision.as_ref().is_some_and(Decision::is_forwarded);
     let record = Record {
         id: exchange.id.clone(),
@@ -45,8 +50,8 @@ pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Ex
         trail: std::mem::take(&mut exchange.trail),
         status,
         duration: exchange.began.elapsed(),
-        request_bytes: session.body_bytes_read() as u64,
-        response_bytes: session.body_bytes_sent() as u64,
+        request_bytes: received,
+        response_bytes: sent,
         upstream: upstream(exchange),
         parts: std::mem::take(&mut exchange.parts),
         cache: cache::result(session, exchange),
@@ -55,6 +60,7 @@ pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Ex
             .as_ref()
             .filter(|_| forwarded)
             .map(|denial| known(&denial.code)),
+        ended: tunnel.map(|tunnel| tunnel.ended),
         rehearsal: exchange.rehearsal,
         request,
     };
@@ -115,7 +121,7 @@ fn upstream(exchange: &Exchange) -> Option<UpstreamSummary> {
 
 /// Failures after the decision have codes of the gate's own.
 fn known(code: &str) -> &'static str {
-    const CODES: [&str; 14] = [
+    const CODES: [&str; 16] = [
         "breaker-open",
         "upstream-unreachable",
         "upstream-timeout",
@@ -129,6 +135,8 @@ fn known(code: &str) -> &'static str {
         "not-cached",
         "request-timeout",
         "request-invalid",
+        "websocket-invalid",
+        "websocket-version",
         "internal",
     ];
     CODES.into_iter().find(|known| *known == code).unwrap_or("other")

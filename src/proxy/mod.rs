@@ -16,6 +16,7 @@ mod rewrite;
 mod shape;
 mod tokens;
 mod trace;
+mod tunnel;
 mod upstream;
 mod wellformed;
 

@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use jiff::Timestamp;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use ring::rand::{SecureRandom, SystemRandom};
 use smallvec::SmallVec;
 
-use super::{Exchange, aggregate, reply, rewrite, shape, tokens};
+use super::{Exchange, aggregate, reply, rewrite, shape, tokens, tunnel};
 use crate::engine::{Denial, DenialKind, Effect, Headers, RecordedRequest, RequestView};
 use crate::live::{Asking, Live};
 use crate::policies::authn::{Credential, Source};
+use crate::policies::websocket::handshake;
 use crate::routing::{normalise_host, normalise_path};
 use crate::snapshot::{Snapshot, TrustedProxies, judge};
 use crate::targets::Target;
@@ -118,6 +119,10 @@ fn clean(request: &mut pingora::http::RequestHeader, exchange: &Exchange) {
     for name in exchange.generation.snapshot.forbidden(&request.headers) {
         request.remove_header(&name);
     }
+    if request.version != Version::HTTP_11 {
+        // RFC 9110 §7.8: of an older client it means nothing.
+        request.remove_header(&header::UPGRADE);
+    }
     // Pingora keeps every name a second time, as the client spelt it, copies that for the upstream and writes each header we
     // add to both: 2 µs of a request. A name means the same in any spelling (RFC 9110 §5.1).
     if request.has_case() && request.raw_path_is_utf8() {
@@ -191,6 +196,13 @@ async fn serve(live: &Arc<Live>, session: &mut Session, exchange: &mut Exchange)
             if let Some(denial) = rewrite::take_body(session, exchange).await? {
                 reply::refuse(session, exchange, denial).await?;
                 return Ok(true);
+            }
+            if handshake::is_asked(&session.req_header().headers) {
+                if exchange.has_socket() {
+                    tunnel::open(live, session, exchange).await?;
+                    return Ok(true);
+                }
+                session.req_header_mut().remove_header(&header::UPGRADE);
             }
             shape::ask_whole(session, exchange)?;
             return Ok(false);
@@ -437,16 +449,13 @@ mod tests {
         let mut request = pingora::http::RequestHeader::build("POST", b"/a?b=c", None).unwrap();
         request.append_header("X-Twice", "1").unwrap();
         request.append_header("x-twice", "2").unwrap();
-        request.set_version(http::Version::HTTP_10);
+        request.set_version(Version::HTTP_10);
         edit(&mut request, |headers| {
             headers.insert("x-added", HeaderValue::from_static("3"));
         });
         assert!(!request.has_case());
         assert_eq!(request.raw_path(), b"/a?b=c");
-        assert_eq!(
-            (request.method.as_str(), request.version),
-            ("POST", http::Version::HTTP_10)
-        );
+        assert_eq!((request.method.as_str(), request.version), ("POST", Version::HTTP_10));
         let twice: Vec<&HeaderValue> = request.headers.get_all("x-twice").iter().collect();
         assert_eq!(twice, ["1", "2"]);
         assert_eq!(request.headers["x-added"], "3");

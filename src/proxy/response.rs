@@ -50,7 +50,7 @@ pub(super) fn finish_head(session: &Session, head: &mut ResponseHeader, exchange
 }
 
 /// What only the gate may say.
-fn strip(response: &mut ResponseHeader) {
+pub(super) fn strip(response: &mut ResponseHeader) {
     let ours: Vec<HeaderName> = response
         .headers
         .keys()
@@ -87,7 +87,7 @@ fn connection_ends_here(response: &mut ResponseHeader) {
 }
 
 /// What every answer carries: CORS and other edits, limits' fields, the request id.
-fn decorate(head: &mut ResponseHeader, exchange: &Exchange) -> Result<()> {
+pub(super) fn decorate(head: &mut ResponseHeader, exchange: &Exchange) -> Result<()> {
     snapshot::decorate(&mut Kept(head), &exchange.carried())
 }
 

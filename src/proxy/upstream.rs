@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderName, HeaderValue, Version, header};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType, OrErr, Result};
@@ -256,12 +256,8 @@ pub(super) fn read_response(session: &Session, response: &ResponseHeader, exchan
     if varies_on_more(session, response, exchange) {
         return Err(try_again("an answer that varies on a header it was not shown"));
     }
+    note_status(response.status, exchange);
     let attempt = &mut exchange.attempt;
-    attempt.status = Some(response.status.as_u16());
-    attempt.header_after = attempt.began.map(|began| began.elapsed());
-    if let Some(lease) = &mut attempt.lease {
-        lease.answered(response.status);
-    }
     let repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
     let tries = attempt.tried.len();
     let what = RetryAfter::Status(response.status);
@@ -270,6 +266,16 @@ pub(super) fn read_response(session: &Session, response: &ResponseHeader, exchan
         return Err(try_again("an answer that is tried again"));
     }
     Ok(())
+}
+
+/// Notes that the endpoint answered, and when.
+pub(super) fn note_status(status: StatusCode, exchange: &mut Exchange) {
+    let attempt = &mut exchange.attempt;
+    attempt.status = Some(status.as_u16());
+    attempt.header_after = attempt.began.map(|began| began.elapsed());
+    if let Some(lease) = &mut attempt.lease {
+        lease.answered(status);
+    }
 }
 
 /// Whether the answer varies on a header that the client sent and [`keep_keyed`] took away: it is asked for once more, with

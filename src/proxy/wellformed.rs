@@ -13,10 +13,15 @@ const MAX_HEADER: usize = 128 << 10;
 
 /// What is wrong with the header of an answer, after so many interim ones.
 pub(super) fn check(response: &ResponseHeader, interim: u32) -> Result<(), &'static str> {
-    let status = response.status;
-    if status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err("another protocol that nobody asked for");
+    match response.status == StatusCode::SWITCHING_PROTOCOLS {
+        true => Err("another protocol that nobody asked for"),
+        false => check_fields(response, interim),
     }
+}
+
+/// The same of one that may switch protocols.
+pub(super) fn check_fields(response: &ResponseHeader, interim: u32) -> Result<(), &'static str> {
+    let status = response.status;
     if status.is_informational() && interim >= MAX_INTERIM {
         return Err("interim answers without end");
     }

@@ -111,6 +111,7 @@ impl Refusals for FrontRefusals {
             parts: Vec::new(),
             cache: None,
             failure: None,
+            ended: None,
             rehearsal: self.live.clock.is_rehearsal(),
         };
         generation.observer.record(&Arc::new(record));

@@ -13,6 +13,7 @@ mod routes;
 mod schema;
 mod sections;
 mod settings;
+mod sockets;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::policies::clients::Clients;
 use crate::policies::passport::{Passport, PassportSettings};
 use crate::policies::rate_limit::Limits;
 use crate::policies::shape::{ShapeSettings, Shapes};
+use crate::policies::websocket::handshake;
 use crate::routing::{Match, Router};
 use crate::targets::Target;
 use crate::upstreams::{self, Upstream, UpstreamSettings};
@@ -79,6 +81,8 @@ pub struct Snapshot {
     pub unrouted_names: Arc<[Arc<str>]>,
     /// Headers that the gateway alone writes, stripped from every request.
     pub stripped: Vec<HeaderName>,
+    /// Whether callers may open sockets through some route.
+    pub has_sockets: bool,
     /// Where else than in `Authorization` some authenticator takes tokens from: headers and cookies that no upstream sees.
     pub token_headers: Vec<HeaderName>,
     /// The names of those cookies.
@@ -256,6 +260,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
     if let Some(router) = &router {
         inner::check(router, load);
     }
+    sockets::check(&routes, &upstreams, load);
     let tests = tests.map(|node| {
         let rules = router.as_ref().map(|router| rule_names(router, &unrouted));
         let names = own_tests::Names {
@@ -274,6 +279,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
     let router = router?;
     let stripped = compiler.stripped(&routes);
     let kept = kept(&router, &clients, &unrouted);
+    let has_sockets = router.iter().any(|(_, route)| route.has_sockets());
     let (mut token_headers, mut token_cookies) = (Vec::new(), Vec::new());
     for (source, place) in defined.authenticators.sources() {
         match source {
@@ -314,6 +320,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
         unrouted,
         unrouted_names,
         stripped,
+        has_sockets,
         token_headers,
         token_cookies,
         kept,
@@ -405,10 +412,12 @@ fn hash(files: &[Arc<crate::conf::Source>], passport: Option<&Passport>) -> Arc<
 
 impl Snapshot {
     /// Those of the headers that no rule and no upstream may read from a caller: those that the gate alone writes, names
-    /// with `_`, which many servers read as the same name with `-`, and `Upgrade`, as nothing here watches over a tunnel.
+    /// with `_`, which many servers read as the same name with `-`, and `Upgrade`, where no socket is asked for that some route
+    /// opens.
     pub fn forbidden(&self, headers: &HeaderMap) -> Vec<HeaderName> {
-        let is_forbidden = |name: &&HeaderName| {
-            *name == header::UPGRADE || name.as_str().contains('_') || self.stripped.contains(name)
+        let is_forbidden = |name: &&HeaderName| match *name == header::UPGRADE {
+            true => !self.has_sockets || !handshake::is_asked(headers),
+            false => name.as_str().contains('_') || self.stripped.contains(name),
         };
         headers.keys().filter(is_forbidden).cloned().collect()
     }

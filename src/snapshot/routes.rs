@@ -79,7 +79,7 @@ impl<'a> Compiler<'a> {
     /// The rules of a request that no route matches: what `defaults` says of every request.
     pub fn unrouted(&self) -> Vec<Rule> {
         // As on a route that asks who calls: what cannot be done without is found on the routes it is missing on.
-        let scope = self.scope(&Arc::from(""), true, None);
+        let scope = self.scope(&Arc::from(""), true, None, None);
         // Findings of `defaults` are reported by the routes that inherit them, or here where there is none.
         let drafts = KINDS.iter().flat_map(|kind| {
             let node = self
@@ -121,7 +121,8 @@ impl<'a> Compiler<'a> {
         let has_auth = !auth.is_some_and(|auth| matches!(&auth.value, Value::Scalar { text, .. } if text == "none"));
         let route_name: Arc<str> = Arc::from(name.value.as_str());
         let params = matches.as_ref().map(|matches| matches.path.names());
-        let scope = self.scope(&route_name, has_auth, params);
+        let cors = node.get("cors").or(self.default("cors"));
+        let scope = self.scope(&route_name, has_auth, params, cors);
         let mut rules = self.rules(node, &scope);
         rules.sort_by_key(|rule| rule.stage);
         let target = self.target(name, node, matches.as_ref(), has_auth);
@@ -185,12 +186,19 @@ impl<'a> Compiler<'a> {
         names
     }
 
-    fn scope<'s>(&'s self, route: &Arc<str>, has_auth: bool, params: Option<&'s [Arc<str>]>) -> Scope<'s> {
+    fn scope<'s>(
+        &'s self,
+        route: &Arc<str>,
+        has_auth: bool,
+        params: Option<&'s [Arc<str>]>,
+        cors: Option<&'s Node>,
+    ) -> Scope<'s> {
         Scope {
             load: self.load,
             route: route.clone(),
             has_auth,
             params,
+            cors,
             defined: self.defined,
         }
     }

@@ -73,6 +73,32 @@ routes:
 }
 
 #[test]
+fn finds_sockets_that_nobody_could_open() {
+    let yaml = "\
+listen: [{ address: 127.0.0.1:0 }]
+upstreams: { one: { endpoints: [127.0.0.1:1] }, two: { endpoints: [127.0.0.1:2], protocol: http2 } }
+limits: { some: { key: ip, rate: 5/s } }
+routes:
+  a: { match: POST /a, auth: none, limits: [some], upstream: one, websocket: true }
+  b: { match: GET /b, auth: none, upstream: two, websocket: true }
+  c: { match: GET /c, auth: none, reply: { status: 200, json: {} }, websocket: true }
+  d: { match: GET /d, auth: none, upstream: one, websocket: yes }
+  e: { match: GET /e, auth: none, upstream: two, websocket: false }
+  f: { match: GET /f, auth: none, upstream: one, websockets: true }
+";
+    assert_eq!(
+        findings(yaml),
+        [
+            "t.yaml:5:78: a socket is opened by GET, which this route does not match (at `routes.a.websocket`)",
+            "t.yaml:6:61: sockets are opened over HTTP/1.1 alone (at `routes.b.websocket`)\n  t.yaml:6:45: this upstream speaks HTTP/2",
+            "t.yaml:7:80: `websocket` opens nothing here: it stands with `upstream`, not with `reply` (at `routes.c.websocket`)",
+            "t.yaml:8:61: `yes` is neither `true` nor `false`; write `true` (at `routes.d.websocket`)",
+            "t.yaml:10:50: unknown key `websockets`, did you mean `websocket`? (at `routes.f.websockets`)",
+        ]
+    );
+}
+
+#[test]
 fn defaults_come_first_and_can_be_taken_out() {
     let yaml = "\
 listen: [{ address: 127.0.0.1:0 }]

@@ -13,9 +13,12 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use pingora::connectors::TransportConnector;
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
+use pingora::protocols::http::v1::client::HttpSession as Http1;
+use pingora::upstreams::peer::HttpPeer;
 
 use super::{Endpoint, NoEndpoint, Pool, RetryAfter, RetrySettings, Whom};
 use crate::engine::UpstreamSummary;
@@ -26,6 +29,8 @@ const AT_ONCE: usize = 4_096;
 /// Makes requests from inside. One per process: it holds the connections.
 pub struct Caller {
     connector: Connector,
+    /// For connections that serve one exchange alone.
+    sockets: TransportConnector,
     room: tokio::sync::Semaphore,
 }
 
@@ -97,6 +102,7 @@ impl Default for Caller {
     fn default() -> Self {
         Self {
             connector: Connector::new(None),
+            sockets: TransportConnector::new(None),
             room: tokio::sync::Semaphore::new(AT_ONCE),
         }
     }
@@ -152,6 +158,17 @@ impl Caller {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// A connection of its own to an endpoint, in HTTP/1.1; it is nobody else's before or after.
+    pub async fn dial(&self, peer: &HttpPeer) -> pingora::Result<Http1> {
+        let mut peer = peer.clone();
+        peer.options.set_http_version(1, 1);
+        let stream = self.sockets.new_stream(&peer).await?;
+        let mut session = Http1::new_with_options(stream, &peer);
+        session.read_timeout = peer.options.read_timeout;
+        session.write_timeout = peer.options.write_timeout;
+        Ok(session)
     }
 
     /// Asks one endpoint.

@@ -7,7 +7,7 @@
 //!     balance: round_robin                                # | least_loaded | { consistent_hash: principal.sub }
 //!     protocol: http1                                     # | http2 (without TLS, by prior knowledge)
 //!     health:  { path: /healthz, every: 2s }              # two failures in a row take an endpoint out, one success brings it back
-//!     timeout: { connect: 200ms, response: 2s }           # `response` ends at the response header
+//!     timeout: { connect: 200ms, response: 2s, idle: 5m } # `response` ends at the response header; streams have `idle`
 //!     retry:   { attempts: 1, after: [connect, 502, 503], budget: 20% }
 //!     breaker: { error_ratio: 50%, window: 10s, open_for: 5s }
 //! ```
@@ -89,6 +89,8 @@ crate::settings! {
         pub connect: Patience = Patience(Duration::from_secs(1)),
         /// For the response header.
         pub response: Patience = Patience(Duration::from_secs(30)),
+        /// For something to move in what is open as long as it likes: sockets and streams.
+        pub idle: Patience = Patience(Duration::from_secs(300)),
     }
 }
 
@@ -97,6 +99,7 @@ impl Default for TimeoutSettings {
         Self {
             connect: Patience(Duration::from_secs(1)),
             response: Patience(Duration::from_secs(30)),
+            idle: Patience(Duration::from_secs(300)),
         }
     }
 }

@@ -43,6 +43,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "targets",
             "policies",
             "routing",
+            // A socket takes the client's connection out of the front's bounds on requests.
+            "front",
         ],
     ),
     (

@@ -42,6 +42,7 @@ mod rotation;
 mod routing;
 mod schema;
 mod shapes;
+mod sockets;
 mod step_up;
 mod support;
 mod systemd;

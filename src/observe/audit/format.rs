@@ -133,6 +133,13 @@ fn request(out: &mut Vec<u8>, record: &Record) {
     }
     optional(out, "cache", record.cache);
     optional(out, "failure", record.failure);
+    if let Some(ended) = &record.ended {
+        open(out, "ended", b'{');
+        plain(out, "by", ended.by.word());
+        optional(out, "code", ended.code.as_deref());
+        optional(out, "rule", ended.rule.as_deref());
+        end(out, b'}');
+    }
     if record.rehearsal {
         out.extend_from_slice(b"\"rehearsal\":true,");
     }

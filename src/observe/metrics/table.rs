@@ -223,10 +223,13 @@ impl RouteHandles {
             Some(requests) => requests.get_or_init(Box::default).count(word, make),
             None => make().inc(),
         }
-        let duration = self
-            .duration
-            .get_or_init(|| families.duration.with_label_values(&[&*self.name]));
-        duration.observe(record.duration.as_secs_f64());
+        // How long somebody kept a socket open says nothing of how long requests take.
+        if record.ended.is_none() {
+            let duration = self
+                .duration
+                .get_or_init(|| families.duration.with_label_values(&[&*self.name]));
+            duration.observe(record.duration.as_secs_f64());
+        }
         self.count_decision(
             record.decision.rule.as_deref().unwrap_or(""),
             record.decision.effect,

@@ -62,6 +62,7 @@ impl Compiled {
             route: "pay".into(),
             has_auth,
             params: None,
+            cors: None,
             defined: &self.defined,
         };
         let drafts = (kind.compile)(&node, &scope);

@@ -110,6 +110,7 @@ mod tests {
         let scope = Scope {
             has_auth,
             params: None,
+            cors: None,
             ..Scope::plain(&load, &defined)
         };
         let drafts = compile(&node, &scope);

@@ -303,6 +303,7 @@ fn drafts(yaml: &str, names: &str) -> (Vec<Draft>, Vec<String>) {
         route: "r".into(),
         has_auth: true,
         params: None,
+        cors: None,
         defined: &defined,
     };
     let drafts = compile(&node, &scope);

@@ -20,6 +20,7 @@ pub use client::{Connection, Request, Response, decoded, request_to};
 pub use gateway::{Gateway, is_request, refused_start};
 pub use issuer::{Issuer, Key, rsa_public_key, rsa_signature_under};
 pub use metrics::Metrics;
+pub use npm::installed;
 pub use provider::Provider;
 pub use recorder::Recorder;
 pub use rest::RestServer;

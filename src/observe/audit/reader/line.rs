@@ -67,6 +67,8 @@ pub(super) struct RequestLine {
     _cache: Option<String>,
     #[serde(rename = "failure")]
     _failure: Option<String>,
+    #[serde(rename = "ended")]
+    _ended: Option<IgnoredAny>,
     #[serde(default)]
     rehearsal: bool,
 }

@@ -98,6 +98,7 @@ fn wants_a_route_to_have_the_parameters_that_are_read() {
             route: "balance".into(),
             has_auth: true,
             params,
+            cors: None,
             defined: &compiled.defined,
         };
         assert_eq!((POLICIES.compile)(&node, &scope).len(), 2);

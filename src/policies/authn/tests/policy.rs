@@ -39,6 +39,7 @@ fn compiled(auth: &str) -> (Vec<Rule>, Vec<String>) {
         route: "route".into(),
         has_auth: true,
         params: None,
+        cors: None,
         defined: &defined,
     };
     let rules = (KIND.compile)(&node, &scope)
