@@ -19,6 +19,15 @@ pub struct Certificates {
     pub place: Place,
 }
 
+/// The same certificates, wherever they are named.
+impl PartialEq for Certificates {
+    fn eq(&self, other: &Self) -> bool {
+        self.all == other.all
+    }
+}
+
+impl Eq for Certificates {}
+
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} certificates named at {}", self.all.len(), self.place)
@@ -58,8 +67,9 @@ impl Read for Certificates {
     }
 }
 
-/// A private key: the path of a PEM file, or `${env:NAME}` or `${file:PATH}`. Fetched when a snapshot is made.
-#[derive(Clone, Debug)]
+/// A private key: the path of a PEM file, or `${env:NAME}` or `${file:PATH}`. Fetched when a snapshot is made; the same as
+/// another where it is named alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrivateKey(Secret);
 
 impl PrivateKey {

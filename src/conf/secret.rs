@@ -37,7 +37,7 @@ pub struct Secret {
     place: Place,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 enum Reference {
     Env(String),
     File(PathBuf),
@@ -102,6 +102,15 @@ impl Secret {
         }
     }
 }
+
+/// The same reference, wherever it stands.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.reference == other.reference
+    }
+}
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -20,21 +20,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use ring::digest::{Context, SHA256};
 use rustls::crypto::{self, CryptoProvider};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, SupportedCipherSuite};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{GeneralName, X509Certificate};
 
-use crate::conf::{
-    Certificates, Describe, Json, KeyFault, Load, Node, Place, PrivateKey, Read, Schema, Schemas, Spanned, Value,
-};
-
-/// A certificate that runs out within this time is worth a word.
-const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+use crate::conf::{Certificates, Describe, Json, Load, Node, Place, PrivateKey, Read, Schema, Schemas, Spanned, Value};
 
 /// An address that requests are accepted on.
 #[derive(Debug, Clone)]
@@ -216,7 +211,7 @@ impl TlsSettings {
             key: self.key,
         };
         for pair in [own].into_iter().chain(self.also) {
-            certificates.extend(pair.compile(now, &provider, load, unfetched));
+            certificates.extend(pair.compile(now, load, unfetched));
         }
         let has_tls12 = self.min_version == Version::Tls12;
         let suites = match &self.suites {
@@ -253,55 +248,21 @@ impl TlsSettings {
 }
 
 impl PairSettings {
-    fn compile(
-        &self,
-        now: Timestamp,
-        provider: &CryptoProvider,
-        load: &Load,
-        unfetched: &mut Vec<(Place, String)>,
-    ) -> Option<NamedCertificate> {
-        let place = &self.certificate.place;
+    fn compile(&self, now: Timestamp, load: &Load, unfetched: &mut Vec<(Place, String)>) -> Option<NamedCertificate> {
         let names = self
             .certificate
-            .all
-            .first()
-            .and_then(|own| look_at(own, now, place, load));
-        let key = match self.key.fetch() {
-            Ok(key) => key,
-            Err(fault @ KeyFault::Missing(_)) => {
-                load.warn(self.key.place(), fault.to_string());
-                unfetched.push((self.key.place().clone(), fault.to_string()));
-                return None;
-            }
-            Err(fault @ KeyFault::NoKey) => {
-                load.error(self.key.place(), fault.to_string());
-                return None;
-            }
-        };
-        match CertifiedKey::from_der(self.certificate.all.clone(), key, provider) {
-            Ok(certified) => Some(NamedCertificate {
-                certified: Arc::new(certified),
-                names: names?,
-            }),
-            Err(rustls::Error::InconsistentKeys(_)) => {
-                let message = "the key is not that of the certificate";
-                load.error_with(self.key.place(), message, place, "which stands here");
-                None
-            }
-            Err(error) => {
-                load.error(self.key.place(), format!("the key cannot be used: {error}"));
-                None
-            }
-        }
+            .own(now, load)
+            .map(|own| names(&own, &self.certificate.place, load));
+        let pair = self.key.pair(&self.certificate, load, unfetched)?;
+        Some(NamedCertificate {
+            certified: Arc::new(pair.certified),
+            names: names?,
+        })
     }
 }
 
-/// The names of a server's certificate; what is wrong with it is reported.
-fn look_at(certificate: &[u8], now: Timestamp, place: &Place, load: &Load) -> Option<Vec<Box<str>>> {
-    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
-        load.error(place, "the first certificate cannot be read");
-        return None;
-    };
+/// The names that a server's certificate is for.
+fn names(certificate: &X509Certificate<'_>, place: &Place, load: &Load) -> Vec<Box<str>> {
     let mut names: Vec<Box<str>> = Vec::new();
     if let Ok(Some(listed)) = certificate.subject_alternative_name() {
         for name in &listed.value.general_names {
@@ -318,18 +279,7 @@ fn look_at(certificate: &[u8], now: Timestamp, place: &Place, load: &Load) -> Op
             "the certificate has no subject alternative names: clients will not accept it",
         );
     }
-    let at = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
-    let validity = certificate.validity();
-    match (at(validity.not_before), at(validity.not_after)) {
-        (Some(from), _) if now < from => load.warn(place, format!("the certificate is not good before {from}")),
-        (_, Some(until)) if now > until => load.warn(place, format!("the certificate ran out at {until}")),
-        (_, Some(until)) if until.duration_since(now) < SOON => {
-            load.warn(place, format!("the certificate runs out at {until}"));
-        }
-        (Some(_), Some(_)) => {}
-        _ => load.warn(place, "nobody can say when the certificate is good"),
-    }
-    Some(names)
+    names
 }
 
 impl ClientSettings {
