@@ -1,6 +1,7 @@
 //! A certificate and its key, as both sides of TLS need them: looked at together, and what is wrong said where it is named.
 
 use jiff::{SignedDuration, Timestamp};
+use rustls::RootCertStore;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
@@ -42,6 +43,18 @@ impl Certificates {
             _ => load.warn(place, "nobody can say when the certificate is good"),
         }
         Some(own)
+    }
+
+    /// All of them, as those who sign others. Reported is one that cannot be.
+    pub fn roots(&self, load: &Load) -> Option<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        for authority in &self.all {
+            if roots.add(authority.clone()).is_err() {
+                load.error(&self.place, "one of the certificates cannot be an authority's");
+                return None;
+            }
+        }
+        Some(roots)
     }
 }
 

@@ -6,7 +6,7 @@ use pingora_proxy::{FailToProxy, Session};
 
 use super::{Exchange, reply, request, response};
 use crate::engine::{Denial, DenialKind};
-use crate::upstreams::NoEndpoint;
+use crate::upstreams::{NoEndpoint, distrust};
 
 /// Answers a request that failed, if the client is still there and nothing was sent yet.
 pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
@@ -72,11 +72,13 @@ fn fault(error: &Error, has_answered: bool) -> Option<&'static str> {
     if !matches!(error.esource(), ErrorSource::Upstream) {
         return None;
     }
+    if let Some(fault) = distrust(error) {
+        return Some(fault);
+    }
     Some(match error.etype() {
         ErrorType::ConnectRefused => "refused",
         ErrorType::ConnectTimedout => "connect-timeout",
         ErrorType::ConnectNoRoute | ErrorType::ConnectError | ErrorType::SocketError => "unreachable",
-        ErrorType::TLSHandshakeFailure | ErrorType::TLSHandshakeTimedout | ErrorType::InvalidCert => "handshake",
         ErrorType::ReadTimedout => "response-timeout",
         ErrorType::WriteTimedout => "request-timeout",
         ErrorType::ReadError | ErrorType::WriteError => "reset",
@@ -127,7 +129,13 @@ fn told(error: &Error) -> Denial {
         ),
         (
             _,
-            ErrorType::ConnectRefused | ErrorType::ConnectError | ErrorType::ConnectNoRoute | ErrorType::SocketError,
+            ErrorType::ConnectRefused
+            | ErrorType::ConnectError
+            | ErrorType::ConnectNoRoute
+            | ErrorType::SocketError
+            | ErrorType::TLSHandshakeFailure
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::InvalidCert,
         ) => refuse(
             StatusCode::BAD_GATEWAY,
             "upstream-unreachable",

@@ -13,7 +13,7 @@ use crate::observe::audit::{Audit, AuditSettings, Counts};
 use crate::observe::metrics::{Metrics, Names, RouteNames, UpstreamNames};
 use crate::observe::{Observers, Reloads};
 use crate::snapshot::Snapshot;
-use crate::upstreams::Pool;
+use crate::upstreams::{Checked, Pool};
 
 /// Audit log, metrics and detectors.
 pub(super) struct Watchers {
@@ -127,13 +127,14 @@ impl Watchers {
                     current.is_some_and(|current| current.pools.iter().any(|known| Arc::ptr_eq(known, pool)))
                 };
                 while let Some(pool) = weak.upgrade().filter(is_current) {
-                    for (endpoint, is_healthy) in pool.check(&caller).await {
-                        log::warn!(
-                            "upstream `{}`: endpoint {endpoint} is {}",
-                            pool.name,
-                            if is_healthy { "back" } else { "out" }
-                        );
-                        metrics.set_healthy(&pool.name, &endpoint, is_healthy);
+                    for Checked { endpoint, fault } in pool.check(&caller).await {
+                        match &fault {
+                            None => log::warn!("upstream `{}`: endpoint {endpoint} is back", pool.name),
+                            Some(fault) => {
+                                log::warn!("upstream `{}`: endpoint {endpoint} is out: {fault}", pool.name);
+                            }
+                        }
+                        metrics.set_healthy(&pool.name, &endpoint, fault.is_none());
                     }
                     drop(pool);
                     tokio::time::sleep(every).await;

@@ -22,11 +22,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use ring::digest::{Context, SHA256};
+use rustls::SupportedCipherSuite;
 use rustls::crypto::{self, CryptoProvider};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, SupportedCipherSuite};
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
 use crate::conf::{Certificates, Describe, Json, Load, Node, Place, PrivateKey, Read, Schema, Schemas, Spanned, Value};
@@ -285,13 +285,7 @@ fn names(certificate: &X509Certificate<'_>, place: &Place, load: &Load) -> Vec<B
 impl ClientSettings {
     fn compile(&self, provider: &Arc<CryptoProvider>, load: &Load) -> Option<ClientCertificates> {
         let place = &self.authorities.place;
-        let mut roots = RootCertStore::empty();
-        for authority in &self.authorities.all {
-            if roots.add(authority.clone()).is_err() {
-                load.error(place, "one of the certificates cannot be an authority's");
-                return None;
-            }
-        }
+        let roots = self.authorities.roots(load)?;
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
         let builder = match self.required {
             true => builder,

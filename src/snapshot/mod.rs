@@ -55,7 +55,7 @@ pub struct Snapshot {
     pub id: Arc<str>,
     /// Where requests are accepted.
     pub listen: Vec<Listen>,
-    /// Keys of listeners that could not be read, each with its place and the reason.
+    /// Keys of listeners and upstreams that could not be read, each with its place and the reason.
     unfetched: Vec<(Place, String)>,
     /// The admin listener.
     pub admin: Option<AdminSettings>,
@@ -232,7 +232,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
             .map(|listen| listen.compile(occasion.now, load, &mut unfetched))
             .collect()
     });
-    let upstreams = upstreams::compile(upstreams);
+    let upstreams = upstreams::compile(upstreams, occasion.now, load, &mut unfetched);
     let clients = Clients::compile(&clients, load);
     let calendars = Calendars::compile(&calendars, occasion.now, occasion.at_start, load);
     let defined = Defined {

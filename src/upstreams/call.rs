@@ -20,7 +20,7 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::protocols::http::v1::client::HttpSession as Http1;
 use pingora::upstreams::peer::HttpPeer;
 
-use super::{Endpoint, NoEndpoint, Pool, RetryAfter, RetrySettings, Whom};
+use super::{Endpoint, NoEndpoint, Pool, RetryAfter, RetrySettings, Whom, distrust};
 use crate::engine::UpstreamSummary;
 
 /// More requests from inside are not made at once; others wait for one to end.
@@ -81,6 +81,9 @@ pub enum CallError {
     /// No connection could be made.
     #[error("the endpoint cannot be reached")]
     Connect,
+    /// Endpoint and gate do not trust each other; the word says why.
+    #[error("the endpoint cannot be trusted: {0}")]
+    Untrusted(&'static str),
     /// The connection broke, or what came is no HTTP.
     #[error("the endpoint broke off")]
     Broken,
@@ -141,7 +144,8 @@ impl Caller {
             }
             let tries = tried.len();
             match answer {
-                Err(CallError::Connect) if pool.retries(retry, RetryAfter::Connect, tries) => {}
+                Err(CallError::Connect | CallError::Untrusted(_))
+                    if pool.retries(retry, RetryAfter::Connect, tries) => {}
                 Ok(called)
                     if outgoing.post.is_none() && pool.retries(retry, RetryAfter::Status(called.status), tries) => {}
                 Ok(called) => {
@@ -180,7 +184,7 @@ impl Caller {
                 .await
                 .map_err(|error| match error.etype() {
                     pingora::ErrorType::ConnectTimedout => CallError::Timeout,
-                    _ => CallError::Connect,
+                    _ => distrust(&error).map_or(CallError::Connect, CallError::Untrusted),
                 })?;
         let wait = peer.options.read_timeout;
         match exchange(&mut session, endpoint, outgoing, wait).await {
@@ -257,7 +261,7 @@ fn request(endpoint: &Endpoint, outgoing: &Outgoing<'_>) -> pingora::Result<Requ
     };
     let size = outgoing.headers.len() + 4;
     let mut request = RequestHeader::build_no_case(method, outgoing.target.as_bytes(), Some(size))?;
-    request.insert_header(header::HOST, &*endpoint.label)?;
+    request.insert_header(header::HOST, &*endpoint.host)?;
     request.insert_header(header::ACCEPT_ENCODING, "identity")?;
     if let Some(body) = &outgoing.post {
         request.insert_header(header::CONTENT_LENGTH, body.len())?;
@@ -269,10 +273,9 @@ fn request(endpoint: &Endpoint, outgoing: &Outgoing<'_>) -> pingora::Result<Requ
     Ok(request)
 }
 
-#[expect(clippy::boxed_local, reason = "the shape `map_err` hands over")]
 fn failed(error: pingora::BError) -> CallError {
     match error.etype() {
         pingora::ErrorType::ReadTimedout | pingora::ErrorType::WriteTimedout => CallError::Timeout,
-        _ => CallError::Broken,
+        _ => distrust(&error).map_or(CallError::Broken, CallError::Untrusted),
     }
 }

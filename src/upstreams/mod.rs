@@ -5,7 +5,7 @@
 //!   accounts:
 //!     endpoints: [127.0.0.1:7001, 127.0.0.1:7002]
 //!     balance: round_robin                                # | least_loaded | { consistent_hash: principal.sub }
-//!     protocol: http1                                     # | http2 (without TLS, by prior knowledge)
+//!     protocol: http1                                     # | http2 (without `tls` by prior knowledge)
 //!     health:  { path: /healthz, every: 2s }              # two failures in a row take an endpoint out, one success brings it back
 //!     timeout: { connect: 200ms, response: 2s, idle: 5m } # `response` ends at the response header; streams have `idle`
 //!     retry:   { attempts: 1, after: [connect, 502, 503], budget: 20% }
@@ -16,6 +16,7 @@
 //! method, nothing having been sent; an answer listed in `after` only for idempotent methods (RFC 9110 §9.2.2). With a `budget`
 //! extra tries are at most that share of the requests of the last 10 s, and 3 in any case, so that an upstream in trouble is not
 //! asked twice as much. Health, breaker and load of an endpoint are one state, whoever asks it, and survive reloads.
+//! How connections are encrypted is told in [`UpstreamTlsSettings`].
 //! Causes `502 upstream-unreachable`, `503 no-healthy-endpoint`, `503 breaker-open`, `504 upstream-timeout`.
 
 mod balance;
@@ -23,6 +24,7 @@ mod breaker;
 mod call;
 mod flights;
 mod pool;
+mod tls;
 mod window;
 
 use std::net::SocketAddr;
@@ -30,14 +32,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use jiff::Timestamp;
 
-use crate::conf::{Describe, Json, Load, Named, Node, Percent, Read, Schema, Schemas, Spanned};
+use crate::conf::{Describe, Json, Load, Named, Node, Percent, Place, Read, Schema, Schemas, Spanned};
 
 pub use balance::{Balance, HashKey, Whom};
 pub use breaker::{BreakerFigures, BreakerSettings};
 pub use call::{CallError, Called, Caller, Outgoing};
 pub use flights::{Flights, Kept, Outcome};
-pub use pool::{Endpoint, Lease, NoEndpoint, Pool, Retries};
+pub use pool::{Checked, Endpoint, Lease, NoEndpoint, Pool, Retries};
+pub use tls::{UpstreamTls, UpstreamTlsSettings, distrust};
 
 crate::settings! {
     /// A named pool of endpoints.
@@ -49,6 +53,8 @@ crate::settings! {
         pub balance: Balance = Balance::RoundRobin,
         /// What the endpoints speak.
         pub protocol: Protocol = Protocol::Http1,
+        /// Encrypts connections and has endpoints prove who they are; without it they are plain.
+        pub tls: Option<UpstreamTlsSettings>,
         /// How endpoints are checked; without it all count as healthy.
         pub health: Option<HealthSettings>,
         /// How long to wait.
@@ -65,7 +71,7 @@ crate::words! {
     pub enum Protocol {
         /// HTTP/1.1.
         Http1 = "http1",
-        /// HTTP/2 without TLS, by prior knowledge (RFC 9113 §3.3).
+        /// HTTP/2: with `tls` by ALPN (RFC 9113 §3.2), without it by prior knowledge (§3.3).
         Http2 = "http2",
     }
 }
@@ -267,13 +273,21 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Its settings.
     pub settings: UpstreamSettings,
+    /// How connections are encrypted; `None` where they are not.
+    pub tls: Option<UpstreamTls>,
 }
 
-/// Names what stands under `upstreams:`.
-pub fn compile(settings: Named<UpstreamSettings>) -> Vec<Upstream> {
+/// Names what stands under `upstreams:`. Keys that cannot be read now are left to `unfetched`, each with its place.
+pub fn compile(
+    settings: Named<UpstreamSettings>,
+    now: Timestamp,
+    load: &Load,
+    unfetched: &mut Vec<(Place, String)>,
+) -> Vec<Upstream> {
     let named = settings.0.into_iter();
     let upstream = |(name, settings): (Spanned<String>, UpstreamSettings)| Upstream {
         name: Arc::from(name.value),
+        tls: settings.tls.as_ref().map(|tls| tls.compile(now, load, unfetched)),
         settings,
     };
     named.map(upstream).collect()

@@ -14,7 +14,8 @@ use super::balance::{hash, highest, in_turn, less_busy, mix};
 use super::breaker::{Admitted, Breaker};
 use super::window::{Count, Window};
 use super::{
-    Balance, BreakerFigures, Caller, Outgoing, Protocol, RetryAfter, RetrySettings, Upstream, UpstreamSettings, Whom,
+    Balance, BreakerFigures, CallError, Caller, Outgoing, Protocol, RetryAfter, RetrySettings, Upstream,
+    UpstreamSettings, UpstreamTls, Whom,
 };
 
 /// Failed checks in a row that take an endpoint out.
@@ -46,6 +47,8 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// The address as text, for records and metrics.
     pub label: Arc<str>,
+    /// What requests from inside say as their `Host`.
+    pub(super) host: Arc<str>,
     peer: HttpPeer,
     is_checked: bool,
     /// What stands for it when keys are shared out.
@@ -70,6 +73,15 @@ struct Shared {
     budget: Mutex<Window>,
     retries: AtomicU64,
     unaffordable: AtomicU64,
+}
+
+/// An endpoint whose health changed.
+#[derive(Debug)]
+pub struct Checked {
+    /// Which one.
+    pub endpoint: Arc<str>,
+    /// What is wrong with it; `None` where it is well again.
+    pub fault: Option<String>,
 }
 
 /// Extra tries of an upstream.
@@ -135,14 +147,16 @@ impl Pool {
         };
         let endpoints = settings.endpoints.0.iter().map(|address| {
             let known = before.and_then(|pool| pool.endpoints.iter().find(|known| known.address == *address));
-            let label = address.to_string();
+            let label: Arc<str> = address.to_string().into();
+            let tls = upstream.tls.as_ref();
             Endpoint {
                 address: *address,
-                peer: peer(*address, &settings),
+                host: tls.map_or_else(|| label.clone(), |tls| tls.authority(address.port()).into()),
+                peer: peer(*address, &settings, tls),
                 is_checked: settings.health.is_some(),
                 seed: hash(b'e', label.as_bytes()),
                 state: known.map_or_else(|| Arc::new(fresh()), |known| known.state.clone()),
-                label: Arc::from(label),
+                label,
             }
         });
         let shared = || Shared {
@@ -239,7 +253,7 @@ impl Pool {
     }
 
     /// Checks every endpoint once; returns those whose health changed.
-    pub async fn check(&self, caller: &Caller) -> Vec<(Arc<str>, bool)> {
+    pub async fn check(&self, caller: &Caller) -> Vec<Checked> {
         let Some(health) = &self.settings.health else {
             return Vec::new();
         };
@@ -251,19 +265,24 @@ impl Pool {
             max_body: 64 << 10,
         };
         let checks = self.endpoints.iter().map(|endpoint| async {
-            let well = match tokio::time::timeout(wait, caller.ask(endpoint, &outgoing)).await {
-                Ok(Ok(called)) => called.status.is_success(),
-                Ok(Err(_)) | Err(_) => false,
+            let fault = match tokio::time::timeout(wait, caller.ask(endpoint, &outgoing)).await {
+                Ok(Ok(called)) if called.status.is_success() => None,
+                Ok(Ok(called)) => Some(format!("it answers {}", called.status.as_u16())),
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(CallError::Timeout.to_string()),
             };
             let before = endpoint.is_healthy();
-            let after = if well {
+            let after = if fault.is_none() {
                 endpoint.state.failures.store(0, Ordering::Relaxed);
                 true
             } else {
                 before && endpoint.state.failures.fetch_add(1, Ordering::Relaxed) + 1 < FALL
             };
             endpoint.state.healthy.store(after, Ordering::Relaxed);
-            (before != after).then(|| (endpoint.label.clone(), after))
+            (before != after).then(|| Checked {
+                endpoint: endpoint.label.clone(),
+                fault,
+            })
         });
         futures::future::join_all(checks).await.into_iter().flatten().collect()
     }
@@ -332,8 +351,14 @@ impl Drop for Lease {
 }
 
 /// Every timeout is set: Pingora's own defaults wait for ever.
-fn peer(address: SocketAddr, settings: &UpstreamSettings) -> HttpPeer {
-    let mut peer = HttpPeer::new(address, false, String::new());
+fn peer(address: SocketAddr, settings: &UpstreamSettings, tls: Option<&UpstreamTls>) -> HttpPeer {
+    let mut peer = match tls {
+        None => HttpPeer::new(address, false, String::new()),
+        Some(tls) => HttpPeer::new(address, true, tls.server_name().to_owned()),
+    };
+    if let Some(tls) = tls {
+        tls.apply(&mut peer);
+    }
     peer.options.connection_timeout = Some(settings.timeout.connect.0);
     peer.options.total_connection_timeout = Some(settings.timeout.connect.0);
     peer.options.read_timeout = Some(settings.timeout.response.0);

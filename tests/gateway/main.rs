@@ -49,5 +49,6 @@ mod systemd;
 mod tls;
 mod tokens;
 mod transforms;
+mod upstream_tls;
 mod upstreams;
 mod withheld;

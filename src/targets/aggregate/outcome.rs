@@ -104,9 +104,11 @@ impl Aggregated {
 pub(super) fn reason(error: CallError) -> Reason {
     match error {
         CallError::Timeout => Reason::Timeout,
-        CallError::NoEndpoint | CallError::BreakerOpen | CallError::Connect | CallError::Unsigned => {
-            Reason::Unreachable
-        }
+        CallError::NoEndpoint
+        | CallError::BreakerOpen
+        | CallError::Connect
+        | CallError::Untrusted(_)
+        | CallError::Unsigned => Reason::Unreachable,
         CallError::Broken | CallError::TooLarge => Reason::Unreadable,
         CallError::Denied => Reason::Denied,
     }

@@ -7,7 +7,7 @@ fn upstream(yaml: &str) -> Upstream {
     let load = Load::new();
     let node = load.text("t.yaml", yaml).unwrap();
     let named = Named::read(&node, &load).unwrap();
-    let upstreams = crate::upstreams::compile(named);
+    let upstreams = crate::upstreams::compile(named, jiff::Timestamp::UNIX_EPOCH, &load, &mut Vec::new());
     assert!(!load.has_errors(), "{:?}", load.into_findings(Some(&node)));
     upstreams.into_iter().next().unwrap()
 }

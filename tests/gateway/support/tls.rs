@@ -9,7 +9,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -39,6 +40,13 @@ impl Authority {
         self.0.pem()
     }
 
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        let root = CertificateDer::from_pem_slice(self.pem().as_bytes()).expect("a certificate");
+        roots.add(root).expect("a root");
+        roots
+    }
+
     /// A server's certificate for these names.
     pub fn server(&self, names: &[&str]) -> Certificate {
         self.sign(names, |_| {})
@@ -65,6 +73,71 @@ impl Authority {
     }
 }
 
+impl Certificate {
+    /// One that nobody signed but itself.
+    pub fn self_signed(names: &[&str]) -> Self {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        Self {
+            chain: made.cert.pem(),
+            key: made.signing_key.serialize_pem(),
+        }
+    }
+
+    fn read(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let chain = CertificateDer::from_pem_slice(self.chain.as_bytes()).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("a key");
+        (vec![chain], key)
+    }
+}
+
+/// What a server shakes hands with.
+pub struct TlsServer {
+    own: Certificate,
+    clients: Option<RootCertStore>,
+    versions: Vec<&'static SupportedProtocolVersion>,
+}
+
+impl TlsServer {
+    pub fn new(own: &Certificate) -> Self {
+        Self {
+            own: own.clone(),
+            clients: None,
+            versions: rustls::ALL_VERSIONS.to_vec(),
+        }
+    }
+
+    /// Turns clients away that have no certificate of this authority.
+    pub fn for_clients_of(mut self, authority: &Authority) -> Self {
+        self.clients = Some(authority.roots());
+        self
+    }
+
+    /// Speaks this version of TLS alone.
+    pub fn speaking(mut self, version: &'static SupportedProtocolVersion) -> Self {
+        self.versions = vec![version];
+        self
+    }
+
+    pub(super) fn config(&self, protocol: &str) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&self.versions)
+            .expect("versions");
+        let builder = match &self.clients {
+            None => builder.with_no_client_auth(),
+            Some(roots) => {
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider);
+                builder.with_client_cert_verifier(verifier.build().expect("roots"))
+            }
+        };
+        let (chain, key) = self.own.read();
+        let mut config = builder.with_single_cert(chain, key).expect("a certificate and its key");
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        Arc::new(config)
+    }
+}
+
 /// A client that trusts one authority.
 #[derive(Clone)]
 pub struct TlsClient {
@@ -75,9 +148,7 @@ pub struct TlsClient {
 
 impl TlsClient {
     pub fn new(address: SocketAddr, authority: &Authority, own: Option<&Certificate>) -> Self {
-        let mut roots = RootCertStore::empty();
-        let root = CertificateDer::from_pem_slice(authority.pem().as_bytes()).expect("a certificate");
-        roots.add(root).expect("a root");
+        let roots = authority.roots();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -86,10 +157,9 @@ impl TlsClient {
         let config = match own {
             None => builder.with_no_client_auth(),
             Some(own) => {
-                let chain = CertificateDer::from_pem_slice(own.chain.as_bytes()).expect("a certificate");
-                let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).expect("a key");
+                let (chain, key) = own.read();
                 builder
-                    .with_client_auth_cert(vec![chain], key)
+                    .with_client_auth_cert(chain, key)
                     .expect("a certificate and its key")
             }
         };
@@ -103,7 +173,7 @@ impl TlsClient {
     }
 
     /// Speaks this version of TLS alone.
-    pub fn speaking(mut self, version: &'static rustls::SupportedProtocolVersion) -> Self {
+    pub fn speaking(mut self, version: &'static SupportedProtocolVersion) -> Self {
         let protocols = std::mem::take(&mut self.config.alpn_protocols);
         let roots = self.roots.clone();
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -13,12 +13,13 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
-use super::{eventually, runtime};
+use super::{TlsServer, eventually, runtime};
 
 /// One request as an upstream received it, with its whole body.
 #[derive(Debug, Clone)]
@@ -188,6 +189,7 @@ type Answer = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
 struct State {
     seen: Mutex<Vec<Seen>>,
     abandoned: AtomicUsize,
+    handshakes: AtomicUsize,
     answer: Mutex<Answer>,
 }
 
@@ -209,6 +211,18 @@ impl Upstream {
         Self::serve(Arc::new(answer), Protocol::Http1, free_listener())
     }
 
+    /// Over TLS, in the one protocol that is offered by ALPN: HTTP/1.1.
+    pub fn http1_over(tls: &TlsServer, answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        let acceptor = TlsAcceptor::from(tls.config("http/1.1"));
+        Self::serve_over(Arc::new(answer), Protocol::Http1, free_listener(), Some(acceptor))
+    }
+
+    /// Over TLS, in the one protocol that is offered by ALPN: HTTP/2.
+    pub fn http2_over(tls: &TlsServer, answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        let acceptor = TlsAcceptor::from(tls.config("h2"));
+        Self::serve_over(Arc::new(answer), Protocol::Http2, free_listener(), Some(acceptor))
+    }
+
     /// HTTP/2 without TLS, by prior knowledge.
     pub fn http2(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         Self::serve(Arc::new(answer), Protocol::Http2, free_listener())
@@ -221,6 +235,7 @@ impl Upstream {
         let state = Arc::new(State {
             seen: Mutex::default(),
             abandoned: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
             answer: Mutex::new(Arc::new(|_: &Seen| Reply::status(500))),
         });
         let accepting = runtime().spawn(async move {
@@ -294,11 +309,21 @@ impl Upstream {
         });
     }
 
+    /// How many handshakes came to an end that both sides were content with.
+    pub fn handshakes(&self) -> usize {
+        self.state.handshakes.load(Ordering::SeqCst)
+    }
+
     fn serve(answer: Answer, protocol: Protocol, listener: TcpListener) -> Self {
+        Self::serve_over(answer, protocol, listener, None)
+    }
+
+    fn serve_over(answer: Answer, protocol: Protocol, listener: TcpListener, tls: Option<TlsAcceptor>) -> Self {
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(State {
             seen: Mutex::default(),
             abandoned: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
             answer: Mutex::new(answer),
         });
         let shared = Arc::clone(&state);
@@ -306,7 +331,17 @@ impl Upstream {
             // Dropped with the task, and all connections with it.
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve_connection(stream, protocol, Arc::clone(&shared)));
+                let (state, tls) = (Arc::clone(&shared), tls.clone());
+                connections.spawn(async move {
+                    let _ = stream.set_nodelay(true);
+                    let Some(tls) = tls else {
+                        return serve_connection(stream, protocol, state).await;
+                    };
+                    if let Ok(stream) = tls.accept(stream).await {
+                        state.handshakes.fetch_add(1, Ordering::SeqCst);
+                        serve_connection(stream, protocol, state).await;
+                    }
+                });
             }
         });
         Self {
@@ -323,8 +358,11 @@ impl Drop for Upstream {
     }
 }
 
-async fn serve_connection(stream: TcpStream, protocol: Protocol, state: Arc<State>) {
-    let _ = stream.set_nodelay(true);
+async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    protocol: Protocol,
+    state: Arc<State>,
+) {
     let stream = TokioIo::new(stream);
     let service = service_fn(move |request| answer(Arc::clone(&state), request));
     // A peer that goes away in the middle is for the gateway to handle, not for the upstream.
