@@ -79,7 +79,7 @@ pub(super) struct Field(pub HeaderName);
 
 impl Describe for Field {
     fn schema(_: &mut Schemas) -> Schema {
-        Schema::text(&format!("^{TOKEN}$"))
+        Schema::scalar_like(&format!("^{TOKEN}$"))
     }
 }
 
