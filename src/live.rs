@@ -3,6 +3,8 @@
 //! A [`Generation`] is a snapshot with the live state bound to its indices. A request pins one and sees no other; what two
 //! snapshots have in common is carried over.
 
+mod lasting;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -28,6 +30,8 @@ use crate::snapshot::Snapshot;
 use crate::targets::UpstreamIndex;
 use crate::upstreams::{Caller, Flights, Kept, Pool};
 
+pub use lasting::{Cut, Lasting, Lasts, Standing, until_cut, watch_over};
+
 /// A filler that takes longer than this no longer holds the others up.
 const FILL: Duration = Duration::from_secs(10);
 
@@ -49,6 +53,8 @@ pub struct Live {
     pub freezes: Freezes,
     /// What operators have revoked.
     pub revocations: Revocations,
+    /// Exchanges that are open as long as they like.
+    pub lasting: Arc<Lasting>,
     client: Arc<Client>,
     key_copies: Arc<KeyCopies>,
     began: Instant,
@@ -118,6 +124,7 @@ impl Live {
             kept: Kept::default(),
             freezes,
             revocations,
+            lasting: Arc::default(),
             client,
             key_copies,
             began: Instant::now(),
@@ -137,6 +144,7 @@ impl Live {
         let (client, copies) = (&self.client, &self.key_copies);
         let generation = Arc::new(Generation::new(snapshot, observer, Some(&before), client, copies));
         self.current.store(generation.clone());
+        self.lasting.judge_again();
         generation
     }
 
@@ -174,6 +182,13 @@ impl Live {
         self.in_flight.load(Ordering::Acquire)
     }
 
+    /// Returns once no more requests are served than that.
+    pub async fn drained_to(&self, most: impl Fn(&Self) -> usize) {
+        while self.in_flight() > most(self) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Counts a request until the guard is dropped.
     pub fn enter(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
@@ -183,6 +198,13 @@ impl Live {
 
 /// A request being served.
 pub struct InFlight(Arc<Live>);
+
+impl InFlight {
+    /// The state that it is counted in.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.0
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {

@@ -96,6 +96,7 @@ fn freeze(live: &Live, asked: &Asked, name: &str) -> Result<Value, Problem> {
         .freeze(freezes, now, asked.address)
         .map_err(|error| failed(&error))?;
     let freezes: Vec<Freeze> = frozen.iter().map(|held| Freeze::clone(&held.freeze)).collect();
+    live.lasting.judge_again();
     tell(live, asked, now, &freezes, false);
     let told: Vec<Value> = freezes.iter().map(|freeze| told(freeze, snapshot)).collect();
     Ok(json!({ "frozen": told }))

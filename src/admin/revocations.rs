@@ -101,6 +101,7 @@ fn revoke(live: &Live, asked: &Asked) -> Result<Value, Problem> {
     generation
         .verifiers
         .forget(|principal| revocation.whom.concerns(principal));
+    live.lasting.judge_again();
     let told: Vec<Value> = standing.iter().map(|standing| told(standing, snapshot)).collect();
     tell(live, asked, now, vec![revocation], &reason, false);
     Ok(json!({ "revoked": told }))

@@ -41,6 +41,8 @@ use refuse::refuse;
 use stream::{Awaited, Downstream};
 use transport::Transport;
 
+use crate::live::until_cut;
+
 pub use bounds::{Bounds, Settings};
 pub use door::TlsDoor;
 pub use pace::Pace;
@@ -195,7 +197,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
             // Whether the client wants to go on is known when Pingora has read the header: then the proxy says what is done.
             session.set_keepalive_reuses_remaining((served >= bounds.max_requests).then_some(0));
             session.set_pipelined_prefix(prefix);
-            let Some(reused) = self.app.process_new_http(session, &shutdown).await else {
+            let Some(Some(reused)) = until_cut(self.app.process_new_http(session, &shutdown)).await else {
                 return;
             };
             let (reused, kept) = reused.consume();

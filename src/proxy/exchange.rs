@@ -8,13 +8,14 @@ use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use smallvec::SmallVec;
 
+use super::finish;
 use super::request::RequestIds;
 use super::shape::Change;
 use crate::engine::{
     Act, CacheRule, CompressRule, Decision, Denial, Effect, Ended, Forwarded, PartSummary, Principal, RecordedRequest,
     Reshape, Trail,
 };
-use crate::live::{Generation, InFlight, Live};
+use crate::live::{Generation, InFlight, Lasts, Live};
 use crate::policies::cache::storable::Lookup;
 use crate::policies::compress::encode::Encoder;
 use crate::snapshot::{Carried, Route};
@@ -42,9 +43,17 @@ pub struct Exchange {
     pub(super) cache_lookup: Option<Lookup>,
     /// The refusal or failure that was, or is about to be, told to the client.
     pub(super) failure: Option<Denial>,
+    /// Held while it is watched over, being open as long as it likes.
+    pub(super) lasts: Option<Lasts>,
     /// What became of a socket.
     pub(super) tunnel: Option<Tunnelled>,
-    _in_flight: InFlight,
+    in_flight: InFlight,
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        finish::record_cut(self);
+    }
 }
 
 /// What went through a socket, and how it ended.
@@ -78,6 +87,7 @@ pub(super) struct Attempt {
 #[derive(Default)]
 pub(super) struct Body {
     pub received: u64,
+    pub sent: u64,
     /// What goes to the upstream in place of the request's body.
     pub outgoing: Option<Bytes>,
     pub change: Change,
@@ -106,9 +116,14 @@ impl Exchange {
             parts: Vec::new(),
             cache_lookup: None,
             failure: None,
+            lasts: None,
             tunnel: None,
-            _in_flight: live.enter(),
+            in_flight: live.enter(),
         }
+    }
+
+    pub(super) fn live(&self) -> &Arc<Live> {
+        self.in_flight.live()
     }
 
     pub(super) fn acts(&self) -> &[Act] {

@@ -7,7 +7,19 @@ use pingora::Error;
 use pingora_proxy::Session;
 
 use super::{Exchange, cache, response};
-use crate::engine::{Answer, Decision, Denial, DenialKind, Effected, Record, RecordedRequest, UpstreamSummary};
+use crate::engine::{
+    Answer, Decision, Denial, DenialKind, Effected, Ended, EndedBy, Record, RecordedRequest, UpstreamSummary,
+};
+use crate::live::Lasts;
+
+/// What the connection says of an exchange.
+struct Seen {
+    status: u16,
+    received: u64,
+    sent: u64,
+    cache: Option<&'static str>,
+    ended: Option<Ended>,
+}
 
 /// Hands the record to the observers.
 pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Exchange) {
@@ -22,7 +34,56 @@ pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Ex
     if let Some(lease) = exchange.attempt.lease.as_mut().filter(|_| broke) {
         lease.failed();
     }
-    let request = exchange.recorded.take().unwrap_or_else(|| unread(session, exchange));
+    if exchange.recorded.is_none() {
+        exchange.recorded = Some(unread(session, exchange));
+    }
+    let seen = match (exchange.tunnel.take(), exchange.lasts.take()) {
+        (Some(tunnel), _) => Seen {
+            status,
+            received: tunnel.received,
+            sent: tunnel.sent,
+            cache: None,
+            ended: Some(tunnel.ended),
+        },
+        (None, lasts) => Seen {
+            status,
+            received: session.body_bytes_read() as u64,
+            sent: session.body_bytes_sent() as u64,
+            cache: cache::result(session, exchange),
+            ended: lasts.map(|lasts| ended(&lasts, left)),
+        },
+    };
+    hand_over(exchange, seen);
+}
+
+/// The same of an exchange that was watched over, and dropped because it had to end. Of others this is no news.
+pub(super) fn record_cut(exchange: &mut Exchange) {
+    let Some(lasts) = exchange.lasts.take() else {
+        return;
+    };
+    let seen = Seen {
+        status: exchange.attempt.status.unwrap_or(499),
+        received: exchange.body.received,
+        sent: exchange.body.sent,
+        cache: None,
+        ended: Some(ended(&lasts, false)),
+    };
+    hand_over(exchange, seen);
+}
+
+fn ended(lasts: &Lasts, client_left: bool) -> Ended {
+    let by = if client_left {
+        EndedBy::Client
+    } else {
+        EndedBy::Upstream
+    };
+    lasts.cut().ended().cloned().unwrap_or_else(|| by.into())
+}
+
+fn hand_over(exchange: &mut Exchange, seen: Seen) {
+    let Some(request) = exchange.recorded.take() else {
+        return;
+    };
     let decision = exchange.decision.take();
     let answers = decision
         .as_ref()
@@ -31,11 +92,6 @@ pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Ex
         Answer::Refused(refusal) => refusal.claimed_sub.clone(),
         _ => None,
     });
-    let tunnel = exchange.tunnel.take();
-    let (received, sent) = match &tunnel {
-        Some(tunnel) => (tunnel.received, tunnel.sent),
-        None => (session.body_bytes_read() as u64, session.body_bytes_sent() as u64),
-    };
     let forwarded = decision.as_ref().is_some_and(Decision::is_forwarded);
     let record = Record {
         id: exchange.id.clone(),
@@ -48,19 +104,19 @@ pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Ex
         decision: effected(decision.as_ref(), exchange.failure.as_ref(), &exchange.rules),
         answers,
         trail: std::mem::take(&mut exchange.trail),
-        status,
+        status: seen.status,
         duration: exchange.began.elapsed(),
-        request_bytes: received,
-        response_bytes: sent,
+        request_bytes: seen.received,
+        response_bytes: seen.sent,
         upstream: upstream(exchange),
         parts: std::mem::take(&mut exchange.parts),
-        cache: cache::result(session, exchange),
+        cache: seen.cache,
         failure: exchange
             .failure
             .as_ref()
             .filter(|_| forwarded)
             .map(|denial| known(&denial.code)),
-        ended: tunnel.map(|tunnel| tunnel.ended),
+        ended: seen.ended,
         rehearsal: exchange.rehearsal,
         request,
     };
@@ -121,7 +177,7 @@ fn upstream(exchange: &Exchange) -> Option<UpstreamSummary> {
 
 /// Failures after the decision have codes of the gate's own.
 fn known(code: &str) -> &'static str {
-    const CODES: [&str; 16] = [
+    const CODES: [&str; 17] = [
         "breaker-open",
         "upstream-unreachable",
         "upstream-timeout",
@@ -135,6 +191,7 @@ fn known(code: &str) -> &'static str {
         "not-cached",
         "request-timeout",
         "request-invalid",
+        "too-many-open",
         "websocket-invalid",
         "websocket-version",
         "internal",

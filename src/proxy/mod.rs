@@ -9,6 +9,7 @@ mod exchange;
 mod failure;
 mod finish;
 mod inside;
+mod lasting;
 mod reply;
 mod request;
 mod response;
@@ -70,11 +71,12 @@ impl ProxyHttp for Gate {
 
     async fn request_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        lasting::notice_length(session, exchange, end)?;
         request::count_body(body, end, exchange)
     }
 
@@ -158,12 +160,14 @@ impl ProxyHttp for Gate {
 
     fn response_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
+        lasting::notice_length(session, exchange, end)?;
         response::body(body, end, exchange)?;
+        exchange.body.sent += body.as_ref().map_or(0, |body| body.len() as u64);
         Ok(None)
     }
 

@@ -7,7 +7,7 @@ use pingora::{BError, ErrorType, OrErr, Result};
 use pingora_proxy::Session;
 
 use super::shape::Change;
-use super::{Exchange, reply, request, shape};
+use super::{Exchange, lasting, reply, request, shape};
 use crate::engine::Head;
 use crate::policies::compress::accept::Coding;
 use crate::policies::compress::encode::Encoder;
@@ -30,6 +30,7 @@ pub(super) async fn filter(
     if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
+    lasting::notice_stream(session, exchange, &response.headers)?;
     strip(response);
     connection_ends_here(response);
     exchange.body.encoder = None;

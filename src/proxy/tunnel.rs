@@ -27,10 +27,10 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::exchange::Tunnelled;
-use super::{Exchange, failure, reply, response, upstream, wellformed};
+use super::{Exchange, failure, lasting, reply, response, upstream, wellformed};
 use crate::engine::{Act, Ended, EndedBy, HeaderEdits};
 use crate::front::unbound;
-use crate::live::Live;
+use crate::live::{Cut, Live};
 use crate::policies::websocket::frames::{self, Frames};
 use crate::policies::websocket::handshake::{self, Fault};
 
@@ -40,6 +40,7 @@ const PIECE: usize = 16 << 10;
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Statuses of RFC 6455 §7.4.1.
 const GOING_AWAY: u16 = 1001;
+const POLICY_VIOLATION: u16 = 1008;
 
 /// Opens the socket that was asked for and carries it to its end, or answers as the endpoint does.
 pub(super) async fn open(live: &Arc<Live>, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
@@ -48,6 +49,7 @@ pub(super) async fn open(live: &Arc<Live>, session: &mut Session, exchange: &mut
         Ok(accept) => accept,
         Err(fault) => return refuse(session, exchange, fault).await,
     };
+    let lasts = lasting::watch(session, exchange, true)?;
     let (mut client, answer) = ask(live, session, exchange).await?;
     if answer.status != StatusCode::SWITCHING_PROTOCOLS {
         return pass_on(session, exchange, client, answer).await;
@@ -70,7 +72,10 @@ pub(super) async fn open(live: &Arc<Live>, session: &mut Session, exchange: &mut
     let idle = exchange.attempt.pool.as_ref().map(|pool| pool.settings.timeout.idle.0);
     let stream = take(session, head).await?;
     let tunnel = Tunnel::new(stream, client.into_inner());
-    exchange.tunnel = Some(tunnel.run(first, idle.unwrap_or(Duration::MAX)).await);
+    let cut = lasts.cut().clone();
+    // What is dropped from here on is a socket that was open.
+    exchange.lasts = Some(lasts);
+    exchange.tunnel = Some(tunnel.run(first, idle.unwrap_or(Duration::MAX), &cut).await);
     Ok(())
 }
 
@@ -223,29 +228,30 @@ impl Tunnel {
         }
     }
 
-    /// Carries bytes until one side ends or nothing moves for so long; `first` are the endpoint's first.
-    async fn run(mut self, first: Bytes, idle: Duration) -> Tunnelled {
+    /// Carries bytes until one side ends, nothing moves for so long, or it has to end; `first` are the endpoint's first.
+    async fn run(mut self, first: Bytes, idle: Duration, cut: &Cut) -> Tunnelled {
         let traffic = Mutex::new(Traffic {
             received: 0,
             sent: 0,
             last: Instant::now(),
             frames: Frames::default(),
         });
-        let by = tokio::select! {
-            () = up(&mut self.from_client, &mut self.to_upstream, &traffic) => EndedBy::Client,
-            by = down(first, &mut self.from_upstream, &mut self.to_client, &traffic) => by,
-            () = stillness(&traffic, idle) => EndedBy::Idle,
+        let ended = tokio::select! {
+            ended = cut.told() => ended,
+            () = up(&mut self.from_client, &mut self.to_upstream, &traffic) => EndedBy::Client.into(),
+            by = down(first, &mut self.from_upstream, &mut self.to_client, &traffic) => by.into(),
+            () = stillness(&traffic, idle) => EndedBy::Idle.into(),
         };
         let traffic = traffic.into_inner();
-        if by == EndedBy::Idle && traffic.frames.may_add() {
-            self.say_farewell(&frames::close(GOING_AWAY, "idle")).await;
+        if let Some(frame) = farewell(&ended).filter(|_| traffic.frames.may_add()) {
+            self.say_farewell(&frame).await;
         }
         let ends = async { tokio::join!(self.to_client.shutdown(), self.to_upstream.shutdown()) };
         let _ = timeout(FAREWELL, ends).await;
         Tunnelled {
             received: traffic.received,
             sent: traffic.sent,
-            ended: Ended::from(by),
+            ended,
         }
     }
 
@@ -262,6 +268,17 @@ impl Tunnel {
         };
         let _ = timeout(FAREWELL, farewell).await;
     }
+}
+
+/// The frame that tells a client why the gate ends its socket.
+fn farewell(ended: &Ended) -> Option<Vec<u8>> {
+    let (status, why) = match ended.by {
+        EndedBy::Client | EndedBy::Upstream => return None,
+        EndedBy::Idle | EndedBy::Shutdown => (GOING_AWAY, ended.by.word()),
+        EndedBy::Expiry => (POLICY_VIOLATION, "expired"),
+        EndedBy::Refusal => (POLICY_VIOLATION, ended.code.as_deref().unwrap_or("not-allowed")),
+    };
+    Some(frames::close(status, why))
 }
 
 /// Carries what the client sends, until it ends.

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType, OrErr, Result};
@@ -12,7 +12,7 @@ use pingora_proxy::Session;
 use smallvec::SmallVec;
 
 use super::request::edit;
-use super::{Exchange, failure, rewrite, trace, wellformed};
+use super::{Exchange, failure, lasting, rewrite, trace, wellformed};
 use crate::engine::{Forwarded, Share};
 use crate::policies::cache::storable::varies_on;
 use crate::upstreams::{Endpoint, NoEndpoint, Pool, RetryAfter, Whom};
@@ -79,12 +79,28 @@ pub(super) fn peer(session: &Session, exchange: &mut Exchange) -> Result<Box<Htt
             return Error::e_explain(ErrorType::HTTPStatus(503), "nobody to ask");
         }
     };
-    let peer = lease.endpoint().map(Endpoint::peer);
+    let mut peer = lease.endpoint().map(Endpoint::peer);
+    if let (Some(peer), Some(pool)) = (&mut peer, &attempt.pool)
+        && let Some(idle) = stream_idle(headers, pool)
+    {
+        peer.options.read_timeout = Some(idle);
+    }
     attempt.tried.push(lease.at());
     attempt.lease = Some(lease);
     // The body counts anew on every try.
     exchange.body.received = 0;
     peer.map(Box::new).ok_or_else(|| Error::new(ErrorType::InternalError))
+}
+
+/// How long nothing may come of an answer that is open as long as it likes, where such a one is asked for.
+fn stream_idle(headers: &HeaderMap, pool: &Pool) -> Option<Duration> {
+    let accepted = headers.get(header::ACCEPT);
+    let wants_events = accepted.is_some_and(|accepted| {
+        let mut kinds = accepted.as_bytes().split(|byte| matches!(byte, b',' | b';'));
+        kinds.any(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
+    });
+    let idle = pool.settings.timeout.idle.0;
+    (lasting::is_stream(headers) || wants_events).then_some(idle)
 }
 
 /// Nothing was sent: another endpoint may be tried, whatever the method.

@@ -26,7 +26,7 @@ use crate::admin::Admin;
 use crate::conf::Severity;
 use crate::front::Front;
 use crate::io::{Clock, StateFolder};
-use crate::live::{Doors, Live};
+use crate::live::{Doors, Live, watch_over};
 use crate::observe::Connections;
 use crate::policies::authn::KeyCopies;
 use crate::policies::freeze::Freezes;
@@ -40,6 +40,8 @@ use watchers::Watchers;
 
 /// Requests under way are given so long at the end.
 const DRAIN: Duration = Duration::from_secs(30);
+/// Sockets and streams are given so long to take note of the end.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// The audit log is given so long to reach the disk.
 const FLUSH: Duration = Duration::from_secs(10);
 /// From one look for revocations that hit nothing any more to the next.
@@ -213,6 +215,7 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
     ));
     watchers.watch_health(&live);
     forget_revocations(&live);
+    tokio::spawn(watch_over(Arc::downgrade(&live)));
     let (count, lines) = failing_tests(&snapshot);
     watchers.count_failing_tests(count);
     for line in lines {
@@ -368,16 +371,18 @@ impl Running {
     async fn stop(mut self) {
         let _ = self.shutdown.send(true);
         let drained = async {
-            while self.live.in_flight() > 0 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            // What is open as long as it likes is not waited for; it is told when all else is done.
+            let _ = tokio::time::timeout(DRAIN, self.live.drained_to(|live| live.lasting.count())).await;
+            self.live.lasting.end_all();
+            if tokio::time::timeout(FAREWELL, self.live.drained_to(|_| 0))
+                .await
+                .is_err()
+            {
+                log::warn!("{} requests were cut off", self.live.in_flight());
             }
         };
         tokio::select! {
-            drained = tokio::time::timeout(DRAIN, drained) => {
-                if drained.is_err() {
-                    log::warn!("{} requests were cut off", self.live.in_flight());
-                }
-            }
+            () = drained => {}
             _ = self.signals.terminate.recv() => {}
             _ = self.signals.interrupt.recv() => {}
         }

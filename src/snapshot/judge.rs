@@ -165,6 +165,27 @@ impl Judged<'_> {
         self.decision.effected(self.rule_names)
     }
 
+    /// When windows may next have `request` judged otherwise than at `window_at`, all else being as it was at `now`.
+    pub fn next_change(
+        &self,
+        request: RequestView<'_>,
+        address: IpAddr,
+        now: Timestamp,
+        window_at: Timestamp,
+    ) -> Option<Timestamp> {
+        let facts = Facts {
+            now,
+            window_at,
+            address,
+            client: self.client,
+            request,
+            params: self.params.clone(),
+            principal: self.decision.principal.clone(),
+        };
+        let enforced = self.rules.iter().filter(|rule| !rule.shadow);
+        enforced.filter_map(|rule| rule.policy.next_change(&facts)).min()
+    }
+
     /// Whether it is refused.
     pub fn is_refused(&self) -> bool {
         matches!(self.decision.effect, Effect::Deny(_))

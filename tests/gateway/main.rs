@@ -28,6 +28,7 @@ mod front;
 mod hostile;
 mod introspection;
 mod jwt;
+mod lasting;
 mod layout;
 mod limits;
 mod own_tests;

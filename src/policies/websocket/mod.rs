@@ -10,6 +10,7 @@
 //!
 //! What is no handshake is answered `400 websocket-invalid`, another version of it `426 websocket-version`; an upstream that
 //! switches without having read the key, `502 upstream-broken`. An upstream's answer other than 101 goes to the caller as any.
+//! A socket is judged again as long as it is open: what would refuse it by then closes it with 1008 and the code of the refusal.
 //! Sockets are opened over HTTP/1.1; a socket in which nothing moves is closed after the upstream's `timeout.idle`.
 
 pub mod frames;

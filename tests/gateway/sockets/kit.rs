@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,7 +27,7 @@ impl Endpoint {
                 std::thread::spawn(move || {
                     let mut wire = Wire::new(stream);
                     while let Some(head) = wire.head() {
-                        if head.contains("upgrade: websocket") || head.contains("Upgrade: websocket") {
+                        if !head.starts_with("GET /live/") || header(&head, "upgrade").is_some() {
                             return serve(wire, head);
                         }
                         wire.send(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nplain");
@@ -39,19 +40,7 @@ impl Endpoint {
 
     /// Sends every message back, and answers pings and the close as one has to.
     pub fn echo() -> Self {
-        Self::start(|mut wire, head| {
-            wire.send(switch(&head).as_bytes());
-            while let Some((opcode, payload)) = wire.frame() {
-                match opcode {
-                    8 => {
-                        wire.send(&frame(8, &payload, false));
-                        return;
-                    }
-                    9 => wire.send(&frame(10, &payload, false)),
-                    opcode => wire.send(&frame(opcode, &payload, false)),
-                };
-            }
-        })
+        Self::start(|mut wire, head| wire.echo(&head))
     }
 }
 
@@ -139,6 +128,21 @@ impl Wire {
         wire
     }
 
+    /// Opens the socket that was asked for, and sends every message back.
+    pub fn echo(&mut self, head: &str) {
+        self.send(switch(head).as_bytes());
+        while let Some((opcode, payload)) = self.frame() {
+            match opcode {
+                8 => {
+                    self.send(&frame(8, &payload, false));
+                    return;
+                }
+                9 => self.send(&frame(10, &payload, false)),
+                opcode => self.send(&frame(opcode, &payload, false)),
+            };
+        }
+    }
+
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
@@ -197,6 +201,26 @@ impl Wire {
     pub fn rest(&mut self) -> Vec<u8> {
         while self.read_more().is_some() {}
         std::mem::take(&mut self.unread)
+    }
+
+    /// Whether nothing comes for a moment.
+    pub fn is_silent(&mut self) -> bool {
+        let mut byte = [0];
+        self.stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let silent = self.unread.is_empty() && self.stream.peek(&mut byte).is_err();
+        self.stream.set_read_timeout(Some(WATCHDOG)).unwrap();
+        silent
+    }
+
+    /// The next line, without its end.
+    pub fn line(&mut self) -> Option<String> {
+        loop {
+            if let Some(at) = self.unread.windows(2).position(|window| window == b"\r\n") {
+                let line: Vec<u8> = self.unread.drain(..at + 2).collect();
+                return Some(String::from_utf8_lossy(&line[..at]).into_owned());
+            }
+            self.read_more()?;
+        }
     }
 
     fn read_more(&mut self) -> Option<()> {

@@ -1,6 +1,6 @@
 //! WebSocket (RFC 6455): opened like any request is let through, or not at all.
 
-mod kit;
+pub mod kit;
 mod peers;
 
 use std::io::Write;

@@ -77,6 +77,7 @@ impl ApiKeySettings {
             issuer: format!("api-key:{name}").into(),
             sources,
             keys: keys(entry::read(&self.keys, load), load),
+            by_shown: ByShown::default(),
         }
     }
 }
@@ -89,6 +90,18 @@ pub struct ApiKeyAuthenticator {
     issuer: Arc<str>,
     sources: Box<[Source]>,
     keys: HashMap<KeyHash, ApiKey, RandomState>,
+    /// The keys by what is shown of them, once somebody looks for one so.
+    by_shown: ByShown,
+}
+
+/// Made of the keys, and nothing besides.
+#[derive(Debug, Default)]
+struct ByShown(OnceLock<HashMap<Box<str>, KeyHash>>);
+
+impl PartialEq for ByShown {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// A key, of which nothing but its hash is known.
@@ -168,6 +181,15 @@ impl ApiKeyAuthenticator {
         // Subjects were checked when the file was read.
         let made = Arc::new(self.claimed().principal(key.claims())?);
         Some(Ok(key.principal.get_or_init(|| made).clone()))
+    }
+}
+
+impl ApiKeyAuthenticator {
+    /// As [`prove`](Self::prove), of a caller known by what is shown of its key.
+    pub fn prove_shown(&self, shown: &str, now: Timestamp) -> Option<Result<Arc<Principal>, CredentialRefusal>> {
+        let all = || self.keys.iter().map(|(hash, key)| (key.shown.clone(), *hash)).collect();
+        let hash = self.by_shown.0.get_or_init(all).get(shown)?;
+        self.prove(hash, now)
     }
 }
 
