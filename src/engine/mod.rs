@@ -10,6 +10,7 @@ mod decide;
 mod decision;
 mod facts;
 mod freeze;
+mod grpc;
 mod head;
 pub mod json;
 mod lookup;
@@ -33,6 +34,7 @@ pub use decide::{decide, reopens_at};
 pub use decision::{Decision, Denial, DenialKind, Effect, Mark, Messages, Reply, Trail};
 pub use facts::{Client, Facts, Headers, NoHeaders, Params, RequestView};
 pub use freeze::{Freezable, Freeze, FreezeChange};
+pub use grpc::{grpc_timeout, is_grpc, is_trailers_only, trailers_only};
 pub use head::Head;
 pub use lookup::{
     Answer, Answers, Asked, AuthenticatorId, CredentialRefusal, LimitAnswer, LimitId, LimitKey, Lookup, Question,

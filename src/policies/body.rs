@@ -4,7 +4,8 @@
 //! body: { max: 64KiB }
 //! ```
 //!
-//! Without it the bound is 10 MiB.
+//! Without it the bound is 10 MiB. All messages that a caller sends in one call of gRPC are one body; of sockets nothing is
+//! counted.
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pingora::Error;
 use pingora_proxy::Session;
 
-use super::{Exchange, cache, response};
+use super::{Exchange, cache, reply, response};
 use crate::engine::{
     Answer, Decision, Denial, DenialKind, Effected, Ended, EndedBy, Record, RecordedRequest, UpstreamSummary,
 };
@@ -26,7 +26,14 @@ pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Ex
     let written = response::written(session).map(|head| head.status.as_u16());
     // The client was gone before it was answered, or left in the middle: nginx's 499.
     let left = error.is_some_and(|error| matches!(error.esource(), pingora::ErrorSource::Downstream));
-    let status = match written {
+    // In trailers, a refusal is told under another status.
+    let told = match &exchange.failure {
+        Some(denial) if reply::asker(session).speaks_grpc() && exchange.attempt.status != written => {
+            written.map(|_| denial.status.as_u16())
+        }
+        _ => written,
+    };
+    let status = match told {
         Some(status) if !(left && exchange.failure.is_none()) => status,
         _ => 499,
     };

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, Method, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
 
 use super::response::Kept;
 use super::{Exchange, request, response};
-use crate::engine::{Denial, Reply};
+use crate::engine::{Denial, Reply, is_trailers_only};
 use crate::snapshot::{Asker, is_bodyless, refusal, write_own};
 
 /// A body the client is still sending is read to its end if it is this small; else the connection is closed.
@@ -29,6 +30,7 @@ pub(super) fn asker(session: &Session) -> Asker<'_> {
     Asker {
         method: &request.method,
         headers: &request.headers,
+        takes_trailers: request.version == Version::HTTP_2,
     }
 }
 
@@ -46,6 +48,9 @@ pub(super) async fn write(session: &mut Session, exchange: &mut Exchange, answer
         &asker(session),
     )?;
     let ends = is_bodyless(&answer) || session.req_header().method == Method::HEAD;
+    if is_trailers_only(&answer) {
+        return write_trailers(session, head).await;
+    }
     let mut body = Some(answer.body);
     if let Some(coding) = coding {
         exchange.body.encoder = Some(response::encoder(coding)?);
@@ -58,6 +63,18 @@ pub(super) async fn write(session: &mut Session, exchange: &mut Exchange, answer
     session.write_response_header(Box::new(head), ends).await?;
     let body = if ends { Bytes::new() } else { body.unwrap_or_default() };
     session.write_response_body(Some(body), true).await
+}
+
+/// Writes a header that is the end of the answer: Pingora's own way would end it with an empty body, after which trailers are
+/// looked for.
+async fn write_trailers(session: &mut Session, head: ResponseHeader) -> Result<()> {
+    match session.as_downstream_mut() {
+        ServerSession::H2(stream) => stream.write_response_header(Box::new(head), true),
+        ServerSession::Custom(stream) => stream.write_response_header(Box::new(head), true).await,
+        ServerSession::H1(_) | ServerSession::Subrequest(_) => {
+            session.write_response_header(Box::new(head), true).await
+        }
+    }
 }
 
 /// Pingora closes the connection of a client that still sends; a small body is read first, so that it can go on.

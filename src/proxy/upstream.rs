@@ -12,10 +12,10 @@ use pingora_proxy::Session;
 use smallvec::SmallVec;
 
 use super::request::edit;
-use super::{Exchange, failure, lasting, rewrite, trace, wellformed};
-use crate::engine::{Forwarded, Share};
+use super::{Exchange, failure, lasting, reply, rewrite, trace, wellformed};
+use crate::engine::{Forwarded, Share, grpc_timeout};
 use crate::policies::cache::storable::varies_on;
-use crate::upstreams::{Endpoint, NoEndpoint, Pool, RetryAfter, Whom};
+use crate::upstreams::{Endpoint, NoEndpoint, Pool, Protocol, RetryAfter, Whom};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -100,7 +100,10 @@ fn stream_idle(headers: &HeaderMap, pool: &Pool) -> Option<Duration> {
         kinds.any(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
     });
     let idle = pool.settings.timeout.idle.0;
-    (lasting::is_stream(headers) || wants_events).then_some(idle)
+    let is_call = lasting::is_stream(headers);
+    let until = headers.get("grpc-timeout").filter(|_| is_call);
+    let until = until.and_then(|until| grpc_timeout(until.as_bytes()));
+    (is_call || wants_events).then(|| until.map_or(idle, |until| until.min(idle)))
 }
 
 /// Nothing was sent: another endpoint may be tried, whatever the method.
@@ -155,6 +158,9 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
     let scheme = HeaderValue::from_static(scheme(session));
     let passport = passport(exchange)?;
     let received_by = received_by(session);
+    let pool = exchange.attempt.pool.as_ref();
+    let speaks_grpc =
+        pool.is_some_and(|pool| pool.settings.protocol == Protocol::Http2) && reply::asker(session).speaks_grpc();
     edit(request, |headers| {
         let is_claimed = |name: &&HeaderName| name.as_str().starts_with("gwanmun-") || FORGED.contains(&name.as_str());
         let claimed: SmallVec<[HeaderName; 4]> = headers.keys().filter(is_claimed).cloned().collect();
@@ -186,6 +192,10 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
             headers.insert(FORWARDED_HOST, host);
         }
         headers.insert(FORWARDED_PROTO, scheme);
+        if speaks_grpc {
+            // The call ends in trailers, which a server may want to hear first.
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
         headers.insert(REQUEST_ID, id);
         for (name, value) in exchange.told() {
             headers.insert(name.clone(), value.clone());

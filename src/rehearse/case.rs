@@ -88,6 +88,7 @@ impl<'a> Case<'a> {
         Asker {
             method: self.request.method,
             headers: self.headers,
+            takes_trailers: true,
         }
     }
 }

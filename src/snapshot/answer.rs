@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use super::Snapshot;
 use crate::engine::{
-    Act, Answer, CompressRule, Decision, Denial, Head, HeaderEdits, Reply, Rule, page, problem, wants_page,
+    Act, Answer, CompressRule, Decision, Denial, Head, HeaderEdits, Reply, Rule, is_grpc, is_trailers_only, page,
+    problem, trailers_only, wants_page,
 };
 use crate::policies::compress::accept::{Coding, choose_language};
 use crate::policies::compress::negotiate;
@@ -40,9 +41,17 @@ pub struct Asker<'a> {
     pub method: &'a Method,
     /// Its headers.
     pub headers: &'a HeaderMap,
+    /// Whether an answer may end in trailers, as it may over HTTP/2.
+    pub takes_trailers: bool,
 }
 
 impl Asker<'_> {
+    /// Whether it is a call of gRPC.
+    pub fn speaks_grpc(&self) -> bool {
+        let content_type = self.headers.get(header::CONTENT_TYPE);
+        self.takes_trailers && content_type.is_some_and(|content_type| is_grpc(content_type.as_bytes()))
+    }
+
     /// All lines of a header, as one list.
     pub fn joined(&self, name: &HeaderName) -> Option<String> {
         let lines = self.headers.get_all(name).iter();
@@ -51,15 +60,17 @@ impl Asker<'_> {
     }
 }
 
-/// A refusal as an answer, in the language that is asked for: a page for browsers, problem+json for everybody else.
+/// A refusal as an answer, in the language that is asked for: trailers for calls of gRPC, a page for browsers, problem+json for
+/// everybody else.
 pub fn refusal(denial: &Denial, asker: &Asker<'_>, id: &str, at: Timestamp) -> Reply {
     let language = denial.messages.as_ref().map_or(0, |messages| {
         let languages: Vec<&str> = messages.0.iter().map(|(language, _)| language.as_str()).collect();
         choose_language(asker.joined(&header::ACCEPT_LANGUAGE).as_deref(), &languages)
     });
-    match wants_page(asker.joined(&header::ACCEPT).as_deref()) {
-        true => page(denial, id, at, language),
-        false => problem(denial, id, at, language),
+    match () {
+        () if asker.speaks_grpc() => trailers_only(denial, id, at, language),
+        () if wants_page(asker.joined(&header::ACCEPT).as_deref()) => page(denial, id, at, language),
+        () => problem(denial, id, at, language),
     }
 }
 
@@ -89,9 +100,9 @@ pub fn write_own<H: Head>(
     }
 }
 
-/// Whether an answer of that status has no body (RFC 9110 §6.4.1).
+/// Whether an answer has no body: by its status (RFC 9110 §6.4.1), or being trailers alone.
 pub fn is_bodyless(reply: &Reply) -> bool {
-    reply.status.is_informational() || matches!(reply.status.as_u16(), 204 | 304)
+    reply.status.is_informational() || matches!(reply.status.as_u16(), 204 | 304) || is_trailers_only(reply)
 }
 
 /// Adds what every answer carries: CORS and other edits, limits' fields, the request id.

@@ -179,7 +179,10 @@ impl Judged<'_> {
             address,
             client: self.client,
             request,
-            params: self.params.clone(),
+            params: Params {
+                names: self.params.names,
+                values: self.params.values.iter().copied().collect(),
+            },
             principal: self.decision.principal.clone(),
         };
         let enforced = self.rules.iter().filter(|rule| !rule.shadow);

@@ -25,6 +25,7 @@ mod explain;
 mod expressions;
 mod freezes;
 mod front;
+mod grpc;
 mod hostile;
 mod introspection;
 mod jwt;
