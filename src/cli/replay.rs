@@ -11,7 +11,8 @@ use crate::rehearse::Difference;
 use crate::snapshot::{self, Judged, Occasion, Snapshot, judge};
 
 /// Refusals of requests that could not be read: nothing was decided about them.
-const UNDECIDED: [&str; 10] = [
+const UNDECIDED: [&str; 11] = [
+    "expectation-failed",
     "path-invalid",
     "request-invalid",
     "header-too-large",

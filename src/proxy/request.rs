@@ -123,6 +123,10 @@ fn clean(request: &mut pingora::http::RequestHeader, exchange: &Exchange) {
         // RFC 9110 §7.8: of an older client it means nothing.
         request.remove_header(&header::UPGRADE);
     }
+    if request.version == Version::HTTP_10 {
+        // RFC 9110 §10.1.1, likewise.
+        request.remove_header(&header::EXPECT);
+    }
     // Pingora keeps every name a second time, as the client spelt it, copies that for the upstream and writes each header we
     // add to both: 2 µs of a request. A name means the same in any spelling (RFC 9110 §5.1).
     if request.has_case() && request.raw_path_is_utf8() {
@@ -256,6 +260,13 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
         Ok(address) => address,
         Err(denial) => return unreadable(recorded, exchange, denial),
     };
+    let mut expected = request.headers.get_all(header::EXPECT).iter();
+    if !expected.all(|what| what.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        let detail = "no other expectation than `100-continue` can be met";
+        let status = StatusCode::EXPECTATION_FAILED;
+        let denial = Denial::new(DenialKind::Refuse, status, "expectation-failed", detail);
+        return unreadable(recorded, exchange, Box::new(denial));
+    }
     if exchange.rehearsal && request.headers.contains_key(&AT) {
         match instant(&headers) {
             Some(at) => exchange.at = at,

@@ -1,7 +1,7 @@
 //! Answers of upstreams and of the cache on their way to the client.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::{BError, ErrorType, OrErr, Result};
 use pingora_proxy::Session;
@@ -41,6 +41,16 @@ pub(super) async fn filter(
         // An encoder would not finish.
         true => decorate(response, exchange),
         false => finish_head(session, response, exchange),
+    }?;
+    spare_old_client(session, response);
+    Ok(())
+}
+
+/// A client of HTTP/1.0 knows no chunks: the end of the connection is that of the body (RFC 9112 §6.1).
+fn spare_old_client(session: &mut Session, response: &mut ResponseHeader) {
+    if session.req_header().version == Version::HTTP_10 && response.remove_header(&header::TRANSFER_ENCODING).is_some()
+    {
+        session.set_keepalive(None);
     }
 }
 

@@ -32,6 +32,7 @@ mod jwt;
 mod lasting;
 mod layout;
 mod limits;
+mod messages;
 mod own_tests;
 mod passports;
 mod policies;
