@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::sides::Side;
 use crate::engine::{Rule, Stage};
 use crate::policies::rate_limit::LimitRule;
+use crate::policies::websocket;
 use crate::snapshot::{Route, Snapshot};
 
 /// So many routes are named.
@@ -196,7 +197,9 @@ fn shared<'s>(now: &'s Snapshot, next: &'s Snapshot) -> impl Iterator<Item = (&'
 /// What is done besides deciding, by the route's key, in a text that is the same where the meaning is.
 fn handling(route: &Route) -> BTreeMap<&'static str, String> {
     let mut texts: BTreeMap<&'static str, String> = BTreeMap::new();
-    let acts = |rule: &&Rule| matches!(rule.stage, Stage::Annotate | Stage::Preflight | Stage::Shape);
+    let acts = |rule: &&Rule| {
+        matches!(rule.stage, Stage::Annotate | Stage::Preflight | Stage::Shape) || rule.kind == websocket::KIND.name
+    };
     for rule in route.rules.iter().filter(acts) {
         texts
             .entry(rule.kind)
