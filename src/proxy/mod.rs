@@ -76,7 +76,7 @@ impl ProxyHttp for Gate {
         end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        lasting::notice_length(session, exchange, end)?;
+        lasting::notice_length(session, exchange, end).map_err(|error| error.into_down())?;
         request::count_body(body, end, exchange)
     }
 

@@ -419,7 +419,9 @@ pub(super) fn count_body(body: &mut Option<Bytes>, end: bool, exchange: &mut Exc
     exchange.body.received += body.as_ref().map_or(0, |body| body.len() as u64);
     if exchange.body.received > exchange.body_limit() {
         exchange.failure = Some(too_large());
-        return Error::e_explain(ErrorType::HTTPStatus(413), "the body is larger than allowed");
+        // The client's fault: of any other Pingora waits for what an upstream in HTTP/2 has to say to half a request.
+        let error = Error::explain(ErrorType::HTTPStatus(413), "the body is larger than allowed");
+        return Err(error.into_down());
     }
     Ok(())
 }
