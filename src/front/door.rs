@@ -8,6 +8,18 @@ use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::tls::TlsStream;
 use rustls::ServerConfig;
 
+/// How clients come in by a listener.
+#[derive(Clone)]
+pub enum Entrance {
+    /// Unencrypted.
+    Plain {
+        /// Whether a client may begin with the preface of HTTP/2 (RFC 9113 §3.3).
+        http2: bool,
+    },
+    /// By a handshake, in which the version of HTTP is agreed on.
+    Tls(Arc<TlsDoor>),
+}
+
 /// Shakes hands with clients.
 pub struct TlsDoor(ArcSwap<Acceptor>);
 

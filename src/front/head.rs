@@ -15,7 +15,7 @@ use super::target::{self, Shortening};
 /// Pingora reads no more lines than this.
 pub(super) const MAX_LINES: usize = 256;
 /// A method longer than any that exists (RFC 9112 §3).
-const MAX_METHOD: usize = 32;
+pub(super) const MAX_METHOD: usize = 32;
 
 /// A whole header in the buffer.
 #[derive(Debug, PartialEq, Eq)]

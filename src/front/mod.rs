@@ -12,6 +12,7 @@ mod connections;
 mod door;
 mod framing;
 mod head;
+mod http2;
 mod pace;
 mod proxied;
 mod refuse;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::{Buf, BytesMut};
-use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::{ALPN, GetSocketDigest, SocketDigest, Ssl};
@@ -44,7 +45,7 @@ use transport::Transport;
 use crate::live::until_cut;
 
 pub use bounds::{Bounds, Settings};
-pub use door::TlsDoor;
+pub use door::{Entrance, TlsDoor};
 pub use pace::Pace;
 pub use proxied::Proxies;
 pub use refuse::Refusals;
@@ -84,12 +85,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         self.connections.turned_away()
     }
 
-    /// Accepts until `shutdown` turns true; connections that are idle then are closed, others finish their request. With a
-    /// `door`, connections are encrypted.
+    /// Accepts until `shutdown` turns true; connections that are idle then are closed, others finish their requests.
     pub async fn accept(
         self: Arc<Self>,
         listener: TcpListener,
-        door: Option<Arc<TlsDoor>>,
+        entrance: Entrance,
         mut shutdown: watch::Receiver<bool>,
     ) {
         loop {
@@ -99,7 +99,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
             };
             match accepted {
                 Ok((tcp, peer)) => {
-                    let (front, door, shutdown) = (self.clone(), door.clone(), shutdown.clone());
+                    let (front, entrance, shutdown) = (self.clone(), entrance.clone(), shutdown.clone());
                     tokio::spawn(async move {
                         let most = front.settings.load().bounds.max_connections;
                         let Some(_entered) = front.connections.enter(most) else {
@@ -108,8 +108,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
                         let Some((tcp, peer, _entered_from)) = front.welcome(tcp, peer).await else {
                             return;
                         };
-                        if let Some(stream) = front.open(tcp, peer, door.as_deref()).await {
-                            front.serve(stream, peer, shutdown).await;
+                        if let Some(transport) = front.open(tcp, peer, &entrance).await {
+                            front.serve(transport, &entrance, peer, shutdown).await;
                         }
                     });
                 }
@@ -152,25 +152,39 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
     }
 
     /// The connection, ready for requests. The handshake has as long as a header has.
-    async fn open(&self, tcp: TcpStream, peer: SocketAddr, door: Option<&TlsDoor>) -> Option<Box<Downstream>> {
+    async fn open(&self, tcp: TcpStream, peer: SocketAddr, entrance: &Entrance) -> Option<Transport> {
         let tcp = prepare(tcp, peer)?;
-        let transport = match door {
-            None => Transport::Plain(tcp),
-            Some(door) => {
-                let deadline = self.settings.load().bounds.header_deadline;
-                let shaken = timeout(deadline, door.shake_hands(tcp)).await;
-                Transport::Tls(Box::new(shaken.ok().flatten()?))
-            }
+        let Entrance::Tls(door) = entrance else {
+            return Some(Transport::Plain(tcp));
         };
-        Some(Box::new(Downstream::new(transport)))
+        let deadline = self.settings.load().bounds.header_deadline;
+        let shaken = timeout(deadline, door.shake_hands(tcp)).await;
+        Some(Transport::Tls(Box::new(shaken.ok().flatten()?)))
     }
 
-    async fn serve(&self, mut stream: Box<Downstream>, peer: SocketAddr, mut shutdown: watch::Receiver<bool>) {
-        if stream.selected_alpn_proto() == Some(ALPN::H2) {
-            self.app.process_new(stream, &shutdown).await;
-            return;
-        }
+    async fn serve(
+        &self,
+        mut transport: Transport,
+        entrance: &Entrance,
+        peer: SocketAddr,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
         let mut ahead = BytesMut::new();
+        let opening = match entrance {
+            Entrance::Plain { http2: true } => self.opening(&mut transport, &mut ahead, &mut shutdown).await,
+            Entrance::Plain { http2: false } => Opening::Http1,
+            Entrance::Tls(_) if transport.selected_alpn_proto() == Some(ALPN::H2) => Opening::Http2,
+            Entrance::Tls(_) => Opening::Http1,
+        };
+        let mut stream = match opening {
+            Opening::Http1 => Box::new(Downstream::new(transport)),
+            Opening::Http2 => return http2::serve(self, transport, ahead.freeze(), peer, shutdown).await,
+            Opening::Nothing => return,
+            Opening::Fault(fault) => {
+                let mut stream = Downstream::new(transport);
+                return refuse(&*self.refusals, &mut stream, peer, &ahead, fault).await;
+            }
+        };
         let mut settings = None;
         for served in 1.. {
             let (head, began) = match self.read_head(&mut stream, &mut ahead, &mut shutdown).await {
@@ -209,6 +223,38 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
             if *shutdown.borrow() {
                 return;
             }
+        }
+    }
+
+    /// Reads until it is clear whether the client begins with the preface of HTTP/2 (RFC 9113 §3.4).
+    async fn opening(
+        &self,
+        transport: &mut Transport,
+        ahead: &mut BytesMut,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Opening {
+        let bounds = self.settings.load().bounds;
+        let first = tokio::select! {
+            first = timeout(bounds.idle, transport::read_some(transport, ahead)) => first,
+            _ = shutdown.wait_for(|stop| *stop) => return Opening::Nothing,
+        };
+        let Ok(Ok(1..)) = first else {
+            return Opening::Nothing;
+        };
+        let deadline = Instant::now() + bounds.header_deadline;
+        while ahead.len() < http2::PREFACE.len() && http2::PREFACE.starts_with(ahead) {
+            match timeout_at(deadline, transport::read_some(transport, ahead)).await {
+                Ok(Ok(1..)) => {}
+                Ok(_) => break,
+                Err(_) => return Opening::Fault(HeadFault::Slow),
+            }
+        }
+        match () {
+            () if ahead.starts_with(http2::PREFACE) => Opening::Http2,
+            () if ahead.starts_with(http2::PREFACE_LINE) => {
+                Opening::Fault(HeadFault::Invalid("the preface of HTTP/2 breaks off"))
+            }
+            () => Opening::Http1,
         }
     }
 
@@ -295,6 +341,18 @@ fn take(head: &Head, ahead: &mut BytesMut) -> Result<(BytesMut, Awaited), HeadFa
             Ok((taken, awaited))
         }
     }
+}
+
+/// How a client begins.
+enum Opening {
+    /// With a request.
+    Http1,
+    /// With the preface, or as was agreed on in the handshake.
+    Http2,
+    /// Not at all.
+    Nothing,
+    /// With something that is neither.
+    Fault(HeadFault),
 }
 
 fn prepare(tcp: TcpStream, peer: SocketAddr) -> Option<L4Stream> {

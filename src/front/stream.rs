@@ -10,7 +10,6 @@
 //! nothing but this request's own bytes, and of the client's leaving. Chunks come to it in their one form; a body that has
 //! none is an error of [`io::ErrorKind::InvalidData`], a client that dawdles one of [`io::ErrorKind::TimedOut`].
 
-use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -31,7 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::chunks::Chunks;
 use super::pace::{Pace, Watch};
-use super::transport::Transport;
+use super::transport::{Transport, read_some};
 
 /// A header and a small body; larger bodies are not copied.
 const HELD: usize = 4096;
@@ -98,14 +97,7 @@ impl Downstream {
 
     /// Appends the next bytes; holds no buffer while there are none.
     pub async fn read_first(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
-        poll_fn(|context| {
-            let mut piece = [MaybeUninit::uninit(); 4096];
-            let mut piece = ReadBuf::uninit(&mut piece);
-            ready!(Pin::new(&mut *self).poll_read(context, &mut piece))?;
-            buffer.extend_from_slice(piece.filled());
-            Poll::Ready(Ok(piece.filled().len()))
-        })
-        .await
+        read_some(self, buffer).await
     }
 
     fn poll_inner_read(&mut self, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

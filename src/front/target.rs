@@ -59,6 +59,11 @@ pub(super) fn check(method: &str, target: &str, host: Option<&[u8]>) -> Result<O
     }))
 }
 
+/// Whether these two, each a host with or without a port, mean the same.
+pub(super) fn are_one(one: &[u8], other: &[u8]) -> Result<bool, HeadFault> {
+    Ok(Authority::read(one)? == Authority::read(other)?)
+}
+
 /// A host and a port, as they are meant.
 #[derive(Debug, PartialEq, Eq)]
 struct Authority {

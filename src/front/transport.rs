@@ -1,12 +1,15 @@
 //! What carries a client's connection: TCP, or TLS on it.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::BytesMut;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, TlsRef, TlsStream};
@@ -15,6 +18,18 @@ use pingora::protocols::{
     UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Appends the next bytes; holds no buffer while there are none.
+pub(super) async fn read_some(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> io::Result<usize> {
+    poll_fn(|context| {
+        let mut piece = [MaybeUninit::uninit(); 4096];
+        let mut piece = ReadBuf::uninit(&mut piece);
+        ready!(Pin::new(&mut *stream).poll_read(context, &mut piece))?;
+        buffer.extend_from_slice(piece.filled());
+        Poll::Ready(Ok(piece.filled().len()))
+    })
+    .await
+}
 
 /// Plain connections are the common ones: they are not boxed.
 #[derive(Debug)]

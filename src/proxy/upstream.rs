@@ -141,6 +141,11 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
     ) {
         request.insert_header(header::HOST, host.as_str())?;
     }
+    // Trailers are passed on, so a client that understands them may be told of (RFC 9113 §8.2.2); gRPC servers ask for it.
+    let understands = session.req_header().headers.get(header::TE);
+    if request.version == Version::HTTP_2 && understands.is_some_and(|te| te == "trailers") {
+        request.insert_header(header::TE, "trailers")?;
+    }
     rewrite::before(request, exchange)?;
     let host = exchange
         .recorded

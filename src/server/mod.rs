@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::HttpServer;
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
@@ -24,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::admin::Admin;
 use crate::conf::Severity;
-use crate::front::Front;
+use crate::front::{Entrance, Front};
 use crate::io::{Clock, StateFolder};
 use crate::live::{Doors, Live, watch_over};
 use crate::observe::Connections;
@@ -227,13 +226,10 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
         ..ServerConf::default()
     };
     let mut proxy = HttpProxy::new(Gate::new(live.clone(), ids.clone()), Arc::new(conf));
-    let mut http2 = HttpServerOptions::default();
-    http2.h2_idle_timeout = Some(snapshot.bounds.connections.idle.0);
-    proxy.server_options = Some(http2);
     proxy.handle_init_modules();
 
     let signals = Signals::new().map_err(|error| other("cannot listen for signals")(&error))?;
-    let tls: Vec<_> = (0..bound.len()).map(|listener| doors.of(listener)).collect();
+    let entrances = doors.entrances(&snapshot);
     let (shutdown, stop) = watch::channel(false);
     let refusals = Arc::new(FrontRefusals {
         live: live.clone(),
@@ -245,8 +241,8 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
     let reloads = reload::Reloads::watch(options.config.clone(), &snapshot, doors, follow);
     let reloads = reloads.map_err(StartFailure::Other)?;
     let mut listeners = Vec::with_capacity(bound.len());
-    for ((address, listener), door) in bound.into_iter().zip(tls) {
-        tokio::spawn(front.clone().accept(listener, door, stop.clone()));
+    for ((address, listener), entrance) in bound.into_iter().zip(entrances) {
+        tokio::spawn(front.clone().accept(listener, entrance, stop.clone()));
         listeners.push(address);
     }
     let admin = admin.map(|(address, listener)| {
@@ -262,7 +258,7 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
             connections,
         ));
         let front = Front::new(Arc::new(app), front::admin_settings(), refusals);
-        tokio::spawn(front.accept(listener, None, stop.clone()));
+        tokio::spawn(front.accept(listener, Entrance::Plain { http2: false }, stop.clone()));
         address
     });
     if options.announce {

@@ -111,9 +111,10 @@ fn next(
         errors.push(format!("{place}: {message}"));
     }
     // Certificates and keys are followed.
-    let listeners = |snapshot: &Snapshot| -> Vec<(SocketAddr, bool)> {
+    let listeners = |snapshot: &Snapshot| -> Vec<(SocketAddr, bool, bool)> {
         let all = snapshot.listen.iter();
-        all.map(|listen| (listen.address, listen.tls.is_some())).collect()
+        all.map(|listen| (listen.address, listen.tls.is_some(), listen.http2))
+            .collect()
     };
     let admin = |snapshot: &Snapshot| snapshot.admin.as_ref().map(|admin| admin.address);
     for (what, changed) in [

@@ -11,7 +11,7 @@ use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
-use crate::front::TlsDoor;
+use crate::front::{Entrance, TlsDoor};
 use crate::snapshot::{Listen, ListenTls, Snapshot};
 
 /// What the listeners of one gateway shake hands with, in the order of the configuration.
@@ -47,9 +47,13 @@ impl Doors {
         Ok(Self(snapshot.listen.iter().map(open).collect::<Result<_, String>>()?))
     }
 
-    /// The door of the listener at that place, where it has one.
-    pub fn of(&self, listener: usize) -> Option<Arc<TlsDoor>> {
-        self.0.get(listener)?.as_ref().map(|door| door.door.clone())
+    /// How clients come in by each listener of the snapshot that these were opened for.
+    pub fn entrances(&self, snapshot: &Snapshot) -> Vec<Entrance> {
+        let entrance = |(door, listen): (&Option<Door>, &Listen)| match door {
+            Some(door) => Entrance::Tls(door.door.clone()),
+            None => Entrance::Plain { http2: listen.http2 },
+        };
+        self.0.iter().zip(&snapshot.listen).map(entrance).collect()
     }
 
     /// The settings of another snapshot with the same listeners, or what hinders.

@@ -3,6 +3,7 @@
 //! ```yaml
 //! listen:
 //!   - address: 0.0.0.0:8080
+//!     http2: false                                # true where nothing is said
 //!   - address: 0.0.0.0:8443
 //!     tls:
 //!       certificate: certs/bank.pem               # the chain, the server's own certificate first
@@ -11,6 +12,10 @@
 //!       min_version: tls1.3                       # tls1.2 where nothing is said
 //!       clients: { authorities: certs/partners-ca.pem, required: true }
 //! ```
+//!
+//! HTTP/2 is spoken besides HTTP/1.1 unless `http2: false` says otherwise: with TLS, where `tls` says it, as agreed on in the
+//! handshake (ALPN); without, with a client that begins with its preface (RFC 9113 §3.3: `curl --http2-prior-knowledge`, gRPC
+//! in the clear). Nobody is asked to change over: `Upgrade: h2c` is not listened to.
 //!
 //! Which certificate is shown is chosen by the name that the client asks for (SNI, RFC 6066 §3): one that names it, then one
 //! with a fitting wildcard, else the first; of several for one name the first whose kind of key the client knows. Certificates and keys are read again when their files change; connections that
@@ -36,6 +41,8 @@ use crate::conf::{Certificates, Describe, Json, Load, Node, Place, PrivateKey, R
 pub struct Listen {
     /// The address with its port.
     pub address: SocketAddr,
+    /// Whether a client may begin with the preface of HTTP/2, where connections are not encrypted.
+    pub http2: bool,
     /// How connections are encrypted; `None` where they are not.
     pub tls: Option<Arc<ListenTls>>,
 }
@@ -108,6 +115,8 @@ crate::settings! {
     pub(super) struct ListenSettings {
         /// The address with its port; port 0 lets the system choose.
         pub(super) address: SocketAddr,
+        /// Whether HTTP/2 is spoken besides HTTP/1.1 without TLS, with clients that begin with its preface; true where nothing is said.
+        http2: Option<Spanned<bool>>,
         /// Encrypts connections; without it they are plain.
         tls: Option<TlsSettings>,
     }
@@ -194,9 +203,13 @@ impl Read for Suite {
 impl ListenSettings {
     /// What is listened on. Keys that cannot be read now are left to `unfetched`, each with its place.
     pub(super) fn compile(self, now: Timestamp, load: &Load, unfetched: &mut Vec<(Place, String)>) -> Listen {
+        if let (Some(written), Some(_)) = (&self.http2, &self.tls) {
+            load.error(&written.place, "with `tls`, `http2` is said there");
+        }
         let tls = self.tls.and_then(|tls| tls.compile(now, load, unfetched));
         Listen {
             address: self.address,
+            http2: self.http2.is_none_or(|http2| http2.value),
             tls: tls.map(Arc::new),
         }
     }

@@ -4,6 +4,7 @@ mod bodies;
 mod bounds;
 mod faults;
 mod forwarded;
+mod http2;
 mod pages;
 mod spellings;
 mod table;

@@ -5,6 +5,7 @@
 
 mod client;
 mod gateway;
+pub mod http2;
 mod issuer;
 mod metrics;
 mod npm;
