@@ -285,9 +285,24 @@ impl Lookup for Asking<'_> {
         let mut answers = Answers::new();
         for (_, question) in asked {
             answers.push(match question {
-                Question::Token { authenticators, token } => {
-                    self.generation.verifiers.answer(authenticators, token, self.now).await
+                Question::Token {
+                    authenticators,
+                    token,
+                    certificate,
+                } => {
+                    let verifiers = &self.generation.verifiers;
+                    verifiers.answer(authenticators, token, *certificate, self.now).await
                 }
+                Question::Certificate {
+                    authenticators,
+                    certificate,
+                } => match self.generation.verifiers.prove(authenticators, certificate, self.now) {
+                    Some(Ok(principal)) => Answer::Principal(principal),
+                    Some(Err(refusal)) => Answer::Refused(refusal),
+                    None => Answer::Unavailable {
+                        code: "keys-unavailable",
+                    },
+                },
                 Question::Freezes { route, upstreams } => {
                     Answer::Freezes(self.freezes.held().concerning(route, upstreams, self.now))
                 }

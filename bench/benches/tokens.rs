@@ -87,7 +87,7 @@ impl Bench {
     }
 
     fn by_the_gateway(&self, token: &str) -> bool {
-        let answer = now(self.verifiers.answer(&[AuthenticatorId(0)], token, NOW));
+        let answer = now(self.verifiers.answer(&[AuthenticatorId(0)], token, None, NOW));
         matches!(answer, Answer::Principal(_))
     }
 

@@ -9,7 +9,7 @@ use http::{HeaderName, Method};
 use jiff::Timestamp;
 use smallvec::SmallVec;
 
-use super::Principal;
+use super::{ClientCertificate, Principal};
 
 /// The facts of one request.
 #[derive(Debug)]
@@ -121,6 +121,11 @@ pub trait Headers: Sync {
     /// The word for the caller's credential ([`RecordedRequest::credential`](super::RecordedRequest)), where a request is
     /// only told of and carries none; `None` where the request speaks for itself.
     fn credential(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The certificate of the connection that they came by, where the client has shown one. No header says it.
+    fn certificate(&self) -> Option<&Arc<ClientCertificate>> {
         None
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use smallvec::SmallVec;
 
-use super::{Freeze, Principal, Revoked};
+use super::{ClientCertificate, Freeze, Principal, Revoked};
 
 /// An authenticator of the snapshot, by its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,6 +29,15 @@ pub enum Question<'a> {
         authenticators: &'a [AuthenticatorId],
         /// The credential as sent.
         token: &'a str,
+        /// The certificate of the connection it came by: a token may be bound to one (RFC 8705 §3).
+        certificate: Option<&'a ClientCertificate>,
+    },
+    /// Whom does the certificate of the connection prove? The first of the listed authenticators that accepts it says.
+    Certificate {
+        /// The candidates, in the order of the route.
+        authenticators: &'a [AuthenticatorId],
+        /// As the handshake has verified it.
+        certificate: &'a ClientCertificate,
     },
     /// Is there room under this limit? All limits of a request are asked together and charged all or none.
     Limit {
@@ -56,6 +65,7 @@ impl fmt::Debug for Question<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Token { authenticators, .. } => write!(f, "Token({authenticators:?})"),
+            Self::Certificate { authenticators, .. } => write!(f, "Certificate({authenticators:?})"),
             Self::Limit { limit, .. } => write!(f, "Limit({limit:?})"),
             Self::Freezes { route, .. } => write!(f, "Freezes({route})"),
             Self::Revocation { principal } => write!(f, "Revocation({})", principal.authenticator),

@@ -4,10 +4,12 @@
 //! run this same code; they differ in who answers the questions.
 
 mod act;
+mod certificate;
 mod challenge;
 pub mod claims;
 mod decide;
 mod decision;
+mod distinguished;
 mod facts;
 mod freeze;
 mod grpc;
@@ -29,6 +31,7 @@ pub use act::{
     About, Act, Acts, CacheRule, CompressRule, Edits, Forwarded, HeaderEdits, RequestEdits, Reshape, ReshapeFailure,
     Rewrite, Share,
 };
+pub use certificate::ClientCertificate;
 pub use challenge::{Bearer, REALM};
 pub use decide::{decide, reopens_at};
 pub use decision::{Decision, Denial, DenialKind, Effect, Mark, Messages, Reply, Trail};

@@ -139,7 +139,7 @@ pub struct RecordedRequest {
     /// Query parameters that rules read, every value; a value that is not UTF-8 is kept as `None`.
     pub query: Vec<(String, Vec<Option<String>>)>,
     /// What came to prove who calls: `absent`, `bearer`, a token in a `header` of its own, a `cookie` or the `query`, an API
-    /// `key`, `repeated` or `unreadable`.
+    /// `key`, `certificate`, `repeated` or `unreadable`.
     pub credential: &'static str,
     /// The caller's address.
     pub address: IpAddr,

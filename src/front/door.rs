@@ -37,7 +37,7 @@ impl TlsDoor {
     /// `None` where client and gateway do not come together; the client has been told why.
     pub(super) async fn shake_hands(&self, stream: L4Stream) -> Option<TlsStream<L4Stream>> {
         let acceptor = self.0.load_full();
-        match acceptor.tls_handshake(stream).await {
+        match super::shown::shake_hands(&acceptor, stream).await {
             Ok(stream) => Some(stream),
             Err(error) => {
                 log::debug!("no TLS: {error}");

@@ -16,6 +16,7 @@ mod http2;
 mod pace;
 mod proxied;
 mod refuse;
+mod shown;
 mod stream;
 mod target;
 mod transport;

@@ -4,7 +4,8 @@
 //! which one of their rules may change its mind, when an operator freezes or revokes, and under the new configuration when
 //! there is one. What would be refused by then is ended, and so is what the caller's credential is too old for (`exp`, leeway
 //! not counted). Only windows, freezes and revocations move: who calls, how old the login is, limits and what an `if:` makes of
-//! `now` are held as they were at the start. An API key is looked up again, so that one that is gone takes its sockets along.
+//! `now` are held as they were at the start. API keys and client certificates are judged again, so that one that is no longer
+//! known takes its sockets along.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
@@ -25,8 +26,8 @@ use tokio::sync::Notify;
 
 use super::{Generation, Live};
 use crate::engine::{
-    Act, Answer, Answers, AuthenticatorId, CredentialRefusal, Effect, Ended, EndedBy, Headers, LimitAnswer, Lookup,
-    Principal, Question, RequestView,
+    Act, Answer, Answers, AuthenticatorId, ClientCertificate, CredentialRefusal, Effect, Ended, EndedBy, Headers,
+    LimitAnswer, Lookup, Principal, Question, RequestView,
 };
 use crate::policies::authn::Authenticator;
 use crate::snapshot::judge_later_alone;
@@ -78,6 +79,8 @@ pub struct Standing {
     pub credential: &'static str,
     /// Where it came from.
     pub address: IpAddr,
+    /// The certificate of the connection that it came by.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// Who calls.
     pub principal: Option<Arc<Principal>>,
     /// Whether it is a socket.
@@ -306,6 +309,7 @@ async fn judge(live: &Live, standing: &Standing) -> Result<Option<Timestamp>, En
         live,
         generation: &generation,
         principal: standing.principal.as_ref(),
+        certificate: standing.certificate.as_deref(),
         now,
     };
     let (snapshot, address) = (&generation.snapshot, standing.address);
@@ -359,13 +363,16 @@ struct Again<'a> {
     live: &'a Live,
     generation: &'a Generation,
     principal: Option<&'a Arc<Principal>>,
+    certificate: Option<&'a ClientCertificate>,
     now: Timestamp,
 }
 
 impl Lookup for Again<'_> {
     async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
         let one = |(_, question): &(u16, Question<'_>)| match question {
-            Question::Token { authenticators, .. } => self.token(authenticators),
+            Question::Token { authenticators, .. } | Question::Certificate { authenticators, .. } => {
+                self.token(authenticators)
+            }
             Question::Freezes { route, upstreams } => {
                 Answer::Freezes(self.live.freezes.held().concerning(route, upstreams, self.now))
             }
@@ -396,6 +403,10 @@ impl Again<'_> {
             Some((principal, Authenticator::ApiKey(keys))) => {
                 let shown = principal.token_id.as_deref();
                 shown.and_then(|shown| keys.prove_shown(shown, self.now))
+            }
+            Some((_, Authenticator::Certificate(certificates))) => {
+                let shown = self.certificate;
+                shown.map(|shown| certificates.prove(shown, self.now))
             }
             Some((principal, _)) => Some(Ok(principal.clone())),
             None => None,

@@ -314,6 +314,7 @@ fn requests() -> impl Strategy<Value = RecordedRequest> {
         Just("absent"),
         Just("bearer"),
         Just("cookie"),
+        Just("certificate"),
         Just("repeated"),
         Just("unreadable")
     ];

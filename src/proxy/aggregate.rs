@@ -117,12 +117,13 @@ fn prepared(
     let path = exchange.target.as_deref().map_or(request.uri.path(), |target| {
         target.split('?').next().unwrap_or_default()
     });
+    let certificate = request::certificate(session);
     let view = RequestView {
         method: &request.method,
         host: &recorded.host,
         path,
         query: request.uri.query().unwrap_or(""),
-        headers: &request::View(&sent),
+        headers: &request::View(&sent, certificate),
     };
     let facts = Facts {
         now: exchange.at,
@@ -158,6 +159,7 @@ fn prepared(
         asked: limits(decision, &exchange.rules).collect(),
         deadline: Instant::from_std(exchange.began + route.deadline),
         depth: 0,
+        certificate: certificate.cloned(),
         sent: sent.clone(),
         generation: generation.clone(),
     };

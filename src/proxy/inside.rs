@@ -17,8 +17,8 @@ use super::exchange::{authorization, told, without};
 use super::request::View;
 use super::trace;
 use crate::engine::{
-    About, Act, Answer, Answers, CacheRule, Decision, Effect, Facts, Forwarded, LimitAnswer, Lookup, Principal,
-    Question, Reply, RequestView, ReshapeFailure, Share, json,
+    About, Act, Answer, Answers, CacheRule, ClientCertificate, Decision, Effect, Facts, Forwarded, LimitAnswer, Lookup,
+    Principal, Question, Reply, RequestView, ReshapeFailure, Share, json,
 };
 use crate::live::{Asking, Generation, Live};
 use crate::policies::cache::storable::freshness;
@@ -48,6 +48,8 @@ pub(super) struct Inside {
     pub principal: Option<Arc<Principal>>,
     /// The request's headers, as rules read them.
     pub sent: Arc<HeaderMap>,
+    /// The certificate of the connection that it came by.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// What upstreams are told by the route that asks.
     pub told: Vec<(HeaderName, HeaderValue)>,
     /// The caller's credential as upstreams may see it.
@@ -166,6 +168,8 @@ impl Inside {
             Destination::Route(_) => {
                 frame(&mut key, self.host.as_bytes());
                 key.extend_from_slice(&[self.depth]);
+                let thumbprint = self.certificate.as_ref().map_or("", |shown| &*shown.thumbprint);
+                frame(&mut key, thumbprint.as_bytes());
                 for (name, value) in self.sent.iter() {
                     frame_header(&mut key, name, value);
                 }
@@ -249,7 +253,7 @@ impl Inside {
             host: &self.host,
             path: &path,
             query,
-            headers: &View(&self.sent),
+            headers: &View(&self.sent, self.certificate.as_ref()),
         };
         let sparing = Sparing {
             asking: Asking {

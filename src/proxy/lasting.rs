@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
-use super::{Exchange, failure};
+use super::{Exchange, failure, request};
 use crate::live::{Cut, Lasts, Standing};
 
 /// What still runs then is open as long as it likes.
@@ -81,6 +81,7 @@ pub(super) fn watch(session: &Session, exchange: &mut Exchange, is_socket: bool)
         headers: request.headers.clone(),
         credential: recorded.credential,
         address: recorded.address,
+        certificate: request::certificate(session).cloned(),
         principal: exchange
             .decision
             .as_ref()

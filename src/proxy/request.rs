@@ -17,7 +17,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use smallvec::SmallVec;
 
 use super::{Exchange, aggregate, reply, rewrite, shape, tokens, tunnel};
-use crate::engine::{Denial, DenialKind, Effect, Headers, RecordedRequest, RequestView};
+use crate::engine::{ClientCertificate, Denial, DenialKind, Effect, Headers, RecordedRequest, RequestView};
 use crate::live::{Asking, Live};
 use crate::policies::authn::{Credential, Source};
 use crate::policies::websocket::handshake;
@@ -77,8 +77,8 @@ fn digit(value: u8) -> u8 {
     value + if value < 10 { b'0' } else { b'a' - 10 }
 }
 
-/// Pingora's header map as the engine sees it.
-pub(super) struct View<'a>(pub &'a HeaderMap);
+/// Pingora's header map as the engine sees it, with the certificate of the connection that it came by.
+pub(super) struct View<'a>(pub &'a HeaderMap, pub Option<&'a Arc<ClientCertificate>>);
 
 impl Headers for View<'_> {
     fn first(&self, name: &HeaderName) -> Option<&[u8]> {
@@ -92,6 +92,15 @@ impl Headers for View<'_> {
     fn all(&self, name: &HeaderName) -> SmallVec<[&[u8]; 2]> {
         self.0.get_all(name).iter().map(HeaderValue::as_bytes).collect()
     }
+
+    fn certificate(&self) -> Option<&Arc<ClientCertificate>> {
+        self.1
+    }
+}
+
+/// The certificate that the client has shown when it connected.
+pub(super) fn certificate(session: &Session) -> Option<&Arc<ClientCertificate>> {
+    session.digest()?.ssl_digest.as_ref()?.extension.get()
 }
 
 /// Decides, and answers what is answered here. True where an answer was written.
@@ -220,7 +229,7 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
     let generation = exchange.generation.clone();
     let snapshot = &generation.snapshot;
     let request = session.req_header();
-    let headers = View(&request.headers);
+    let headers = View(&request.headers, certificate(session));
     let peer = session
         .client_addr()
         .and_then(|address| address.as_inet())

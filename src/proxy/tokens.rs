@@ -4,6 +4,7 @@
 //! (RFC 9111 §3.5, RFC 6750 §2.3).
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method, Uri, header};
 use pingora::http::RequestHeader;
@@ -11,7 +12,7 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::{Exchange, request};
-use crate::engine::{Forwarded, RequestView};
+use crate::engine::{ClientCertificate, Forwarded, RequestView};
 use crate::policies::authn::{Credential, Source, without_cookies, without_parameters};
 use crate::snapshot::{Route, Snapshot, private};
 
@@ -21,11 +22,13 @@ pub(super) fn take_away(session: &mut Session, exchange: &mut Exchange, route: &
     let snapshot = &generation.snapshot;
     let has_query = |source: &Source| matches!(source, Source::Query(_) | Source::KeyQuery(_));
     let is_plain = snapshot.token_headers.is_empty() && snapshot.token_cookies.is_empty();
-    if is_plain && !route.token_sources.iter().any(has_query) {
+    let is_elsewhere = |source: &Source| has_query(source) || *source == Source::Certificate;
+    if is_plain && !route.token_sources.iter().any(is_elsewhere) {
         return Ok(());
     }
+    let certificate = request::certificate(session).cloned();
     let request = session.req_header_mut();
-    let brought = Brought::by(request, route);
+    let brought = Brought::by(request, certificate.as_ref(), route);
     take_headers(request, snapshot)?;
     take_parameters(request, exchange, route)?;
     match brought {
@@ -40,6 +43,10 @@ pub(super) fn take_away(session: &mut Session, exchange: &mut Exchange, route: &
             if let Some((name, key)) = key.filter(|_| exchange.says_keep()) {
                 request.insert_header(name, key)?;
             }
+        }
+        // Nor did anybody look at an `Authorization` beside it.
+        Brought::Certificate => {
+            request.remove_header(&header::AUTHORIZATION);
         }
     }
     if let Some(decision) = &mut exchange.decision {
@@ -56,11 +63,13 @@ enum Brought {
     Token(HeaderValue),
     /// An API key, where it stood in a header of its own.
     Key(Option<(HeaderName, HeaderValue)>),
+    /// Nothing: its connection was made with a certificate.
+    Certificate,
 }
 
 impl Brought {
-    fn by(request: &RequestHeader, route: &Route) -> Self {
-        let headers = request::View(&request.headers);
+    fn by(request: &RequestHeader, certificate: Option<&Arc<ClientCertificate>>, route: &Route) -> Self {
+        let headers = request::View(&request.headers, certificate);
         let view = RequestView {
             method: &Method::GET,
             host: "",
@@ -68,8 +77,10 @@ impl Brought {
             query: request.uri.query().unwrap_or(""),
             headers: &headers,
         };
-        let Credential::Token { token, source } = Credential::of(&view, &route.token_sources) else {
-            return Self::NothingElsewhere;
+        let (token, source) = match Credential::of(&view, &route.token_sources) {
+            Credential::Token { token, source } => (token, source),
+            Credential::Certificate { .. } => return Self::Certificate,
+            _ => return Self::NothingElsewhere,
         };
         let secret = |text: &str| {
             let mut value = HeaderValue::try_from(text).ok()?;

@@ -33,7 +33,7 @@ impl<L: Lookup> Lookup for Closing<'_, L> {
                     *answer = Answer::Freezes(self.frozen.concerning(route, upstreams, self.at));
                 }
                 Question::Revocation { principal } => *answer = Answer::Revoked(self.revoked.hit(principal, self.at)),
-                Question::Token { .. } | Question::Limit { .. } => {}
+                Question::Token { .. } | Question::Certificate { .. } | Question::Limit { .. } => {}
             }
         }
         answers
@@ -69,12 +69,17 @@ impl Lookup for Assumed<'_> {
     async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
         let is_exhausted = |question: &Question<'_>| match question {
             Question::Limit { limit, .. } => self.exhausted.contains(limit),
-            Question::Token { .. } | Question::Freezes { .. } | Question::Revocation { .. } => false,
+            Question::Token { .. }
+            | Question::Certificate { .. }
+            | Question::Freezes { .. }
+            | Question::Revocation { .. } => false,
         };
         // Limits asked together are charged all or none.
         let charged = !asked.iter().any(|(_, question)| is_exhausted(question));
         let one = |(_, question): &(u16, Question<'_>)| match question {
-            Question::Token { authenticators, .. } => self.token(authenticators),
+            Question::Token { authenticators, .. } | Question::Certificate { authenticators, .. } => {
+                self.token(authenticators)
+            }
             Question::Freezes { .. } => Answer::Freezes(Vec::new()),
             Question::Revocation { .. } => Answer::Revoked(None),
             Question::Limit { limit, .. } => match self.limits.by_id(*limit) {

@@ -61,9 +61,9 @@ fn fault<T>(message: impl Into<String>) -> Result<T, AskedFault> {
     Err(AskedFault(message.into()))
 }
 
-/// Headers that somebody wrote, and whether a credential is assumed beside them.
+/// Headers that somebody wrote, and the word for a credential that is assumed beside them.
 #[derive(Debug, Clone, Default)]
-pub struct Sent(HeaderMap, bool);
+pub struct Sent(HeaderMap, Option<&'static str>);
 
 impl Sent {
     /// As a map.
@@ -86,7 +86,7 @@ impl Headers for Sent {
     }
 
     fn credential(&self) -> Option<&'static str> {
-        self.1.then_some("bearer")
+        self.1
     }
 }
 
@@ -169,14 +169,14 @@ impl Asked {
             return fault("the claims have no `sub`: no authenticator would accept them");
         }
         self.claims = Some(claims);
-        self.headers.1 = true;
+        self.headers.1 = Some(Source::Authorization.word());
         Ok(())
     }
 
     /// Makes the caller one whom nobody knows.
     pub fn forget(&mut self) {
         self.claims = None;
-        self.headers.1 = false;
+        self.headers.1 = None;
     }
 
     /// Makes the request come from the client of that name, by the headers that tell it.
@@ -228,7 +228,7 @@ impl Asked {
             Found::MethodNotAllowed(_) | Found::NotFound => None,
         };
         let sources = route.as_deref().map_or(&[][..], |route: &Route| &route.token_sources);
-        self.headers.1 = false;
+        self.headers.1 = None;
         if let Credential::Token { source, .. } = Credential::of(&self.view(), sources) {
             let place = sources.get(source).map_or("a header", Source::word);
             return fault(format!(
@@ -277,6 +277,8 @@ impl Asked {
                 let and = if self.query.is_empty() { "" } else { "&" };
                 self.query.push_str(&format!("{and}{name}={TOKEN}"));
             }
+            // It stands in no header.
+            Source::Certificate => self.headers.1 = Some(source.word()),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::engine::{
     Act, Client, Decision, Denial, DenialKind, Effect, Effected, Facts, HeaderEdits, Lookup, Params, Reply,
     RequestView, Rule, Stage, Trail, decide, reopens_at,
 };
-use crate::policies::authn::{KEY_CHALLENGE, Source};
+use crate::policies::authn::{Source, asked_for};
 use crate::routing::{Allow, Found, Rival};
 use crate::targets::Target;
 
@@ -108,7 +108,7 @@ async fn judge_how<'a>(
         _ => {}
     }
     if let (Effect::Deny(denial), Some(route)) = (&mut decision.effect, route) {
-        ask_for_a_key(denial, route);
+        ask_for_what_would_do(denial, route);
     }
     if looks_ahead {
         fill_in_reopening(rules, &mut facts, &mut decision);
@@ -125,11 +125,12 @@ async fn judge_how<'a>(
     }
 }
 
-/// Where nothing but API keys would do, no rule asks for a bearer token.
-fn ask_for_a_key(denial: &mut Denial, route: &Route) {
-    let takes_keys_only = !route.token_sources.is_empty() && route.token_sources.iter().all(Source::is_of_keys);
-    if takes_keys_only && denial.challenge.is_some() {
-        denial.challenge = (denial.status == StatusCode::UNAUTHORIZED).then_some(KEY_CHALLENGE);
+/// Where no bearer token would do, no rule asks for one.
+fn ask_for_what_would_do(denial: &mut Denial, route: &Route) {
+    let sources = &route.token_sources;
+    let takes_no_tokens = !sources.is_empty() && !sources.iter().any(Source::is_of_tokens);
+    if takes_no_tokens && denial.challenge.is_some() {
+        denial.challenge = (denial.status == StatusCode::UNAUTHORIZED).then(|| asked_for(sources));
     }
 }
 

@@ -284,6 +284,15 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
     for (source, place) in defined.authenticators.sources() {
         match source {
             Source::Authorization => {}
+            Source::Certificate => {
+                let asks = |listen: &Listen| listen.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
+                if listen.as_ref().is_some_and(|listeners| !listeners.iter().any(asks)) {
+                    load.warn(
+                        place,
+                        "no listener has `tls: { clients: … }`, so nobody can show a certificate",
+                    );
+                }
+            }
             Source::Header(name) | Source::KeyHeader(name) => {
                 if stripped.contains(name) {
                     let message =

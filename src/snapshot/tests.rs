@@ -291,7 +291,7 @@ routes: { transfer: { match: POST /transfers, policies: [no-night-transfer], lim
         std::fs::write(folder.path().join("partners.yaml"), "[]").unwrap();
         let certs = folder.path().join("certs");
         std::fs::create_dir(&certs).unwrap();
-        for name in ["bank", "shop", "partners-ca", "internal-ca", "gate"] {
+        for name in ["bank", "shop", "partners-ca", "machines-ca", "internal-ca", "gate"] {
             let made = rcgen::generate_simple_self_signed(vec![format!("{name}.example")]).unwrap();
             std::fs::write(certs.join(name).with_extension("pem"), made.cert.pem()).unwrap();
             std::fs::write(certs.join(name).with_extension("key"), made.signing_key.serialize_pem()).unwrap();

@@ -16,6 +16,7 @@ mod api_keys;
 mod cache;
 mod calendar;
 mod check;
+mod client_certificates;
 mod compress;
 mod cors;
 mod credentials;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::api_key::{ApiKeyAuthenticator, ApiKeySettings};
 use super::claimed::Claimed;
+use super::client_certificate::{CertificateAuthenticator, ClientCertificateSettings};
 use super::credential::Source;
 use super::introspection::{IntrospectionAuthenticator, IntrospectionSettings};
 use super::places::TokenPlaces;
@@ -23,10 +24,12 @@ crate::settings! {
         api_key: Option<ApiKeySettings>,
         /// By bearer tokens of which only their issuer can say whose they are (RFC 7662).
         introspection: Option<IntrospectionSettings>,
+        /// By the certificate that their connection was made with.
+        client_certificate: Option<ClientCertificateSettings>,
     }
 }
 
-const KINDS: [&str; 3] = ["jwt", "api_key", "introspection"];
+const KINDS: [&str; 4] = ["jwt", "api_key", "introspection", "client_certificate"];
 
 /// One named way to learn who calls.
 #[derive(Debug, Clone)]
@@ -37,6 +40,8 @@ pub enum AuthenticatorSettings {
     ApiKey(Box<ApiKeySettings>),
     /// By asking about tokens.
     Introspection(Box<IntrospectionSettings>),
+    /// By client certificates.
+    Certificate(Box<ClientCertificateSettings>),
 }
 
 impl Describe for AuthenticatorSettings {
@@ -53,11 +58,13 @@ impl Read for AuthenticatorSettings {
             jwt,
             api_key,
             introspection,
+            client_certificate,
         } = KindSettings::read(node, load)?;
         let kinds = [
             jwt.map(|jwt| Self::Jwt(Box::new(jwt))),
             api_key.map(|api_key| Self::ApiKey(Box::new(api_key))),
             introspection.map(|introspection| Self::Introspection(Box::new(introspection))),
+            client_certificate.map(|certificate| Self::Certificate(Box::new(certificate))),
         ];
         let mut said = kinds.into_iter().flatten();
         match (said.next(), said.next()) {
@@ -96,6 +103,8 @@ pub enum Authenticator {
     ApiKey(Arc<ApiKeyAuthenticator>),
     /// By asking about tokens.
     Introspection(Arc<IntrospectionAuthenticator>),
+    /// By client certificates.
+    Certificate(Arc<CertificateAuthenticator>),
 }
 
 impl Authenticator {
@@ -115,6 +124,7 @@ impl Authenticator {
             Self::Jwt(jwt) => &jwt.sources,
             Self::ApiKey(keys) => keys.sources(),
             Self::Introspection(asked) => asked.sources(),
+            Self::Certificate(certificates) => certificates.sources(),
         }
     }
 
@@ -133,7 +143,7 @@ impl Authenticator {
     pub fn max_lifetime(&self) -> Option<Duration> {
         match self {
             Self::Jwt(jwt) => jwt.max_lifetime,
-            Self::ApiKey(_) | Self::Introspection(_) => None,
+            Self::ApiKey(_) | Self::Introspection(_) | Self::Certificate(_) => None,
         }
     }
 
@@ -153,6 +163,7 @@ impl Authenticator {
             Self::Jwt(jwt) => jwt.claimed(),
             Self::ApiKey(keys) => keys.claimed(),
             Self::Introspection(asked) => asked.claimed(),
+            Self::Certificate(certificates) => certificates.claimed(),
         }
     }
 }
@@ -192,6 +203,7 @@ impl Authenticators {
             AuthenticatorSettings::Jwt(jwt) => of_tokens(&jwt.from),
             AuthenticatorSettings::Introspection(asked) => of_tokens(&asked.from),
             AuthenticatorSettings::ApiKey(keys) => keys.sources(name, load),
+            AuthenticatorSettings::Certificate(_) => vec![(Source::Certificate, name.place.clone())],
         };
         for (source, place) in &sources {
             let mut others = self.sources.iter();
@@ -211,6 +223,9 @@ impl Authenticators {
             }
             AuthenticatorSettings::Introspection(asked) => {
                 Authenticator::Introspection(Arc::new(asked.compile(name, own, load, &mut self.unfetched)))
+            }
+            AuthenticatorSettings::Certificate(certificates) => {
+                Authenticator::Certificate(Arc::new(certificates.compile(&name.value, load)))
             }
         });
         self.sources.extend(sources);

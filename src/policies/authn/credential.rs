@@ -4,7 +4,8 @@
 //! a header beats a cookie, and anything else of which there are two is refused (RFC 6750 §2).
 //!
 //! Where a route takes tokens and keys, the order of its places says which of them counts where a request brings both; the
-//! other is not looked at. Each header for keys is a kind of its own; a key in the query stands beside no other.
+//! other is not looked at. Each header for keys is a kind of its own; a key in the query stands beside no other. A certificate
+//! stands in no place at all: it counts where nothing stands in a place that the route names before it.
 
 use std::borrow::Cow;
 
@@ -28,6 +29,8 @@ pub enum Source {
     KeyHeader(HeaderName),
     /// The query parameter of that name, whose value is an API key.
     KeyQuery(Box<str>),
+    /// The handshake of the connection.
+    Certificate,
 }
 
 /// What a request brings to prove who calls.
@@ -40,6 +43,11 @@ pub enum Credential<'a> {
         /// As sent.
         token: &'a str,
         /// The index of the source it stood in.
+        source: usize,
+    },
+    /// The certificate of the connection.
+    Certificate {
+        /// The index of its source.
         source: usize,
     },
     /// More than one.
@@ -65,6 +73,9 @@ impl<'a> Credential<'a> {
         if !sources.contains(&Source::Authorization) && request.headers.first(&header::AUTHORIZATION).is_some() {
             return Self::Unreadable;
         }
+        if let Some(source) = Self::certificate(request, sources) {
+            return Self::Certificate { source };
+        }
         let on_purpose = |source: &&Source| {
             let is_put = !matches!(source, Source::Cookie(_));
             is_put && !matches!(source.find(request), Found::Nothing)
@@ -74,6 +85,16 @@ impl<'a> Credential<'a> {
             true => Self::key(request, sources),
             false => Self::token(request, sources),
         }
+    }
+
+    /// The place of the certificate among the `sources`, where one was shown and nothing stands before it.
+    fn certificate(request: &RequestView<'a>, sources: &[Source]) -> Option<usize> {
+        request.headers.certificate()?;
+        let at = sources.iter().position(|source| *source == Source::Certificate)?;
+        let mut before = sources.iter().take(at);
+        before
+            .all(|source| matches!(source.find(request), Found::Nothing))
+            .then_some(at)
     }
 
     /// The first key.
@@ -104,7 +125,7 @@ impl<'a> Credential<'a> {
     fn token(request: &RequestView<'a>, sources: &[Source]) -> Self {
         let (mut put, mut carried) = (Self::Absent, Self::Absent);
         let mut is_header = false;
-        for (at, source) in sources.iter().enumerate().filter(|(_, source)| !source.is_of_keys()) {
+        for (at, source) in sources.iter().enumerate().filter(|(_, source)| source.is_of_tokens()) {
             let found = match source.find(request) {
                 Found::Nothing => continue,
                 Found::Many => Self::Repeated,
@@ -139,6 +160,8 @@ impl<'a> Credential<'a> {
             "absent" => Self::Absent,
             "repeated" => Self::Repeated,
             "unreadable" => Self::Unreadable,
+            // Seen on no route that does not ask for it.
+            "certificate" if !sources.contains(&Source::Certificate) => Self::Absent,
             word => Self::Token {
                 token: "told",
                 source: sources.iter().position(|source| source.word() == word).unwrap_or(0),
@@ -151,6 +174,7 @@ impl<'a> Credential<'a> {
         match self {
             Self::Absent => "absent",
             Self::Token { source, .. } => sources.get(source).map_or("bearer", Source::word),
+            Self::Certificate { .. } => "certificate",
             Self::Repeated => "repeated",
             Self::Unreadable => "unreadable",
         }
@@ -166,12 +190,18 @@ impl Source {
             Self::Cookie(_) => "cookie",
             Self::Query(_) => "query",
             Self::KeyHeader(_) | Self::KeyQuery(_) => "key",
+            Self::Certificate => "certificate",
         }
     }
 
     /// Whether API keys stand here, and not tokens.
     pub fn is_of_keys(&self) -> bool {
         matches!(self, Self::KeyHeader(_) | Self::KeyQuery(_))
+    }
+
+    /// Whether tokens stand here, and neither keys nor certificates.
+    pub fn is_of_tokens(&self) -> bool {
+        !self.is_of_keys() && *self != Self::Certificate
     }
 
     /// Whether the same place is one for keys here and one for tokens there.
@@ -204,6 +234,7 @@ impl Source {
                 .split('&')
                 .filter_map(|pair| query_value(pair, name))
                 .map(str::as_bytes)),
+            Self::Certificate => Found::Nothing,
         }
     }
 
@@ -214,6 +245,7 @@ impl Source {
                 token(std::str::from_utf8(value).ok()?)
             }
             Self::KeyHeader(_) => std::str::from_utf8(value).ok().filter(|key| can_be_sent(key)),
+            Self::Certificate => None,
         }
     }
 }

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
+use super::bound;
 use super::claimed::{Round, instant, is_subject, text};
 use super::keys::{Key, KeyId, KeySet};
 use super::settings::{JwtAuthenticator, media_type};
@@ -233,7 +234,7 @@ impl<'a> Token<'a> {
         if authenticator.typ.is_none() && is_id_token {
             return Err("token-type");
         }
-        Ok(())
+        bound::to(&self.claims).map(|_| ())
     }
 }
 

@@ -16,22 +16,28 @@
 //!       from: { header: authorization }   # where the token stands; also `header: x-token`, `cookie: NAME`, `query: NAME`
 //!   partners:
 //!     api_key: { keys: partners.yaml }
+//!   machines:
+//!     client_certificate: { authorities: certs/machines-ca.pem }
 //! routes:
 //!   cart:
 //!     auth: [customer, none]          # a bad token is refused; no credential at all is fine
 //!   orders:
 //!     auth: [partners, customer]      # where both are there the key counts, and the token is not looked at
+//!   stock:
+//!     auth: [customer, machines]      # whose connection was made with a certificate, and who brings no token
 //! ```
 //!
 //! `auth` is an order of kinds: the first authenticator whose kind of credential is there is the only one that judges, and
 //! if it refuses, so does the gate. A header or a parameter was put there on purpose and beats a cookie, which comes along by
 //! itself. Among those by JWT the one configured for the token's `iss` judges, among those by API key the one that knows the
-//! key. What an `Authorization` holds that nothing here reads is refused, whatever stands beside it.
+//! key. What an `Authorization` holds that nothing here reads is refused, whatever stands beside it. A token with `cnf` is good
+//! only over a connection that was made with the certificate it names (RFC 8705 §3).
 //!
-//! 401 `token-missing` (`key-missing` where only keys would do) where a credential is needed and none is there; 401
-//! `credential-unreadable` for more than one, another scheme, or what cannot be a token; 401 `token-…` or `key-…` for one that
-//! does not prove anybody; 503 `keys-unavailable` or `introspection-unavailable` where nobody can say. On a route with
-//! `auth: none` credentials are not looked at. The challenge is that of RFC 6750 §3 ([`Bearer`]), or `ApiKey`.
+//! 401 `token-missing` (`key-missing`, `certificate-missing` where nothing else would do) where a credential is needed and none
+//! is there; 401 `credential-unreadable` for more than one, another scheme, or what cannot be a token; 401 `token-…`, `key-…` or
+//! `certificate-…` for one that does not prove anybody; 503 `keys-unavailable` or `introspection-unavailable` where nobody can
+//! say. On a route with `auth: none` credentials are not looked at. The challenge is that of RFC 6750 §3 ([`Bearer`]), `ApiKey`
+//! or `ClientCertificate`.
 //!
 //! `check` warns of a route with `none` that takes POST, PUT, PATCH or DELETE to an upstream, as anybody may write there. It
 //! does not where a policy that is enforced asks who it is (by address, client, header, query or claims), nor where the route
@@ -50,7 +56,9 @@
 
 mod api_key;
 mod authenticator;
+mod bound;
 mod claimed;
+mod client_certificate;
 mod copies;
 mod credential;
 pub mod crypto;
@@ -74,6 +82,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 pub use api_key::{ApiKeyAuthenticator, KeyHash, NewKey};
 pub use authenticator::{Authenticator, AuthenticatorSettings, Authenticators};
+pub use client_certificate::{CertificateAuthenticator, ClientCertificateSettings, NameKind};
 pub use copies::{CopyFailure, KeyCopies};
 pub use credential::{Credential, Source, without_cookies, without_parameters};
 pub use introspection::{IntrospectionAuthenticator, IntrospectionStatus, Introspector};
@@ -212,17 +221,25 @@ impl Auth {
 
     /// Whether the token came along with what another site made a browser send.
     fn is_another_sites(&self, source: usize, facts: &Facts<'_>) -> bool {
-        self.is_cookie(source) && is_from_another_site(&facts.request)
+        self.comes_along(source) && is_from_another_site(&facts.request)
     }
 
     fn missing(&self) -> Verdict {
         let takes_keys = self.sources.iter().any(Source::is_of_keys);
-        let (code, detail, with) = match (self.takes_tokens(), takes_keys) {
-            (false, true) => ("key-missing", "This needs an API key.", KEY_CHALLENGE),
-            (true, true) => ("token-missing", "This needs a bearer token or an API key.", EITHER),
-            (_, false) => ("token-missing", "This needs a bearer token.", Bearer::plain().value()),
+        let takes_certificates = self.sources.contains(&Source::Certificate);
+        let (code, detail) = match (self.takes_tokens(), takes_keys, takes_certificates) {
+            (false, false, true) => ("certificate-missing", "This needs a client certificate."),
+            (false, true, false) => ("key-missing", "This needs an API key."),
+            (false, true, true) => ("key-missing", "This needs an API key or a client certificate."),
+            (true, true, false) => ("token-missing", "This needs a bearer token or an API key."),
+            (true, false, true) => ("token-missing", "This needs a bearer token or a client certificate."),
+            (true, true, true) => (
+                "token-missing",
+                "This needs a bearer token, an API key or a client certificate.",
+            ),
+            (_, false, false) => ("token-missing", "This needs a bearer token."),
         };
-        challenge(code, detail, with)
+        challenge(code, detail, asked_for(&self.sources))
     }
 
     /// `with` is for routes that take tokens.
@@ -231,21 +248,18 @@ impl Auth {
         let with = if self.takes_tokens() {
             with.value()
         } else {
-            KEY_CHALLENGE
+            asked_for(&self.sources)
         };
         challenge("credential-unreadable", detail, with)
     }
 
     fn takes_tokens(&self) -> bool {
-        self.sources.iter().any(|source| !source.is_of_keys())
+        self.sources.iter().any(Source::is_of_tokens)
     }
 
-    fn is_of_keys(&self, source: usize) -> bool {
-        self.sources.get(source).is_some_and(Source::is_of_keys)
-    }
-
-    fn is_cookie(&self, source: usize) -> bool {
-        matches!(self.sources.get(source), Some(Source::Cookie(_)))
+    /// Whether browsers bring it along by themselves, whoever makes them send the request.
+    fn comes_along(&self, source: usize) -> bool {
+        matches!(self.sources.get(source), Some(Source::Cookie(_) | Source::Certificate))
     }
 }
 
@@ -263,6 +277,12 @@ impl Policy for Auth {
                     None => self.readers.get(source)?,
                 },
                 token,
+                certificate: facts.request.headers.certificate().map(|shown| &**shown),
+            }),
+            Credential::Certificate { source } if self.is_another_sites(source, facts) => None,
+            Credential::Certificate { source } => Some(Question::Certificate {
+                authenticators: self.readers.get(source)?,
+                certificate: facts.request.headers.certificate()?,
             }),
             _ => None,
         }
@@ -272,38 +292,44 @@ impl Policy for Auth {
         if self.is_open() {
             return Verdict::pass(Why::Anonymous);
         }
-        match (Credential::of(&facts.request, &self.sources), answer) {
+        let credential = Credential::of(&facts.request, &self.sources);
+        let source = match credential {
+            Credential::Token { source, .. } | Credential::Certificate { source } => Some(source),
+            _ => None,
+        };
+        match (credential, answer) {
             (Credential::Absent, _) if self.anonymous => Verdict::pass(Why::Anonymous),
             (Credential::Absent, _) => self.missing(),
             (Credential::Repeated, _) => self.unreadable(Bearer::error("invalid_request")),
             (Credential::Unreadable, _) if is_of_another_scheme(&facts.request) => self.unreadable(Bearer::plain()),
             (Credential::Unreadable, _) => self.unreadable(Bearer::error(INVALID)),
-            (Credential::Token { source, .. }, _) if self.is_another_sites(source, facts) => {
+            _ if source.is_some_and(|source| self.is_another_sites(source, facts)) => {
                 let detail = "Another site may not do this in your name.";
                 let denial = Denial::new(DenialKind::Refuse, StatusCode::FORBIDDEN, "cross-site", detail);
                 Verdict::deny(denial, Why::Credential("cross-site"))
             }
-            (Credential::Token { .. }, Some(Answer::Principal(principal))) => Verdict {
+            (_, Some(Answer::Principal(principal))) => Verdict {
                 outcome: Outcome::Identify(principal.clone()),
                 why: Why::Verified,
             },
-            (Credential::Token { source, .. }, Some(Answer::Refused(refusal))) => {
-                let with = match self.is_of_keys(source) {
-                    true => KEY_CHALLENGE,
-                    false => Bearer::error(INVALID).value(),
+            (_, Some(Answer::Refused(refusal))) => {
+                let source = source.and_then(|source| self.sources.get(source));
+                let with = match source.filter(|source| !source.is_of_tokens()) {
+                    Some(source) => asked_for(std::slice::from_ref(source)),
+                    None => Bearer::error(INVALID).value(),
                 };
                 challenge(refusal.code, refusal.detail, with)
             }
-            (Credential::Token { .. }, Some(Answer::Unavailable { code })) => unavailable(code),
+            (_, Some(Answer::Unavailable { code })) => unavailable(code),
             // Not an answer to what was asked.
-            (Credential::Token { .. }, Some(Answer::Limit(_) | Answer::Freezes(_) | Answer::Revoked(_)) | None) => {
+            (_, Some(Answer::Limit(_) | Answer::Freezes(_) | Answer::Revoked(_)) | None) => {
                 unavailable("keys-unavailable")
             }
         }
     }
 
     fn reads_headers(&self) -> Vec<HeaderName> {
-        match (0..self.sources.len()).any(|source| self.is_cookie(source)) {
+        match (0..self.sources.len()).any(|source| self.comes_along(source)) {
             true => SITE_HEADERS.into(),
             false => Vec::new(),
         }
@@ -337,9 +363,23 @@ impl Policy for Auth {
 }
 
 const INVALID: &str = "invalid_token";
-/// Asks for an API key (RFC 9110 §11.6.1): a scheme of its own, with nothing but the realm.
-pub const KEY_CHALLENGE: HeaderValue = HeaderValue::from_static("ApiKey realm=\"gwanmun\"");
-const EITHER: HeaderValue = HeaderValue::from_static("Bearer realm=\"gwanmun\", ApiKey realm=\"gwanmun\"");
+
+/// Asks for what these places take. Keys and certificates have schemes of their own (RFC 9110 §11.6.1), with nothing but the
+/// realm.
+pub fn asked_for(sources: &[Source]) -> HeaderValue {
+    let takes = |kind: fn(&Source) -> bool| sources.iter().any(kind);
+    let keys = takes(Source::is_of_keys);
+    let certificates = takes(|source| *source == Source::Certificate);
+    HeaderValue::from_static(match (takes(Source::is_of_tokens), keys, certificates) {
+        (true, true, true) => "Bearer realm=\"gwanmun\", ApiKey realm=\"gwanmun\", ClientCertificate realm=\"gwanmun\"",
+        (true, true, false) => "Bearer realm=\"gwanmun\", ApiKey realm=\"gwanmun\"",
+        (true, false, true) => "Bearer realm=\"gwanmun\", ClientCertificate realm=\"gwanmun\"",
+        (false, true, true) => "ApiKey realm=\"gwanmun\", ClientCertificate realm=\"gwanmun\"",
+        (false, true, false) => "ApiKey realm=\"gwanmun\"",
+        (false, false, true) => "ClientCertificate realm=\"gwanmun\"",
+        (_, false, false) => "Bearer realm=\"gwanmun\"",
+    })
+}
 
 fn challenge(code: &'static str, detail: &str, with: HeaderValue) -> Verdict {
     let mut denial = Denial::new(DenialKind::Challenge, StatusCode::UNAUTHORIZED, code, detail);

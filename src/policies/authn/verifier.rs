@@ -7,13 +7,15 @@ use jiff::Timestamp;
 
 use super::api_key::{self, ApiKeyAuthenticator, KeyHash};
 use super::authenticator::{Authenticator, Authenticators};
+use super::bound;
+use super::client_certificate::CertificateAuthenticator;
 use super::copies::KeyCopies;
 use super::introspection::Introspector;
 use super::jwks::{KeySource, Newer, Timing};
 use super::jwt::{MAX_TOKEN, Token};
 use super::memory::Memory;
 use super::settings::JwtAuthenticator;
-use crate::engine::{Answer, AuthenticatorId, Principal};
+use crate::engine::{Answer, AuthenticatorId, ClientCertificate, CredentialRefusal, Principal};
 use crate::io::Client;
 
 const UNAVAILABLE: Answer = Answer::Unavailable {
@@ -35,6 +37,8 @@ enum Judge {
     /// Everything there is to know stands in the configuration.
     ApiKey(Arc<ApiKeyAuthenticator>),
     Introspection(Arc<Introspector>),
+    /// So here.
+    Certificate(Arc<CertificateAuthenticator>),
 }
 
 impl Verifiers {
@@ -73,6 +77,7 @@ impl Verifiers {
                     let open = || Arc::new(Introspector::new(asked.clone(), client.clone()));
                     Judge::Introspection(same.unwrap_or_else(open))
                 }
+                Authenticator::Certificate(certificates) => Judge::Certificate(certificates.clone()),
             };
             made.all.push(judge);
         }
@@ -88,7 +93,7 @@ impl Verifiers {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Verifier>> {
         self.all.iter().filter_map(|judge| match judge {
             Judge::Jwt(verifier) => Some(verifier),
-            Judge::ApiKey(_) | Judge::Introspection(_) => None,
+            _ => None,
         })
     }
 
@@ -96,7 +101,7 @@ impl Verifiers {
     pub fn introspectors(&self) -> impl Iterator<Item = &Arc<Introspector>> {
         self.all.iter().filter_map(|judge| match judge {
             Judge::Introspection(introspector) => Some(introspector),
-            Judge::Jwt(_) | Judge::ApiKey(_) => None,
+            _ => None,
         })
     }
 
@@ -104,7 +109,7 @@ impl Verifiers {
     pub fn api_keys(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
         self.all.iter().filter_map(|judge| match judge {
             Judge::ApiKey(keys) => Some((keys.name(), keys.len())),
-            Judge::Jwt(_) | Judge::Introspection(_) => None,
+            _ => None,
         })
     }
 
@@ -116,8 +121,46 @@ impl Verifiers {
 
     /// Whom the credential proves. An API key is judged by the one of `candidates` that knows it, a token by the one that is
     /// configured for its issuer; any other token is asked about, where one of them does that. A remembered token is answered
-    /// without waiting.
-    pub async fn answer(&self, candidates: &[AuthenticatorId], token: &str, now: Timestamp) -> Answer {
+    /// without waiting. A token that is bound to a certificate proves nobody without it.
+    pub async fn answer(
+        &self,
+        candidates: &[AuthenticatorId],
+        token: &str,
+        certificate: Option<&ClientCertificate>,
+        now: Timestamp,
+    ) -> Answer {
+        match self.named_by(candidates, token, now).await {
+            Answer::Principal(principal) => match bound::check(&principal, certificate) {
+                Ok(()) => Answer::Principal(principal),
+                Err(refusal) => Answer::Refused(refusal),
+            },
+            answer => answer,
+        }
+    }
+
+    /// Whom the certificate of the connection proves to the first of `candidates` that accepts it.
+    pub fn prove(
+        &self,
+        candidates: &[AuthenticatorId],
+        certificate: &ClientCertificate,
+        now: Timestamp,
+    ) -> Option<Result<Arc<Principal>, CredentialRefusal>> {
+        let judges = candidates.iter().filter_map(|id| self.all.get(usize::from(id.0)));
+        let mut refused = None;
+        for judge in judges {
+            let Judge::Certificate(certificates) = judge else {
+                continue;
+            };
+            match certificates.prove(certificate, now) {
+                Ok(principal) => return Some(Ok(principal)),
+                Err(refusal) => refused = refused.or(Some(Err(refusal))),
+            }
+        }
+        refused
+    }
+
+    /// Whom the credential names, whoever brings it.
+    async fn named_by(&self, candidates: &[AuthenticatorId], token: &str, now: Timestamp) -> Answer {
         let judges = || candidates.iter().filter_map(|id| self.all.get(usize::from(id.0)));
         let verifiers = || {
             judges().filter_map(|judge| match judge {

@@ -79,7 +79,9 @@ impl Lookup for Gate {
         let mut answers = Answers::new();
         for (_, question) in asked {
             let (authenticators, token) = match question {
-                Question::Token { authenticators, token } => (authenticators, token),
+                Question::Token {
+                    authenticators, token, ..
+                } => (authenticators, token),
                 // Nothing is closed to anybody.
                 Question::Freezes { .. } => {
                     answers.push(Answer::Freezes(Vec::new()));
@@ -89,11 +91,11 @@ impl Lookup for Gate {
                     answers.push(Answer::Revoked(None));
                     continue;
                 }
-                Question::Limit { .. } => panic!("there is no limit"),
+                Question::Certificate { .. } | Question::Limit { .. } => panic!("there is no limit and no certificate"),
             };
-            let first = self.verifiers.answer(authenticators, token, NOW).await;
+            let first = self.verifiers.answer(authenticators, token, None, NOW).await;
             // Verified or remembered, it is the same.
-            let again = self.verifiers.answer(authenticators, token, NOW).await;
+            let again = self.verifiers.answer(authenticators, token, None, NOW).await;
             assert_eq!(first, again);
             assert!(!matches!(first, Answer::Unavailable { .. }), "the keys are there");
             answers.push(first);

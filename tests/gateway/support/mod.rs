@@ -18,7 +18,7 @@ mod verifier;
 pub mod wire;
 
 pub use client::{Connection, Request, Response, decoded, request_to};
-pub use gateway::{Gateway, is_request, refused_start};
+pub use gateway::{Gateway, Launch, is_request, refused_start};
 pub use issuer::{Issuer, Key, rsa_public_key, rsa_signature_under};
 pub use metrics::Metrics;
 pub use npm::installed;

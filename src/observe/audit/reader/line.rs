@@ -432,6 +432,7 @@ fn credential(word: &str) -> Result<&'static str, ReadFailure> {
         "cookie",
         "query",
         "key",
+        "certificate",
         "repeated",
         "unreadable",
     ]

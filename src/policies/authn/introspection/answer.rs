@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::IntrospectionAuthenticator;
 use crate::engine::{CredentialRefusal, Principal, claims};
+use crate::policies::authn::bound;
 use crate::policies::authn::claimed::{Round, instant};
 
 /// How far clocks may differ.
@@ -66,12 +67,13 @@ impl Answered {
                 return Err("token-audience");
             }
         }
-        // A token bound to a key or a certificate (RFC 9449 §6.2, RFC 8705 §3.2) is no proof without it, and nobody here
-        // could tell; a refresh token is for its issuer alone.
+        // A token bound to a key (RFC 9449 §6.2) is no proof without it, and nobody here could tell; a refresh token is for
+        // its issuer alone.
         let is_bearer = |kind: &Value| kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
-        if claims.contains_key("cnf") || claims.get("token_type").is_some_and(|kind| !is_bearer(kind)) {
+        if claims.get("token_type").is_some_and(|kind| !is_bearer(kind)) {
             return Err("token-type");
         }
+        bound::to(&claims)?;
         for name in ["exp", "nbf", "iat"] {
             if claims.get(name).is_some_and(|claim| !claim.is_number()) {
                 return Err("token-claims");
@@ -203,6 +205,10 @@ mod tests {
             ("", r#","token_type":"refresh_token""#, "token-type"),
             ("", r#","token_type":5"#, "token-type"),
             ("", r#","cnf":{"jkt":"x"}"#, "token-type"),
+            // Whether it comes by the right connection is looked at by whoever knows the connection.
+            ("", r#","cnf":{"x5t#S256":"x"}"#, "u1"),
+            ("", r#","cnf":{"x5t#S256":"x","jkt":"x"}"#, "token-type"),
+            ("", r#","cnf":null"#, "token-type"),
             ("", r#","exp":"1795521600""#, "token-claims"),
             ("", r#","nbf":true"#, "token-claims"),
             ("", r#","iat":"x""#, "token-claims"),

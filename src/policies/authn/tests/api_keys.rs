@@ -28,7 +28,7 @@ fn line(key: &str, more: &str) -> String {
 }
 
 fn ask(verifiers: &Verifiers, key: &str, at: &str) -> Answer {
-    block_on(verifiers.answer(&[AuthenticatorId(0)], key, at.parse().unwrap()))
+    block_on(verifiers.answer(&[AuthenticatorId(0)], key, None, at.parse().unwrap()))
 }
 
 /// Who calls, or the code.
@@ -160,7 +160,7 @@ fn the_authenticator_that_knows_the_key_judges_it() {
     assert_eq!(findings, Vec::<String>::new());
     let verifiers = Verifiers::new(&authenticators, None, &Arc::new(Client::new()), Timing::default());
     let both = [AuthenticatorId(0), AuthenticatorId(1)];
-    let by = |ids: &[AuthenticatorId], key: &str| match block_on(verifiers.answer(ids, key, noon())) {
+    let by = |ids: &[AuthenticatorId], key: &str| match block_on(verifiers.answer(ids, key, None, noon())) {
         Answer::Principal(principal) => format!("{}", principal.authenticator),
         other => said(&other),
     };

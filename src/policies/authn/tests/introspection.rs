@@ -49,20 +49,20 @@ async fn a_token_is_asked_about_once_however_many_bring_it() {
     issuer.answer(PATH, &active("u1"));
     issuer.hold();
     let verifiers = verifiers(&issuer, "");
-    let asking = join_all((0..100).map(|_| verifiers.answer(ID, "opaque", noon())));
+    let asking = join_all((0..100).map(|_| verifiers.answer(ID, "opaque", None, noon())));
     let releasing = async {
         issuer.saw(1).await;
         issuer.release();
     };
     let (answers, ()) = futures::join!(asking, releasing);
     assert!(answers.iter().all(|answer| said(answer) == "u1"));
-    assert_eq!(said(&verifiers.answer(ID, "opaque", noon()).await), "u1");
+    assert_eq!(said(&verifiers.answer(ID, "opaque", None, noon()).await), "u1");
     assert_eq!(issuer.asked(), [PATH]);
     let status = introspector(&verifiers).status();
     assert_eq!((status.asked, status.failures, status.remembered), (1, 0, 1));
     assert!(status.age.is_some() && status.failing.is_none());
     // Another token is another question, also one that begins the same.
-    assert_eq!(said(&verifiers.answer(ID, "opaque2", noon()).await), "u1");
+    assert_eq!(said(&verifiers.answer(ID, "opaque2", None, noon()).await), "u1");
     assert_eq!(issuer.asked().len(), 2);
 }
 
@@ -73,12 +73,12 @@ async fn whoever_asked_first_may_go_away() {
     issuer.hold();
     let verifiers = verifiers(&issuer, "");
     {
-        let first = verifiers.answer(ID, "opaque", noon());
+        let first = verifiers.answer(ID, "opaque", None, noon());
         let saw = issuer.saw(1);
         futures::pin_mut!(first, saw);
         futures::future::select(first, saw).await;
     }
-    let second = verifiers.answer(ID, "opaque", noon());
+    let second = verifiers.answer(ID, "opaque", None, noon());
     let releasing = async { issuer.release() };
     let (answer, ()) = futures::join!(second, releasing);
     assert_eq!(said(&answer), "u1");
@@ -90,7 +90,7 @@ async fn what_is_remembered_ends() {
     let issuer = Issuer::start().await;
     issuer.answer(PATH, &ok(r#"{"active":false}"#, JSON));
     let verifiers = verifiers(&issuer, "cache: { active: 1h, inactive: 1m }");
-    let ask = async || said(&verifiers.answer(ID, "opaque", noon()).await);
+    let ask = async || said(&verifiers.answer(ID, "opaque", None, noon()).await);
     assert_eq!(
         (ask().await, ask().await),
         ("token-inactive".into(), "token-inactive".into())
@@ -123,7 +123,7 @@ async fn nothing_is_remembered_beyond_the_end_of_the_token() {
     let verifiers = verifiers(&issuer, "cache: { active: 1h }");
     let ask = async |seconds: i64| {
         let at = jiff::Timestamp::from_second(noon().as_second() + seconds).unwrap();
-        said(&verifiers.answer(ID, "opaque", at).await)
+        said(&verifiers.answer(ID, "opaque", None, at).await)
     };
     assert_eq!((ask(0).await, ask(9).await), ("u1".into(), "u1".into()));
     assert_eq!(issuer.asked().len(), 1);
@@ -177,7 +177,7 @@ async fn a_failure_is_no_answer_and_is_not_remembered() {
     for (at, (response, failing)) in cases.iter().enumerate() {
         issuer.answer(PATH, response);
         assert_eq!(
-            said(&verifiers.answer(ID, token, noon()).await),
+            said(&verifiers.answer(ID, token, None, noon()).await),
             "introspection-unavailable",
             "{failing}"
         );
@@ -186,12 +186,12 @@ async fn a_failure_is_no_answer_and_is_not_remembered() {
         assert_eq!((status.failures, status.remembered), (at as u64 + 1, 0));
     }
     issuer.answer(PATH, &ok(body, "Content-Type: Application/JSON; charset=utf-8\r\n"));
-    assert_eq!(said(&verifiers.answer(ID, token, noon()).await), "u1");
+    assert_eq!(said(&verifiers.answer(ID, token, None, noon()).await), "u1");
     assert!(introspector(&verifiers).status().failing.is_none());
     assert!(!issuer.asked().contains(&"/good".to_owned()));
     // Whoever is known goes on while the endpoint is away.
     issuer.answer(PATH, "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
-    assert_eq!(said(&verifiers.answer(ID, token, noon()).await), "u1");
+    assert_eq!(said(&verifiers.answer(ID, token, None, noon()).await), "u1");
 }
 
 #[tokio::test]
@@ -204,13 +204,13 @@ async fn an_endpoint_that_is_slow_or_away_is_no_answer() {
     let (all, _) = compile(&yaml.replace("timeout: 30s", "timeout: 50ms"));
     let verifiers = Verifiers::new(&all, None, &Arc::new(Client::new()), Timing::default());
     assert_eq!(
-        said(&verifiers.answer(ID, "opaque", noon()).await),
+        said(&verifiers.answer(ID, "opaque", None, noon()).await),
         "introspection-unavailable"
     );
     let away = compile("main: { introspection: { endpoint: 'http://127.0.0.1:1/i', client_id: a, client_secret: '${env:GWANMUN_TEST_NO_SUCH}' } }").0;
     let away = Verifiers::new(&away, None, &Arc::new(Client::new()), Timing::default());
     assert_eq!(
-        said(&away.answer(ID, "opaque", noon()).await),
+        said(&away.answer(ID, "opaque", None, noon()).await),
         "introspection-unavailable"
     );
     let status = introspector(&away).status();
@@ -232,7 +232,7 @@ async fn finds_the_endpoint_out() {
     let (all, findings) = compile(&yaml);
     assert_eq!(findings, Vec::<String>::new());
     let verifiers = Verifiers::new(&all, None, &Arc::new(Client::new()), Timing::default());
-    let ask = async |token: &str| said(&verifiers.answer(ID, token, noon()).await);
+    let ask = async |token: &str| said(&verifiers.answer(ID, token, None, noon()).await);
     let document = "/.well-known/openid-configuration";
     // Many wait for one answer, and for a moment after a failure nobody asks again.
     let tokens: Vec<String> = (0..50).map(|at| format!("a{at}")).collect();
@@ -281,19 +281,19 @@ async fn a_revoked_caller_is_forgotten_and_a_reload_forgets_nobody() {
     let before = Verifiers::new(&all, None, &client, Timing::default());
     for sub in ["u1", "u2"] {
         issuer.answer(PATH, &active(sub));
-        assert_eq!(said(&before.answer(ID, &format!("of-{sub}"), noon()).await), sub);
+        assert_eq!(said(&before.answer(ID, &format!("of-{sub}"), None, noon()).await), sub);
     }
     let (same, _) = compile(&yaml);
     let after = Verifiers::new(&same, Some(&before), &client, Timing::default());
     after.forget(|principal| &*principal.subject == "u1");
     assert_eq!(introspector(&after).status().remembered, 1);
     issuer.answer(PATH, &ok(r#"{"active":false}"#, JSON));
-    assert_eq!(said(&after.answer(ID, "of-u2", noon()).await), "u2");
-    assert_eq!(said(&after.answer(ID, "of-u1", noon()).await), "token-inactive");
+    assert_eq!(said(&after.answer(ID, "of-u2", None, noon()).await), "u2");
+    assert_eq!(said(&after.answer(ID, "of-u1", None, noon()).await), "token-inactive");
     // Other settings may judge otherwise.
     let (other, _) = compile(&yaml.replace("timeout", "audience: x, timeout"));
     let other = Verifiers::new(&other, Some(&after), &client, Timing::default());
-    assert_eq!(said(&other.answer(ID, "of-u2", noon()).await), "token-inactive");
+    assert_eq!(said(&other.answer(ID, "of-u2", None, noon()).await), "token-inactive");
 }
 
 #[tokio::test]
@@ -315,9 +315,9 @@ async fn only_tokens_that_no_other_takes_are_asked_about() {
         [AuthenticatorId(0), AuthenticatorId(1)],
         [AuthenticatorId(1), AuthenticatorId(0)],
     ] {
-        assert_eq!(said(&verifiers.answer(&order, &own, noon()).await), "u1");
+        assert_eq!(said(&verifiers.answer(&order, &own, None, noon()).await), "u1");
         assert_eq!(
-            said(&verifiers.answer(&order, &forged, noon()).await),
+            said(&verifiers.answer(&order, &forged, None, noon()).await),
             "token-signature"
         );
         assert_eq!(count(), 0);
@@ -333,18 +333,25 @@ async fn only_tokens_that_no_other_takes_are_asked_about() {
     .iter()
     .enumerate()
     {
-        assert_eq!(said(&verifiers.answer(&both, token, noon()).await), "asked", "{token}");
+        assert_eq!(
+            said(&verifiers.answer(&both, token, None, noon()).await),
+            "asked",
+            "{token}"
+        );
         assert_eq!(count(), at + 1);
     }
     // What is too large for a token is nobody's.
     let large = "x".repeat(16 << 10);
-    assert_eq!(said(&verifiers.answer(&both, &large, noon()).await), "asked");
+    assert_eq!(said(&verifiers.answer(&both, &large, None, noon()).await), "asked");
     let large = format!("{large}x");
-    assert_eq!(said(&verifiers.answer(&both, &large, noon()).await), "token-malformed");
+    assert_eq!(
+        said(&verifiers.answer(&both, &large, None, noon()).await),
+        "token-malformed"
+    );
     assert_eq!(count(), 6);
     // Where nobody asks, they are refused as they were.
     assert_eq!(
-        said(&verifiers.answer(&both[..1], "opaque", noon()).await),
+        said(&verifiers.answer(&both[..1], "opaque", None, noon()).await),
         "token-malformed"
     );
 }

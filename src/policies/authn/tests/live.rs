@@ -323,7 +323,7 @@ async fn the_authenticator_of_the_tokens_issuer_judges() {
     let ids = [AuthenticatorId(0), AuthenticatorId(1)];
     let by_two = token(&two, "a", &second.url(""), "u1");
     for _ in 0..2 {
-        let Answer::Principal(principal) = verifiers.answer(&ids, &by_two, noon()).await else {
+        let Answer::Principal(principal) = verifiers.answer(&ids, &by_two, None, noon()).await else {
             panic!()
         };
         assert_eq!((&*principal.authenticator, &*principal.subject), ("second", "u1"));
@@ -331,19 +331,31 @@ async fn the_authenticator_of_the_tokens_issuer_judges() {
     assert_eq!(first.asked(), Vec::<String>::new());
     // Remembered by one authenticator is not good for another.
     assert_eq!(
-        said(&verifiers.answer(&ids[..1], &by_two, noon()).await),
+        said(&verifiers.answer(&ids[..1], &by_two, None, noon()).await),
         "token-issuer"
     );
-    assert_eq!(said(&verifiers.answer(&[], &by_two, noon()).await), "token-issuer");
     assert_eq!(
-        said(&verifiers.answer(&[AuthenticatorId(9)], &by_two, noon()).await),
+        said(&verifiers.answer(&[], &by_two, None, noon()).await),
+        "token-issuer"
+    );
+    assert_eq!(
+        said(&verifiers.answer(&[AuthenticatorId(9)], &by_two, None, noon()).await),
         "token-issuer"
     );
     let claimed = token(&one, "a", &second.url(""), "u1");
-    assert_eq!(said(&verifiers.answer(&ids, &claimed, noon()).await), "token-signature");
+    assert_eq!(
+        said(&verifiers.answer(&ids, &claimed, None, noon()).await),
+        "token-signature"
+    );
     let nobodys = two.usual(&claims(&[("iss", "5")]));
-    assert_eq!(said(&verifiers.answer(&ids, &nobodys, noon()).await), "token-claims");
-    assert_eq!(said(&verifiers.answer(&ids, "a.b.c", noon()).await), "token-malformed");
+    assert_eq!(
+        said(&verifiers.answer(&ids, &nobodys, None, noon()).await),
+        "token-claims"
+    );
+    assert_eq!(
+        said(&verifiers.answer(&ids, "a.b.c", None, noon()).await),
+        "token-malformed"
+    );
 }
 
 #[tokio::test]
@@ -359,7 +371,10 @@ async fn a_reload_keeps_what_did_not_change() {
         patient(),
     );
     let token = token(&signer, "a", &url, "u1");
-    assert_eq!(said(&before.answer(&[AuthenticatorId(0)], &token, noon()).await), "u1");
+    assert_eq!(
+        said(&before.answer(&[AuthenticatorId(0)], &token, None, noon()).await),
+        "u1"
+    );
     let same = authenticators(&[("b", "https://other.example"), ("a", &url)], "jwks: discover");
     let after = Verifiers::new(&same, Some(&before), &client, patient());
     assert!(after.iter().nth(1).unwrap().remembered(&token, noon()).is_some());
@@ -378,7 +393,7 @@ async fn takes_keys_from_a_url_without_discovery() {
     let verifiers = Verifiers::new(&authenticators, None, &Arc::new(Client::new()), patient());
     let token = token(&signer, "a", "https://id.example", "u1");
     assert_eq!(
-        said(&verifiers.answer(&[AuthenticatorId(0)], &token, noon()).await),
+        said(&verifiers.answer(&[AuthenticatorId(0)], &token, None, noon()).await),
         "u1"
     );
     assert_eq!(issuer.asked(), ["/keys"]);
@@ -488,7 +503,7 @@ async fn an_authenticator_without_its_secret_answers_503() {
     let verifiers = Verifiers::new(&all, None, &Arc::new(Client::new()), patient());
     let token = Signer::secret(Algorithm::HS256, SECRET).usual(&claims(&[("iss", "\"x\"")]));
     assert_eq!(
-        said(&verifiers.answer(&[AuthenticatorId(0)], &token, noon()).await),
+        said(&verifiers.answer(&[AuthenticatorId(0)], &token, None, noon()).await),
         "keys-unavailable"
     );
 }
@@ -503,7 +518,7 @@ async fn authenticators_of_one_issuer_fetch_its_keys_once() {
     let verifiers = Verifiers::new(&both, None, &client, patient());
     let token = token(&signer, "a", &url, "u1");
     for id in [AuthenticatorId(0), AuthenticatorId(1)] {
-        let Answer::Principal(principal) = verifiers.answer(&[id], &token, noon()).await else {
+        let Answer::Principal(principal) = verifiers.answer(&[id], &token, None, noon()).await else {
             panic!()
         };
         assert_eq!(&*principal.authenticator, ["a", "b"][usize::from(id.0)]);
@@ -514,7 +529,7 @@ async fn authenticators_of_one_issuer_fetch_its_keys_once() {
     let changed = authenticators(&[("a", &url)], "jwks: discover, leeway: 1s");
     let changed = Verifiers::new(&changed, Some(&verifiers), &client, patient());
     drop(verifiers);
-    let answer = changed.answer(&[AuthenticatorId(0)], &token, noon()).await;
+    let answer = changed.answer(&[AuthenticatorId(0)], &token, None, noon()).await;
     assert_eq!((said(&answer).as_str(), issuer.key_requests()), ("u1", 1));
 }
 
@@ -527,7 +542,7 @@ async fn forgets_those_it_is_told_to() {
     let verifiers = Verifiers::new(&authenticators, None, &Arc::new(Client::new()), patient());
     let (one, two) = (token(&signer, "a", &url, "u1"), token(&signer, "a", &url, "u2"));
     for token in [&one, &two] {
-        verifiers.answer(&[AuthenticatorId(0)], token, noon()).await;
+        verifiers.answer(&[AuthenticatorId(0)], token, None, noon()).await;
     }
     verifiers.forget(|principal| &*principal.subject == "u1");
     let verifier = verifiers.iter().next().unwrap();
@@ -548,8 +563,9 @@ async fn starts_on_copied_keys_where_the_issuer_is_away() {
     let copies = Arc::new(KeyCopies::open(Some(Arc::new(folder))).unwrap());
     let client = Arc::new(Client::new());
     let start = || Verifiers::with_copies(&authenticators, None, &client, patient(), &copies);
-    let ask =
-        async |verifiers: &Verifiers, token: &str| said(&verifiers.answer(&[AuthenticatorId(0)], token, noon()).await);
+    let ask = async |verifiers: &Verifiers, token: &str| {
+        said(&verifiers.answer(&[AuthenticatorId(0)], token, None, noon()).await)
+    };
     let by_old = token(&old, "a", &url, "u1");
     assert_eq!(ask(&start(), &by_old).await, "u1");
     // Nobody waits for the disk.

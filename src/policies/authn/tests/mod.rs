@@ -1,4 +1,5 @@
 mod api_keys;
+mod certificates;
 mod introspection;
 pub(super) mod kit;
 mod live;

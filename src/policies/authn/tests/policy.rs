@@ -76,11 +76,18 @@ struct Says(Answer, parking_lot::Mutex<Vec<String>>);
 impl Lookup for Says {
     async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
         for (_, question) in asked {
-            let Question::Token { authenticators, token } = question else {
-                panic!()
+            let (authenticators, what) = match question {
+                Question::Token {
+                    authenticators, token, ..
+                } => (authenticators, *token),
+                Question::Certificate {
+                    authenticators,
+                    certificate,
+                } => (authenticators, &*certificate.subject),
+                _ => panic!(),
             };
             let ids: Vec<u16> = authenticators.iter().map(|id| id.0).collect();
-            self.1.lock().push(format!("{ids:?} {token}"));
+            self.1.lock().push(format!("{ids:?} {what}"));
         }
         asked.iter().map(|_| self.0.clone()).collect()
     }
