@@ -12,10 +12,10 @@ use pingora_proxy::Session;
 use smallvec::SmallVec;
 
 use super::request::edit;
-use super::{Exchange, failure, lasting, reply, rewrite, trace, wellformed};
+use super::{Exchange, failure, lasting, rewrite, trace, wellformed};
 use crate::engine::{Forwarded, Share, grpc_timeout};
 use crate::policies::cache::storable::varies_on;
-use crate::upstreams::{Endpoint, NoEndpoint, Pool, Protocol, RetryAfter, Whom};
+use crate::upstreams::{Endpoint, NoEndpoint, Pool, RetryAfter, Whom};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -163,9 +163,6 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
     let scheme = HeaderValue::from_static(scheme(session));
     let passport = passport(exchange)?;
     let received_by = received_by(session);
-    let pool = exchange.attempt.pool.as_ref();
-    let speaks_grpc =
-        pool.is_some_and(|pool| pool.settings.protocol == Protocol::Http2) && reply::asker(session).speaks_grpc();
     edit(request, |headers| {
         let is_claimed = |name: &&HeaderName| name.as_str().starts_with("gwanmun-") || FORGED.contains(&name.as_str());
         let claimed: SmallVec<[HeaderName; 4]> = headers.keys().filter(is_claimed).cloned().collect();
@@ -197,10 +194,6 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
             headers.insert(FORWARDED_HOST, host);
         }
         headers.insert(FORWARDED_PROTO, scheme);
-        if speaks_grpc {
-            // The call ends in trailers, which a server may want to hear first.
-            headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        }
         headers.insert(REQUEST_ID, id);
         for (name, value) in exchange.told() {
             headers.insert(name.clone(), value.clone());

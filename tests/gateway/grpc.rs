@@ -40,8 +40,13 @@ struct Node {
 
 impl Node {
     fn start(arguments: &[&str]) -> Self {
+        Self::start_at(arguments, "")
+    }
+
+    /// A client whose requests are of that instant.
+    fn start_at(arguments: &[&str], at: &str) -> Self {
         let mut command = Command::new("node");
-        command.arg("--no-warnings").args(arguments);
+        command.arg("--no-warnings").args(arguments).env("AT", at);
         command.current_dir(installed("grpc", &SCRIPTS)).stdin(Stdio::piped());
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("node runs; `make test` installs it");
@@ -63,7 +68,7 @@ impl Drop for Node {
 
 struct Bank {
     gateway: Gateway,
-    _issuer: Issuer,
+    issuer: Issuer,
     authorities: String,
     _server: Option<Node>,
 }
@@ -96,10 +101,13 @@ impl Bank {
             .file("authorities.pem", &authority.pem())
             .rehearse_at(NOON)
             .start();
-        let authorities = gateway.folder().join("authorities.pem").display().to_string();
+        let authorities = match template.contains("tls:") {
+            true => gateway.folder().join("authorities.pem").display().to_string(),
+            false => "-".to_owned(),
+        };
         Self {
             gateway,
-            _issuer: issuer,
+            issuer,
             authorities,
             _server: node,
         }
@@ -164,6 +172,20 @@ fn calls_of_every_kind_come_through_with_their_trailers() {
 }
 
 #[test]
+fn calls_need_no_tls() {
+    let plain = OPEN.replace(
+        "listen: [{ address: 127.0.0.1:0, tls: { certificate: a.pem, key: a.key } }]\n",
+        "",
+    );
+    let bank = Bank::with(&plain, "5m");
+    let talked = bank.call("talk", "5");
+    assert_eq!((&talked["code"], &talked["said"]), (&json!(0), &json!(5)), "{talked}");
+    assert_eq!(talked["trailers"]["x-last"], "word");
+    let missing = bank.call("ask", "fail");
+    assert_eq!(missing["code"], 9, "{missing}");
+}
+
+#[test]
 fn refusals_are_told_as_grpc_tells_them() {
     let routes = OPEN.split_once("\n  call:").unwrap().0.to_owned() + CLOSED;
     let bank = Bank::with(&routes, "5m");
@@ -218,4 +240,26 @@ fn failures_behind_the_gate_are_told_the_same_way() {
         (&json!(4), &json!("upstream-timeout")),
         "{failed}"
     );
+}
+
+#[test]
+fn a_call_that_is_open_is_judged_again() {
+    let routes = OPEN.split_once("\n  call:").unwrap().0.to_owned()
+        + "\n  watch: { match: POST /bank.Teller/Watch, auth: customer, policies: [no-night], upstream: teller }\n";
+    let bank = Bank::with(&routes, "5m");
+    let address = bank.gateway.address().to_string();
+    let token = bank.issuer.token(&json!({}));
+    let watch = |at: &str| {
+        let arguments = ["client.js", "watch", &address, &bank.authorities, "0 0", &token];
+        let mut client = Node::start_at(&arguments, at);
+        assert_eq!(client.line(), "open");
+        client
+    };
+    let (mut by_day, mut late) = (watch(NOON), watch("2026-11-24T23:29:57+09:00"));
+    let ended: Value = serde_json::from_str(&late.line()).unwrap();
+    assert_ne!(ended["code"], 0, "{ended}");
+    let records = bank.gateway.records(1);
+    let night = json!({ "by": "refusal", "code": "NIGHT", "rule": "no-night" });
+    assert_eq!((records.len(), &records[0]["ended"]), (1, &night), "{records:#?}");
+    assert!(by_day.child.try_wait().unwrap().is_none(), "the other goes on");
 }

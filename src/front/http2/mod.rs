@@ -27,6 +27,7 @@ use super::head::HeadFault;
 use super::transport::Transport;
 use super::{Bounds, Front};
 use crate::engine::{Denial, DenialKind, problem};
+use crate::live::until_cut;
 
 use stream::Stream;
 use wire::Wire;
@@ -99,7 +100,8 @@ pub(super) async fn serve<A>(
                 tokio::spawn(async move {
                     let _counted = counted;
                     let session = ServerSession::new_custom(Box::new(stream));
-                    app.process_new_http(session, &shutdown).await;
+                    // What has to end before its end is dropped, and so its stream is reset.
+                    let _ = until_cut(app.process_new_http(session, &shutdown)).await;
                 });
             }
             Err(fault) => refuse(front, peer, &request, body, reply, fault),

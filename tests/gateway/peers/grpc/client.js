@@ -12,6 +12,7 @@ const client = new Client(address, credentials, {
 });
 const metadata = new grpc.Metadata();
 if (token) metadata.set('authorization', `Bearer ${token}`);
+if (process.env.AT) metadata.set('gwanmun-at', process.env.AT);
 
 const told = {};
 const print = () => { console.log(JSON.stringify(told)); process.exit(); };
