@@ -6,7 +6,7 @@ use pingora_proxy::{FailToProxy, Session};
 
 use super::{Exchange, reply, request, response};
 use crate::engine::{Denial, DenialKind};
-use crate::upstreams::{NoEndpoint, distrust};
+use crate::upstreams::{NoEndpoint, fault};
 
 /// Answers a request that failed, if the client is still there and nothing was sent yet.
 pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
@@ -65,28 +65,6 @@ pub(super) fn broken() -> Denial {
         "upstream-broken",
         "the service behind the gate broke off",
     )
-}
-
-/// What went wrong with an upstream, in a word for the record.
-fn fault(error: &Error, has_answered: bool) -> Option<&'static str> {
-    if !matches!(error.esource(), ErrorSource::Upstream) {
-        return None;
-    }
-    if let Some(fault) = distrust(error) {
-        return Some(fault);
-    }
-    Some(match error.etype() {
-        ErrorType::ConnectRefused => "refused",
-        ErrorType::ConnectTimedout => "connect-timeout",
-        ErrorType::ConnectNoRoute | ErrorType::ConnectError | ErrorType::SocketError => "unreachable",
-        ErrorType::ReadTimedout => "response-timeout",
-        ErrorType::WriteTimedout => "request-timeout",
-        ErrorType::ReadError | ErrorType::WriteError => "reset",
-        ErrorType::ConnectionClosed if !has_answered => "closed",
-        ErrorType::InvalidHTTPHeader | ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd") => "malformed",
-        ErrorType::HTTPStatus(_) => "status",
-        _ => "cut-short",
-    })
 }
 
 /// What the front says of a client's body: that it is none, or too slow.

@@ -112,7 +112,7 @@ impl Inside {
     async fn upstream(&self, index: UpstreamIndex, wanted: &Wanted) -> Outcome {
         let pool = self.generation.pool(index).ok_or(CallError::NoEndpoint)?;
         if self.without.contains(&pool.name) {
-            return Err(CallError::Denied);
+            return Err(CallError::Denied.into());
         }
         let whom = Whom {
             principal: self.principal.as_deref(),
@@ -239,7 +239,7 @@ impl Inside {
     /// Goes through the route that the path leads to.
     async fn route(&self, wanted: &Wanted) -> Outcome {
         if self.depth >= MAX_DEPTH {
-            return Err(CallError::Denied);
+            return Err(CallError::Denied.into());
         }
         let (path, query) = wanted.target.split_once('?').unwrap_or((&wanted.target, ""));
         let path = normalise_path(path.as_bytes()).map_err(|_| CallError::Denied)?;
@@ -270,7 +270,7 @@ impl Inside {
         let route = match (&judged.decision.effect, judged.route) {
             (Effect::Forward, Some(route)) => route,
             (Effect::Reply(reply), _) => return Ok(of_reply(reply)),
-            _ => return Err(CallError::Denied),
+            _ => return Err(CallError::Denied.into()),
         };
         let inner = self.under(route, &judged);
         let called = match &route.target {
@@ -457,7 +457,7 @@ fn reshaped(called: Called, acts: &[Act], id: &str) -> Outcome {
     let body = match body {
         Ok(body) => body,
         Err(_) if reshape.passes_uncut() => return Ok(called),
-        Err(_) => return Err(CallError::Broken),
+        Err(_) => return Err(CallError::Broken.into()),
     };
     Ok(Called { body, ..called })
 }

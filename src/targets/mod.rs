@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::engine::Reply;
-use crate::upstreams::{CallError, Called, RetrySettings};
+use crate::upstreams::{CallFailure, Called, RetrySettings};
 use aggregate::{Destination, KeepRule};
 
 pub use aggregate::Aggregate;
@@ -38,7 +38,7 @@ pub struct Wanted {
     pub target: String,
     /// JSON to be posted; without it, a GET.
     pub post: Option<Bytes>,
-    /// A body of more bytes is [`CallError::TooLarge`].
+    /// A body of more bytes is [`TooLarge`](crate::upstreams::CallError::TooLarge).
     pub max_body: usize,
     /// When to try again, in place of what the upstream says.
     pub retry: Option<Arc<RetrySettings>>,
@@ -50,5 +50,5 @@ pub struct Wanted {
 /// bounds the whole by dropping the future, which ends the request unless others wait for the same. Redirects are not followed.
 pub trait Call: Sync {
     /// Makes the request.
-    fn call(&self, wanted: Wanted) -> impl Future<Output = Result<Called, CallError>> + Send;
+    fn call(&self, wanted: Wanted) -> impl Future<Output = Result<Called, CallFailure>> + Send;
 }

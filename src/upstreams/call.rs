@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::connectors::TransportConnector;
-use pingora::connectors::http::Connector;
+use pingora::connectors::http::{Connector, v1};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 use pingora::protocols::http::v1::client::HttpSession as Http1;
 use pingora::upstreams::peer::HttpPeer;
 
-use super::{Endpoint, NoEndpoint, Pool, RetryAfter, RetrySettings, Whom, distrust};
+use super::{Endpoint, NoEndpoint, Pool, RetryAfter, RetrySettings, Whom, distrust, fault};
 use crate::engine::UpstreamSummary;
 
 /// More requests from inside are not made at once; others wait for one to end.
@@ -31,6 +31,7 @@ pub struct Caller {
     connector: Connector,
     /// For connections that serve one exchange alone.
     sockets: TransportConnector,
+    http1: v1::Connector,
     room: tokio::sync::Semaphore,
 }
 
@@ -84,6 +85,9 @@ pub enum CallError {
     /// Endpoint and gate do not trust each other; the word says why.
     #[error("the endpoint cannot be trusted: {0}")]
     Untrusted(&'static str),
+    /// No connection could be made in time.
+    #[error("the endpoint is too slow to connect")]
+    ConnectTimeout,
     /// The connection broke, or what came is no HTTP.
     #[error("the endpoint broke off")]
     Broken,
@@ -101,11 +105,27 @@ pub enum CallError {
     Timeout,
 }
 
+/// A call that brought no answer.
+#[derive(Debug, Clone)]
+pub struct CallFailure {
+    /// Why.
+    pub error: CallError,
+    /// The endpoint that was asked last; `None` where none was.
+    pub upstream: Option<UpstreamSummary>,
+}
+
+impl From<CallError> for CallFailure {
+    fn from(error: CallError) -> Self {
+        Self { error, upstream: None }
+    }
+}
+
 impl Default for Caller {
     fn default() -> Self {
         Self {
             connector: Connector::new(None),
             sockets: TransportConnector::new(None),
+            http1: v1::Connector::new(None),
             room: tokio::sync::Semaphore::new(AT_ONCE),
         }
     }
@@ -120,7 +140,7 @@ impl Caller {
         whom: &Whom<'_>,
         outgoing: &Outgoing<'_>,
         retry: Option<&RetrySettings>,
-    ) -> Result<Called, CallError> {
+    ) -> Result<Called, CallFailure> {
         // Never closed.
         let _room = self.room.acquire().await.map_err(|_| CallError::NoEndpoint)?;
         let retry = retry.unwrap_or(&pool.settings.retry);
@@ -134,33 +154,48 @@ impl Caller {
             tried.push(lease.at());
             let answer = match lease.endpoint() {
                 Some(endpoint) => self.ask(endpoint, outgoing).await,
-                None => Err(CallError::NoEndpoint),
+                None => Err(CallError::NoEndpoint.into()),
             };
             match &answer {
                 Ok(called) => lease.answered(called.status),
                 // That it is larger than somebody wants is no fault of its endpoint.
-                Err(CallError::TooLarge) => {}
+                Err(failed) if failed.error == CallError::TooLarge => {}
                 Err(_) => lease.failed(),
             }
             let tries = tried.len();
-            match answer {
-                Err(CallError::Connect | CallError::Untrusted(_))
-                    if pool.retries(retry, RetryAfter::Connect, tries) => {}
-                Ok(called)
-                    if outgoing.post.is_none() && pool.retries(retry, RetryAfter::Status(called.status), tries) => {}
-                Ok(called) => {
-                    let upstream = lease.endpoint().map(|endpoint| UpstreamSummary {
-                        name: pool.name.clone(),
-                        endpoint: endpoint.label.clone(),
-                        tries: u32::try_from(tries).unwrap_or(u32::MAX),
-                        duration: began.elapsed(),
-                        status: Some(called.status.as_u16()),
-                        fault: None,
-                    });
-                    return Ok(Called { upstream, ..called });
+            let again = match &answer {
+                Ok(called) => outgoing.post.is_none() && pool.retries(retry, RetryAfter::Status(called.status), tries),
+                Err(failed) => {
+                    let is_unsent = matches!(
+                        failed.error,
+                        CallError::Connect | CallError::ConnectTimeout | CallError::Untrusted(_)
+                    );
+                    is_unsent && pool.retries(retry, RetryAfter::Connect, tries)
                 }
-                Err(error) => return Err(error),
+            };
+            if again {
+                continue;
             }
+            let asked = |status: Option<StatusCode>, fault| {
+                lease.endpoint().map(|endpoint| UpstreamSummary {
+                    name: pool.name.clone(),
+                    endpoint: endpoint.label.clone(),
+                    tries: u32::try_from(tries).unwrap_or(u32::MAX),
+                    duration: began.elapsed(),
+                    status: status.map(|status| status.as_u16()),
+                    fault,
+                })
+            };
+            return match answer {
+                Ok(called) => Ok(Called {
+                    upstream: asked(Some(called.status), None),
+                    ..called
+                }),
+                Err(Unanswered { error, fault }) => Err(CallFailure {
+                    error,
+                    upstream: asked(None, fault),
+                }),
+            };
         }
     }
 
@@ -176,40 +211,71 @@ impl Caller {
     }
 
     /// Asks one endpoint.
-    pub(super) async fn ask(&self, endpoint: &Endpoint, outgoing: &Outgoing<'_>) -> Result<Called, CallError> {
+    pub(super) async fn ask(&self, endpoint: &Endpoint, outgoing: &Outgoing<'_>) -> Result<Called, Unanswered> {
         let peer = endpoint.peer();
-        let (mut session, reused) =
-            self.connector
-                .get_http_session(&peer)
-                .await
-                .map_err(|error| match error.etype() {
-                    pingora::ErrorType::ConnectTimedout => CallError::Timeout,
-                    _ => distrust(&error).map_or(CallError::Connect, CallError::Untrusted),
-                })?;
+        let (mut session, reused) = self.connect(&peer).await?;
         let wait = peer.options.read_timeout;
         match exchange(&mut session, endpoint, outgoing, wait).await {
             Ok(called) => {
-                self.connector
-                    .release_http_session(session, &peer, peer.options.idle_timeout)
-                    .await;
+                self.release(session, &peer).await;
                 Ok(called)
             }
             // A pooled connection may have been closed by the endpoint a moment ago: nothing was answered, GET is safe.
-            Err(CallError::Broken) if reused && outgoing.post.is_none() => {
+            Err(failed) if failed.error == CallError::Broken && reused && outgoing.post.is_none() => {
                 session.shutdown().await;
-                let fresh = self.connector.get_http_session(&peer).await;
-                let (mut session, _) = fresh.map_err(|_| CallError::Connect)?;
+                let (mut session, _) = self.connect(&peer).await?;
                 let called = exchange(&mut session, endpoint, outgoing, wait).await?;
-                self.connector
-                    .release_http_session(session, &peer, peer.options.idle_timeout)
-                    .await;
+                self.release(session, &peer).await;
                 Ok(called)
             }
-            Err(error) => {
+            Err(failed) => {
                 session.shutdown().await;
-                Err(error)
+                Err(failed)
             }
         }
+    }
+
+    /// A connection, and whether it was used before. What makes one is boxed: it is large, rarely needed, and would be copied
+    /// with every call.
+    async fn connect(&self, peer: &HttpPeer) -> Result<(HttpSession, bool), Unanswered> {
+        if !speaks_http1(peer) {
+            let connecting = Box::pin(self.connector.get_http_session(peer));
+            return connecting.await.map_err(unreached);
+        }
+        if let Some(session) = self.http1.reused_http_session(peer).await {
+            return Ok((HttpSession::H1(session), true));
+        }
+        let connecting = Box::pin(self.http1.get_http_session(peer));
+        let (session, reused) = connecting.await.map_err(unreached)?;
+        Ok((HttpSession::H1(session), reused))
+    }
+
+    async fn release(&self, session: HttpSession, peer: &HttpPeer) {
+        let idle = peer.options.idle_timeout;
+        match session {
+            HttpSession::H1(session) if speaks_http1(peer) => {
+                self.http1.release_http_session(session, peer, idle).await;
+            }
+            session => self.connector.release_http_session(session, peer, idle).await,
+        }
+    }
+}
+
+/// Whether nothing else is spoken with it.
+fn speaks_http1(peer: &HttpPeer) -> bool {
+    peer.options.alpn.get_max_http_version() == 1
+}
+
+/// What one endpoint did instead of answering.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    pub(super) error: CallError,
+    fault: Option<&'static str>,
+}
+
+impl From<CallError> for Unanswered {
+    fn from(error: CallError) -> Self {
+        Self { error, fault: None }
     }
 }
 
@@ -218,7 +284,7 @@ async fn exchange(
     endpoint: &Endpoint,
     outgoing: &Outgoing<'_>,
     wait: Option<Duration>,
-) -> Result<Called, CallError> {
+) -> Result<Called, Unanswered> {
     let request = request(endpoint, outgoing).map_err(|_| CallError::Broken)?;
     session.set_read_timeout(wait);
     session.set_write_timeout(wait);
@@ -231,7 +297,7 @@ async fn exchange(
         session.read_response_header().await.map_err(failed)?;
         let response = session.response_header().ok_or(CallError::Broken)?;
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(CallError::Broken);
+            return Err(CallError::Broken.into());
         }
         if !response.status.is_informational() {
             break (response.status, Arc::new(response.headers.clone()));
@@ -240,7 +306,7 @@ async fn exchange(
     let mut body = BytesMut::new();
     while let Some(chunk) = session.read_response_body().await.map_err(failed)? {
         if body.len() + chunk.len() > outgoing.max_body {
-            return Err(CallError::TooLarge);
+            return Err(CallError::TooLarge.into());
         }
         body.extend_from_slice(&chunk);
     }
@@ -273,9 +339,22 @@ fn request(endpoint: &Endpoint, outgoing: &Outgoing<'_>) -> pingora::Result<Requ
     Ok(request)
 }
 
-fn failed(error: pingora::BError) -> CallError {
-    match error.etype() {
-        pingora::ErrorType::ReadTimedout | pingora::ErrorType::WriteTimedout => CallError::Timeout,
-        _ => distrust(&error).map_or(CallError::Broken, CallError::Untrusted),
+fn unreached(error: pingora::BError) -> Unanswered {
+    Unanswered {
+        error: match error.etype() {
+            pingora::ErrorType::ConnectTimedout => CallError::ConnectTimeout,
+            _ => distrust(&error).map_or(CallError::Connect, CallError::Untrusted),
+        },
+        fault: fault(&error.into_up(), false),
+    }
+}
+
+fn failed(error: pingora::BError) -> Unanswered {
+    Unanswered {
+        error: match error.etype() {
+            pingora::ErrorType::ReadTimedout | pingora::ErrorType::WriteTimedout => CallError::Timeout,
+            _ => distrust(&error).map_or(CallError::Broken, CallError::Untrusted),
+        },
+        fault: fault(&error.into_up(), false),
     }
 }

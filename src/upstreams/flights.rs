@@ -13,10 +13,10 @@ use parking_lot::Mutex;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::{CallError, Called};
+use super::{CallError, CallFailure, Called};
 
 /// What a call comes to.
-pub type Outcome = Result<Called, CallError>;
+pub type Outcome = Result<Called, CallFailure>;
 type Flight = Shared<BoxFuture<'static, Outcome>>;
 type Table = Mutex<HashMap<Arc<[u8]>, WeakShared<BoxFuture<'static, Outcome>>, RandomState>>;
 
@@ -65,12 +65,15 @@ impl Flights {
             let mut waiting = waiting;
             let mut outcome = match &mut waiting.flight {
                 Some(flight) => flight.await,
-                None => Err(CallError::Broken),
+                None => Err(CallError::Broken.into()),
             };
             drop(waiting);
-            if let (Ok(called), false) = (&mut outcome, is_ours) {
+            if !is_ours {
                 // Told once, by whoever made the call.
-                called.upstream = None;
+                match &mut outcome {
+                    Ok(called) => called.upstream = None,
+                    Err(failure) => failure.upstream = None,
+                }
             }
             outcome
         }
@@ -217,8 +220,8 @@ mod tests {
             open.notify_one();
             one().await.unwrap();
             assert_eq!(begun.load(Ordering::SeqCst), 2);
-            let other = flights.join(b"other".to_vec(), || async { Err(CallError::Connect) }.boxed());
-            assert_eq!(other.await.unwrap_err(), CallError::Connect);
+            let other = flights.join(b"other".to_vec(), || async { Err(CallError::Connect.into()) }.boxed());
+            assert_eq!(other.await.unwrap_err().error, CallError::Connect);
             assert_eq!(flights.len(), 0);
         });
     }

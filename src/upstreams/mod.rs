@@ -22,6 +22,7 @@
 mod balance;
 mod breaker;
 mod call;
+mod fault;
 mod flights;
 mod pool;
 mod tls;
@@ -38,7 +39,8 @@ use crate::conf::{Describe, Json, Load, Named, Node, Percent, Place, Read, Schem
 
 pub use balance::{Balance, HashKey, Whom};
 pub use breaker::{BreakerFigures, BreakerSettings};
-pub use call::{CallError, Called, Caller, Outgoing};
+pub use call::{CallError, CallFailure, Called, Caller, Outgoing};
+pub use fault::fault;
 pub use flights::{Flights, Kept, Outcome};
 pub use pool::{Checked, Endpoint, Lease, NoEndpoint, Pool, Retries};
 pub use tls::{UpstreamTls, UpstreamTlsSettings, distrust};

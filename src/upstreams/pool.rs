@@ -268,7 +268,7 @@ impl Pool {
             let fault = match tokio::time::timeout(wait, caller.ask(endpoint, &outgoing)).await {
                 Ok(Ok(called)) if called.status.is_success() => None,
                 Ok(Ok(called)) => Some(format!("it answers {}", called.status.as_u16())),
-                Ok(Err(error)) => Some(error.to_string()),
+                Ok(Err(failed)) => Some(failed.error.to_string()),
                 Err(_) => Some(CallError::Timeout.to_string()),
             };
             let before = endpoint.is_healthy();

@@ -285,6 +285,17 @@ routes:
     let answer = lacks(&gateway.get("/pages/7").send(), "there", "unreachable");
     assert_eq!(answer, json!({"here": 1, "there": {"away": true}}));
     assert_eq!(alive.only().target, "/things/7");
+    // Which endpoint it was is for the operator.
+    let record = gateway.records(1).remove(0);
+    let (asked, address) = (&record["parts"][1]["upstream"], dead.address().to_string());
+    assert_eq!(
+        (&asked["endpoint"], &asked["fault"]),
+        (&json!(address), &json!("refused")),
+        "{record}"
+    );
+    let labels = [("upstream", "dead"), ("endpoint", &*address), ("class", "failed")];
+    let failed = gateway.metrics().value("gwanmun_upstream_requests_total", &labels);
+    assert_eq!(failed, Some(1.0));
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl Aggregated {
 
 pub(super) fn reason(error: CallError) -> Reason {
     match error {
-        CallError::Timeout => Reason::Timeout,
+        CallError::Timeout | CallError::ConnectTimeout => Reason::Timeout,
         CallError::NoEndpoint
         | CallError::BreakerOpen
         | CallError::Connect

@@ -16,7 +16,7 @@ use super::{Aggregate, MAX_PART, MAX_TOTAL, Part};
 use crate::engine::select::{Step, items, value_at, values_at};
 use crate::engine::{Facts, PartSummary, UpstreamSummary};
 use crate::targets::{Call, Wanted};
-use crate::upstreams::{CallError, Called};
+use crate::upstreams::{CallFailure, Called};
 
 /// So many calls of one aggregate are under way at once.
 const AT_ONCE: usize = 16;
@@ -373,7 +373,7 @@ impl Run<'_> {
             .collect()
     }
 
-    fn answered(&mut self, index: usize, answer: Result<Called, CallError>) {
+    fn answered(&mut self, index: usize, answer: Result<Called, CallFailure>) {
         let is_answer_to = |asked: &Asked| matches!(asked, Asked::Fetch(fetch) if *fetch == index);
         let mut is_good = true;
         for at in 0..self.states.len() {
@@ -410,13 +410,18 @@ impl Run<'_> {
     }
 
     /// An answer as a part takes it.
-    fn judged(&self, at: usize, answer: Result<Called, CallError>) -> Got {
+    fn judged(&self, at: usize, answer: Result<Called, CallFailure>) -> Got {
         let Some(part) = self.aggregate.parts.get(at) else {
             return Got::failed(Reason::Unreadable);
         };
         let called = match answer {
             Ok(called) => called,
-            Err(error) => return Got::failed(reason(error)),
+            Err(failure) => {
+                return Got {
+                    upstream: failure.upstream,
+                    ..Got::failed(reason(failure.error))
+                };
+            }
         };
         Got {
             text: judge(&called, part),

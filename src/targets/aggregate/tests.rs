@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::engine::{Client, Facts, Headers, Params, Principal, RequestView};
 use crate::targets::{Call, Wanted};
-use crate::upstreams::{CallError, Called};
+use crate::upstreams::{CallError, CallFailure, Called};
 
 const UPSTREAMS: [&str; 3] = ["accounts", "transfers", "invest"];
 
@@ -96,7 +96,7 @@ impl Drop for CountsDrop<'_> {
 }
 
 impl Call for Services {
-    fn call(&self, wanted: Wanted) -> impl Future<Output = Result<Called, CallError>> + Send {
+    fn call(&self, wanted: Wanted) -> impl Future<Output = Result<Called, CallFailure>> + Send {
         assert_eq!(wanted.max_body, MAX_PART);
         let to = match &wanted.to {
             Destination::Upstream(upstream) => UPSTREAMS[usize::from(upstream.0)],
@@ -115,7 +115,7 @@ impl Call for Services {
             let mut counts = counts;
             let answer = match does.unwrap_or_else(|| panic!("nobody expects {name}")) {
                 Does::Answer(status, kind, body) => Ok((status, kind, body)),
-                Does::Fail(error) => Err(error),
+                Does::Fail(error) => Err(error.into()),
                 Does::Hang => std::future::pending().await,
                 Does::Meet(barrier, body) => {
                     barrier.wait().await;
