@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{
-    Act, Acts, Answer, Answers, Asked, Decision, Denial, DenialKind, Effect, Effected, Facts, Lookup, Mark, Outcome,
-    Reply, Rule, Stage, Trail, Verdict, Why,
+    Act, Acts, Answer, Asked, Decision, Denial, DenialKind, Effect, Effected, Facts, Lookup, Mark, Outcome, Reply,
+    Rule, Stage, Trail, Verdict, Why,
 };
 use http::StatusCode;
 
@@ -30,8 +30,17 @@ pub async fn decide(rules: &[Rule], facts: &mut Facts<'_>, lookup: &impl Lookup)
     };
     let mut first = 0;
     for stage in rules.chunk_by(|a, b| a.stage.judged_with() == b.stage.judged_with()) {
-        let answers = ask(stage, first, facts, lookup).await;
-        let verdict = judge_stage(stage, first, facts, answers, &mut decision, &mut trail);
+        let known = decision.answers.len();
+        {
+            let asked = questions(stage, first, facts);
+            if !asked.is_empty() {
+                let mut answers = lookup.answer(&asked).await.into_iter();
+                let answer = || answers.next().unwrap_or(Answer::Unavailable { code: "not-answered" });
+                let rules = asked.iter().map(|(rule, _)| *rule);
+                decision.answers.extend(rules.zip(std::iter::repeat_with(answer)));
+            }
+        }
+        let verdict = judge_stage(stage, first, facts, known, &mut decision, &mut trail);
         first += stage.len();
         if let Some(effect) = verdict {
             // What every answer carries was added by earlier stages; what concerns forwarding was not reached.
@@ -43,36 +52,26 @@ pub async fn decide(rules: &[Rule], facts: &mut Facts<'_>, lookup: &impl Lookup)
     (decision, trail)
 }
 
-/// Asks the questions of one stage together; each answer with the index of its rule.
-async fn ask(
-    stage: &[Rule],
-    first: usize,
-    facts: &Facts<'_>,
-    lookup: &impl Lookup,
-) -> smallvec::SmallVec<[(u16, Answer); 4]> {
-    let asked: Asked<'_> = stage
-        .iter()
-        .enumerate()
+/// What one stage asks, each with the index of its rule.
+fn questions<'f>(stage: &'f [Rule], first: usize, facts: &'f Facts<'_>) -> Asked<'f> {
+    let asked = stage.iter().enumerate();
+    asked
         .filter_map(|(at, rule)| Some((index(first + at), rule.policy.ask(facts)?)))
-        .collect();
-    if asked.is_empty() {
-        return Default::default();
-    }
-    let mut answers: Answers = lookup.answer(&asked).await;
-    answers.resize(asked.len(), Answer::Unavailable { code: "not-answered" });
-    asked.iter().map(|(rule, _)| *rule).zip(answers).collect()
+        .collect()
 }
 
+/// `known` answers are those of earlier stages.
 fn judge_stage(
     stage: &[Rule],
     first: usize,
     facts: &mut Facts<'_>,
-    answers: smallvec::SmallVec<[(u16, Answer); 4]>,
+    known: usize,
     decision: &mut Decision,
     trail: &mut Trail,
 ) -> Option<Effect> {
     let mut refusal: Option<Box<Denial>> = None;
     let mut reply: Option<Box<Reply>> = None;
+    let answers = decision.answers.get(known..).unwrap_or_default();
     for (at, rule) in stage.iter().enumerate() {
         let number = index(first + at);
         let answer = answers
@@ -110,13 +109,12 @@ fn judge_stage(
             }
         }
     }
-    for (_, answer) in &answers {
+    for (_, answer) in answers {
         if let Answer::Limit(limit) = answer {
             decision.limits.push(*limit);
         }
     }
-    let kept = answers.into_iter().filter(|(_, answer)| !answer.is_silent());
-    decision.answers.extend(kept);
+    decision.answers.retain(|(_, answer)| !answer.is_silent());
     match (refusal, reply) {
         (Some(denial), _) => Some(Effect::Deny(denial)),
         (None, Some(reply)) => Some(Effect::Reply(*reply)),
