@@ -156,7 +156,10 @@ impl Inside {
         let mut key = Vec::with_capacity(256);
         frame(&mut key, self.generation.snapshot.id.as_bytes());
         self.frame_who(&mut key, wanted.keep.is_some_and(|keep| keep.public));
-        frame(&mut key, format!("{:?}{:?}", wanted.retry, wanted.keep).as_bytes());
+        match (&wanted.retry, wanted.keep) {
+            (None, None) => key.push(0),
+            said => frame(&mut key, format!("{said:?}").as_bytes()),
+        }
         self.frame_target(&mut key, wanted);
         match wanted.to {
             Destination::Upstream(_) => {

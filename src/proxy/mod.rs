@@ -56,16 +56,17 @@ impl Gate {
 
 #[async_trait]
 impl ProxyHttp for Gate {
-    type CTX = Exchange;
+    /// In a box: Pingora hands it from future to future, and each time 2 KiB would be copied.
+    type CTX = Box<Exchange>;
 
-    fn new_ctx(&self) -> Exchange {
-        Exchange::new(&self.live, &self.ids)
+    fn new_ctx(&self) -> Box<Exchange> {
+        Box::new(Exchange::new(&self.live, &self.ids))
     }
 
     /// None: Pingora would build its own for every request.
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
-    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<bool> {
         request::filter(&self.live, session, exchange).await
     }
 
@@ -74,18 +75,18 @@ impl ProxyHttp for Gate {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<()> {
         lasting::notice_length(session, exchange, end).map_err(|error| error.into_down())?;
         request::count_body(body, end, exchange)
     }
 
-    fn request_cache_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+    fn request_cache_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<()> {
         cache::look_up(&self.live, session, exchange);
         Ok(())
     }
 
-    fn cache_key_callback(&self, session: &Session, exchange: &mut Exchange) -> Result<CacheKey> {
+    fn cache_key_callback(&self, session: &Session, exchange: &mut Self::CTX) -> Result<CacheKey> {
         cache::key(session, exchange)
     }
 
@@ -95,7 +96,7 @@ impl ProxyHttp for Gate {
         meta: &CacheMeta,
         _: &mut HitHandler,
         is_fresh: bool,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<Option<ForcedFreshness>> {
         Ok(cache::judge_hit(&self.live, session, meta, is_fresh, exchange))
     }
@@ -103,21 +104,21 @@ impl ProxyHttp for Gate {
     fn cache_vary_filter(
         &self,
         meta: &CacheMeta,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
         request: &RequestHeader,
     ) -> Option<HashBinary> {
         cache::variance(meta, request, exchange)
     }
 
-    async fn proxy_upstream_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+    async fn proxy_upstream_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<bool> {
         cache::may_ask_origin(session, exchange).await
     }
 
-    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<Box<HttpPeer>> {
         upstream::peer(session, exchange)
     }
 
-    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, exchange: &mut Exchange, error: BError) -> BError {
+    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, exchange: &mut Self::CTX, error: BError) -> BError {
         upstream::failed_to_connect(exchange, error)
     }
 
@@ -125,7 +126,7 @@ impl ProxyHttp for Gate {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<()> {
         upstream::write_request(session, request, exchange)
     }
@@ -134,7 +135,7 @@ impl ProxyHttp for Gate {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<()> {
         cache::note_change(&self.live, session, response, exchange);
         upstream::read_response(session, response, exchange)
@@ -144,7 +145,7 @@ impl ProxyHttp for Gate {
         &self,
         session: &Session,
         response: &ResponseHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<RespCacheable> {
         Ok(cache::judge_answer(&self.live, session, response, exchange))
     }
@@ -153,7 +154,7 @@ impl ProxyHttp for Gate {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<()> {
         response::filter(session, response, exchange).await
     }
@@ -163,7 +164,7 @@ impl ProxyHttp for Gate {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         lasting::notice_length(session, exchange, end)?;
         response::body(body, end, exchange)?;
@@ -175,30 +176,30 @@ impl ProxyHttp for Gate {
         &self,
         _: &mut Session,
         _: &mut HeaderMap,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<Option<Bytes>> {
         response::trailers(exchange)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Self::CTX) -> FailToProxy {
         failure::answer(session, error, exchange).await
     }
 
-    fn suppress_error_log(&self, _: &Session, exchange: &Exchange, error: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, exchange: &Self::CTX, error: &Error) -> bool {
         failure::is_quiet(exchange, error)
     }
 
-    fn suppress_proxy_warn_log(&self, _: &Session, _: &Exchange, _: &Error, _: ProxyWarnLogContext) -> bool {
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Self::CTX, _: &Error, _: ProxyWarnLogContext) -> bool {
         // Retries are in the record; a broken endpoint must not fill the log.
         true
     }
 
-    fn request_summary(&self, _: &Session, exchange: &Exchange) -> String {
+    fn request_summary(&self, _: &Session, exchange: &Self::CTX) -> String {
         // Pingora's own would print the query, where secrets travel.
         exchange.summary()
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Self::CTX) {
         let released = match error {
             None => shape::release(session, exchange).await,
             Some(_) => Ok(()),

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::{BError, ErrorType, OrErr, Result};
 use pingora_proxy::Session;
+use smallvec::SmallVec;
 
 use super::shape::Change;
 use super::{Exchange, lasting, reply, request, shape};
@@ -32,7 +33,6 @@ pub(super) async fn filter(
     }
     lasting::notice_stream(session, exchange, &response.headers)?;
     strip(response);
-    connection_ends_here(response);
     exchange.body.encoder = None;
     if shape::take_over(session, response, exchange).await? {
         return Ok(());
@@ -60,41 +60,31 @@ pub(super) fn finish_head(session: &Session, head: &mut ResponseHeader, exchange
     compress(session, head, exchange)
 }
 
-/// What only the gate may say.
+/// Takes away what the upstream says of its own connection, which concerns no client's (RFC 9110 §7.6.1), and what only the
+/// gate may say.
 pub(super) fn strip(response: &mut ResponseHeader) {
-    let ours: Vec<HeaderName> = response
-        .headers
-        .keys()
-        .filter(|name| {
-            let name = name.as_str();
-            name.starts_with("gwanmun-") || name.starts_with("access-control-") || name.starts_with("ratelimit")
-        })
-        .cloned()
-        .collect();
-    for name in ours {
+    let keeps_connection = response.status == StatusCode::SWITCHING_PROTOCOLS;
+    let mut foreign = match keeps_connection {
+        true => SmallVec::new(),
+        false => request::nominated(&response.headers),
+    };
+    let is_foreign = |name: &&HeaderName| is_ours(name) || !keeps_connection && is_of_connection(name);
+    foreign.extend(response.headers.keys().filter(is_foreign).cloned());
+    for name in foreign {
         response.remove_header(&name);
     }
 }
 
-/// What the upstream says of its own connection concerns no client's (RFC 9110 §7.6.1).
-fn connection_ends_here(response: &mut ResponseHeader) {
-    if response.status == StatusCode::SWITCHING_PROTOCOLS {
-        return;
-    }
-    for name in request::nominated(&response.headers) {
-        response.remove_header(&name);
-    }
-    for name in [
-        header::CONNECTION,
-        header::UPGRADE,
-        header::TE,
-        header::TRAILER,
-        header::PROXY_AUTHENTICATE,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-    ] {
-        response.remove_header(&name);
-    }
+fn is_ours(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("gwanmun-") || name.starts_with("access-control-") || name.starts_with("ratelimit")
+}
+
+fn is_of_connection(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection" | "keep-alive" | "proxy-authenticate" | "proxy-connection" | "te" | "trailer" | "upgrade"
+    )
 }
 
 /// What every answer carries: CORS and other edits, limits' fields, the request id.

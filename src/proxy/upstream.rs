@@ -164,19 +164,18 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
     let passport = passport(exchange)?;
     let received_by = received_by(session);
     edit(request, |headers| {
-        let is_claimed = |name: &&HeaderName| name.as_str().starts_with("gwanmun-") || FORGED.contains(&name.as_str());
-        let claimed: SmallVec<[HeaderName; 4]> = headers.keys().filter(is_claimed).cloned().collect();
-        for name in claimed {
+        let keeps_credential = exchange.authorization() == Forwarded::Credential;
+        let is_replaced = |name: &&HeaderName| match name.as_str() {
+            "authorization" => !keeps_credential,
+            "traceparent" | "tracestate" => true,
+            name => name.starts_with("gwanmun-") || FORGED.contains(&name),
+        };
+        let replaced: SmallVec<[HeaderName; 4]> = headers.keys().filter(is_replaced).cloned().collect();
+        for name in replaced {
             headers.remove(name);
-        }
-        if exchange.authorization() != Forwarded::Credential {
-            headers.remove(header::AUTHORIZATION);
         }
         if let Some(passport) = passport {
             headers.insert(header::AUTHORIZATION, passport);
-        }
-        for name in [trace::PARENT, trace::STATE] {
-            headers.remove(name);
         }
         // Room for all at once.
         headers.reserve(12);

@@ -42,38 +42,38 @@ pub struct Judged<'a> {
 }
 
 /// Decides `request`, whose host and path are normalised, from `address` at `now`.
-pub async fn judge<'a>(
+pub fn judge<'a>(
     snapshot: &'a Snapshot,
     request: RequestView<'a>,
     address: IpAddr,
     now: Timestamp,
     lookup: &impl Lookup,
-) -> Judged<'a> {
-    judge_later(snapshot, request, address, now, now, lookup).await
+) -> impl Future<Output = Judged<'a>> {
+    judge_later(snapshot, request, address, now, now, lookup)
 }
 
 /// As [`judge`], with windows and freezes as they are at `window_at` and all else as it is at `now`.
-pub async fn judge_later<'a>(
+pub fn judge_later<'a>(
     snapshot: &'a Snapshot,
     request: RequestView<'a>,
     address: IpAddr,
     now: Timestamp,
     window_at: Timestamp,
     lookup: &impl Lookup,
-) -> Judged<'a> {
-    judge_how(snapshot, request, address, [now, window_at], lookup, true).await
+) -> impl Future<Output = Judged<'a>> {
+    judge_how(snapshot, request, address, [now, window_at], lookup, true)
 }
 
 /// As [`judge_later`], for those who do not want to know when a refusal ends, which takes longer than all else.
-pub async fn judge_later_alone<'a>(
+pub fn judge_later_alone<'a>(
     snapshot: &'a Snapshot,
     request: RequestView<'a>,
     address: IpAddr,
     now: Timestamp,
     window_at: Timestamp,
     lookup: &impl Lookup,
-) -> Judged<'a> {
-    judge_how(snapshot, request, address, [now, window_at], lookup, false).await
+) -> impl Future<Output = Judged<'a>> {
+    judge_how(snapshot, request, address, [now, window_at], lookup, false)
 }
 
 async fn judge_how<'a>(
