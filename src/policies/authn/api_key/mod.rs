@@ -170,10 +170,10 @@ impl ApiKeyAuthenticator {
     pub fn prove(&self, hash: &KeyHash, now: Timestamp) -> Option<Result<Arc<Principal>, CredentialRefusal>> {
         let key = self.keys.get(hash)?;
         if key.not_before.is_some_and(|begin| now < begin) {
-            return Some(Err(refusal("key-not-yet-valid")));
+            return Some(Err(key.refused("key-not-yet-valid")));
         }
         if key.expires.is_some_and(|end| now >= end) {
-            return Some(Err(refusal("key-expired")));
+            return Some(Err(key.refused("key-expired")));
         }
         if let Some(principal) = key.principal.get() {
             return Some(Ok(principal.clone()));
@@ -194,6 +194,14 @@ impl ApiKeyAuthenticator {
 }
 
 impl ApiKey {
+    /// The refusal of a key that is known: its record says whose it is, who may not have noticed.
+    fn refused(&self, code: &'static str) -> CredentialRefusal {
+        CredentialRefusal {
+            claimed_sub: Some(self.subject.clone()),
+            ..refusal(code)
+        }
+    }
+
     /// What a token would claim.
     fn claims(&self) -> Map<String, Value> {
         let mut claims = self.claims.as_deref().cloned().unwrap_or_default();

@@ -97,7 +97,11 @@ fn a_key_is_good_from_its_first_instant_to_its_last() {
         // On a rehearsed clock time goes back.
         ("2026-11-24T12:30:00Z", "acme"),
     ] {
-        assert_eq!(said(&ask(&verifiers, KEY, at)), expected, "{at}");
+        let answer = ask(&verifiers, KEY, at);
+        assert_eq!(said(&answer), expected, "{at}");
+        if let Answer::Refused(refusal) = answer {
+            assert_eq!(refusal.claimed_sub.as_deref(), Some("acme"), "{at}");
+        }
     }
 }
 
