@@ -15,7 +15,8 @@ Usage: gwanmun-bench [--rounds N] [--seconds N] [--connections N] [--peers LIST]
   --rounds       how often each peer is loaded in each scenario (5)
   --seconds      how long each time (4)
   --connections  keep-alive connections of wrk (64)
-  --peers        of nginx,bare,gwanmun,gwanmun-plain (all); the last in jwt alone, where it is what to compare with
+  --peers        of nginx,bare,subrequests,connector,gwanmun-plain,gwanmun (all); gwanmun-plain in jwt and aggregate, where it
+                 is what to compare with, and a Pingora that asks three parts either way in aggregate
   --scenarios    of plain,jwt,transfer,aggregate (all)
   --gwanmun      the release binary (target/release/gwanmun)
 

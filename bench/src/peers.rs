@@ -18,19 +18,31 @@ use crate::workplace::{Workplace, free_address};
 pub enum Kind {
     Nginx,
     Bare,
-    /// The gateway on its plain route, beside which the one with a token stands.
+    /// Pingora asking three parts by subrequests.
+    Subrequests,
+    /// Pingora asking three parts by a client of its own.
+    Connector,
+    /// The gateway on its plain route, beside which those that do more stand.
     Plain,
     Gwanmun,
 }
 
 impl Kind {
-    pub const ALL: [Self; 4] = [Self::Nginx, Self::Bare, Self::Plain, Self::Gwanmun];
+    pub const ALL: [Self; 6] = [
+        Self::Nginx,
+        Self::Bare,
+        Self::Subrequests,
+        Self::Connector,
+        Self::Plain,
+        Self::Gwanmun,
+    ];
 
     /// What this peer is asked in a scenario; `None` where it has no part in it.
     pub fn asked(self, scenario: Scenario) -> Option<Scenario> {
         match (self, scenario) {
-            (Self::Plain, Scenario::Jwt) => Some(Scenario::Plain),
-            (Self::Plain, Scenario::Plain | Scenario::Transfer | Scenario::Aggregate) => None,
+            (Self::Plain, Scenario::Jwt | Scenario::Aggregate) => Some(Scenario::Plain),
+            (Self::Plain, Scenario::Plain | Scenario::Transfer) => None,
+            (Self::Subrequests | Self::Connector, _) if scenario != Scenario::Aggregate => None,
             _ => Some(scenario),
         }
     }
@@ -41,6 +53,8 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Nginx => "nginx",
             Self::Bare => "bare",
+            Self::Subrequests => "subrequests",
+            Self::Connector => "connector",
             Self::Plain => "gwanmun-plain",
             Self::Gwanmun => "gwanmun",
         })
@@ -103,6 +117,11 @@ impl Peer {
             Kind::Bare => {
                 let program = std::env::current_exe()?.with_file_name("bare-pingora");
                 Process::start(&name, &cores.peer, &program, &[&listen, &target], place)?
+            }
+            Kind::Subrequests | Kind::Connector => {
+                let program = std::env::current_exe()?.with_file_name("inside-pingora");
+                let way = kind.to_string();
+                Process::start(&name, &cores.peer, &program, &[&way, &listen, &target], place)?
             }
             Kind::Plain | Kind::Gwanmun => {
                 let program = gwanmun
