@@ -57,12 +57,21 @@ pub fn names(node: &Node) -> Vec<HeaderName> {
 
 /// Whether the value tells the upstream anything of the caller.
 pub fn tells(node: &Node) -> bool {
+    !names(node).is_empty() || says(node, "passport")
+}
+
+/// Whether the value says in so many words that the upstream sees the caller's credential.
+pub fn keeps(node: &Node) -> bool {
+    says(node, "keep")
+}
+
+fn says(node: &Node, word: &str) -> bool {
     let Value::Map(entries) = &node.value else {
         return false;
     };
-    let is_passport = |value: &Value| matches!(value, Value::Scalar { text, .. } if text == "passport");
-    let shows = |entry: &Entry| entry.key.eq_ignore_ascii_case("authorization") && is_passport(&entry.value.value);
-    !names(node).is_empty() || entries.iter().any(shows)
+    let is_word = |value: &Value| matches!(value, Value::Scalar { text, .. } if text == word);
+    let says = |entry: &Entry| entry.key.eq_ignore_ascii_case("authorization") && is_word(&entry.value.value);
+    entries.iter().any(says)
 }
 
 fn compile(node: &Node, scope: &Scope<'_>) -> Vec<Draft> {

@@ -126,7 +126,7 @@ impl<'a> Compiler<'a> {
         let mut rules = self.rules(node, &scope);
         rules.sort_by_key(|rule| rule.stage);
         let target = self.target(name, node, matches.as_ref(), has_auth);
-        self.check_sharing(node);
+        self.check_sharing(node, has_auth);
         self.check_changes(node);
         self.check_open_writes(name, node, matches.as_ref(), &rules);
         // Every part was read before the route is given up, so that every mistake is reported.
@@ -431,6 +431,15 @@ impl<'a> Compiler<'a> {
                 self.load.error(&own.place, message);
             }
         }
+        for target in ["reply", "redirect"] {
+            if let (Some(cache), Some(_)) = (node.get("cache"), node.get(target)) {
+                let message = format!(
+                    "`cache` changes nothing here: it stands with {}, not with `{target}`",
+                    either(&["upstream"])
+                );
+                self.load.error(&cache.place, message);
+            }
+        }
         let (Some(cache), Some(request)) = (node.get("cache"), node.get("request")) else {
             return;
         };
@@ -482,19 +491,31 @@ impl<'a> Compiler<'a> {
     }
 
     /// A publicly shared answer must not depend on who asked first.
-    fn check_sharing(&self, node: &Node) {
-        let share = node.get("cache").and_then(|cache| cache.get("share"));
-        let is_public = matches!(share.map(|share| &share.value), Some(Value::Scalar { text, .. }) if text == "public");
-        let told = node
-            .get("forward")
-            .or(self.default("forward"))
-            .filter(|node| forward::tells(node));
-        if let (true, Some(share), Some(told)) = (is_public, share, told) {
+    fn check_sharing(&self, node: &Node, has_auth: bool) {
+        let Some(cache) = node.get("cache") else { return };
+        let share = cache.get("share");
+        let is_public = match share.map(|share| &share.value) {
+            Some(Value::Scalar { text, .. }) => text == "public",
+            Some(_) => false,
+            None => !has_auth,
+        };
+        let place = share.map_or(&cache.place, |share| &share.place);
+        let Some(forward) = node.get("forward").or(self.default("forward")).filter(|_| is_public) else {
+            return;
+        };
+        if forward::tells(forward) {
             self.load.error_with(
-                &share.place,
+                place,
                 "an answer shared with everybody cannot depend on the caller",
-                &told.place,
+                &forward.place,
                 "the caller's facts are forwarded here",
+            );
+        } else if forward::keeps(forward) {
+            self.load.error_with(
+                place,
+                "an answer shared with everybody is asked for without a credential",
+                &forward.place,
+                "the caller's is kept here",
             );
         }
     }

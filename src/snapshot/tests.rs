@@ -137,6 +137,54 @@ routes:
 }
 
 #[test]
+fn refuses_stored_answers_that_would_not_be_what_the_file_says() {
+    let of = |route: &str| {
+        findings(&format!(
+            "\
+listen: [{{ address: 127.0.0.1:0 }}]
+upstreams: {{ one: {{ endpoints: [127.0.0.1:1] }} }}
+authenticators: {{ a: {{ jwt: {{ issuer: https://a.example, audience: x, algorithms: RS256, jwks: discover }} }} }}
+routes:
+  a: {{ match: GET /a, {route} }}
+"
+        ))
+    };
+    let rename = "request: { headers: { rename: { x-lang: accept-language } } }";
+    for (route, complaint) in [
+        (
+            &*format!("auth: none, upstream: one, cache: {{ ttl: 1s }}, {rename}"),
+            "a stored answer cannot depend on a header",
+        ),
+        (
+            &*format!("auth: a, upstream: one, cache: {{ share: principal }}, {rename}"),
+            "a stored answer cannot depend on a header",
+        ),
+        (
+            "auth: none, upstream: one, cache: { ttl: 1s }, forward: { authorization: keep }",
+            "is asked for without a credential",
+        ),
+        (
+            "auth: a, upstream: one, cache: { share: public }, forward: { authorization: keep }",
+            "is asked for without a credential",
+        ),
+        (
+            "auth: none, cache: { ttl: 1s }, reply: { status: 200, json: 1 }",
+            "`cache` changes nothing here: it stands with `upstream`, not with `reply`",
+        ),
+    ] {
+        let found = of(route);
+        assert!(found.len() == 1 && found[0].contains(complaint), "{route}: {found:?}");
+    }
+    for route in [
+        "auth: none, upstream: one, cache: { ttl: 1s }, request: { query: { rename: { q: search } }, headers: { drop: [x-a] } }",
+        "auth: a, upstream: one, cache: { share: principal }, forward: { authorization: keep }",
+        "auth: a, upstream: one, cache: { share: public }, forward: { authorization: drop }",
+    ] {
+        assert!(of(route).is_empty(), "{route}: {:?}", of(route));
+    }
+}
+
+#[test]
 fn the_hash_follows_every_byte_of_every_file() {
     let id = |yaml: &str| {
         let load = Load::new();

@@ -17,7 +17,8 @@
 //! `{path.NAME}`, `{query.NAME}` and `{header.NAME}`; `{{` is a brace. Where a value that is referred to is absent, repeated or
 //! cannot stand there, nothing is set, and the caller's own goes all the same. Values are percent-encoded in a query.
 //!
-//! What routes, rules, limits, cache and records see is the request as it came. Not to be touched: headers that frame the
+//! What routes, rules, limits, cache and records see is the request as it came; a route with `cache` gives no header another
+//! name, and reads none. Parts of aggregates that go through the route are changed as well. Not to be touched: headers that frame the
 //! message or belong to one connection, say where it comes from, carry credentials, or are written by the gateway itself.
 //!
 //! A body that is to be changed is read whole: `415 body-not-json` where it does not say that it is JSON, or is coded;
@@ -277,9 +278,15 @@ pub struct Depends {
     pub headers: bool,
 }
 
-/// What the texts of a `request:` refer to, without reporting what is wrong with them.
+/// What the changes of a `request:` depend on, without reporting what is wrong with them. A header that gets another name is the
+/// caller's own under a name that the caller's request, by which variants are told apart, does not have.
 pub fn depends(node: &Node) -> Depends {
-    let mut depends = Depends::default();
+    let renames = node.get("headers").and_then(|headers| headers.get("rename"));
+    let renames = renames.map(|renames| &renames.value);
+    let mut depends = Depends {
+        caller: false,
+        headers: matches!(renames, Some(Value::Map(entries)) if !entries.is_empty()),
+    };
     let mut nodes = vec![node];
     while let Some(node) = nodes.pop() {
         match &node.value {
