@@ -9,7 +9,7 @@ use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, CachePhase, ForcedFreshness, NoCacheReason, RespCacheable};
 use pingora_proxy::Session;
 
-use super::{Exchange, reply, upstream};
+use super::{Exchange, reply, told, upstream};
 use crate::engine::{Denial, DenialKind, Forwarded, Share};
 use crate::live::Live;
 use crate::policies::cache::storable::{Lookup, freshness, varies_on};
@@ -30,7 +30,8 @@ pub(super) fn look_up(live: &Live, session: &mut Session, exchange: &mut Exchang
     }
 }
 
-/// The key: route, sharing, identity, host, path and query, each framed.
+/// The key: route, sharing, host, path and query, and where answers are one caller's, who that is and all that the upstream is
+/// told of it; each framed.
 pub(super) fn key(session: &Session, exchange: &Exchange) -> Result<CacheKey> {
     let missing = || Error::explain(ErrorType::InternalError, "no cache rule");
     let rule = exchange.cache_rule().ok_or_else(missing)?;
@@ -38,14 +39,14 @@ pub(super) fn key(session: &Session, exchange: &Exchange) -> Result<CacheKey> {
         .decision
         .as_ref()
         .and_then(|decision| decision.principal.as_ref());
-    let identity: &[u8] = match (rule.share, principal) {
-        (Share::Public, _) => &[],
-        (Share::Principal, Some(principal)) => &principal.identity,
+    let whose: Box<[u8]> = match (rule.share, principal) {
+        (Share::Public, _) => Box::default(),
+        (Share::Principal, Some(principal)) => told::of(exchange, principal, &session.req_header().headers),
         // Nobody in particular: there is nobody to keep it for.
         (Share::Principal, None) => return Err(missing()),
     };
     let (host, path, query) = address(session, exchange);
-    Ok(store::key(rule, upstream::scheme(session), host, path, query, identity))
+    Ok(store::key(rule, upstream::scheme(session), host, path, query, &whose))
 }
 
 /// Host, path and query, normalised.

@@ -13,7 +13,7 @@ use super::request::RequestIds;
 use super::shape::Change;
 use crate::engine::{
     Act, CacheRule, CompressRule, Decision, Denial, Effect, Ended, Forwarded, PartSummary, Principal, RecordedRequest,
-    Reshape, Trail,
+    RequestEdits, Reshape, Trail,
 };
 use crate::live::{Generation, InFlight, Lasts, Live};
 use crate::policies::cache::storable::Lookup;
@@ -201,8 +201,7 @@ impl Exchange {
 
     /// Whether the route says in so many words that the upstream sees the caller's credential.
     pub(super) fn says_keep(&self) -> bool {
-        let keeps = |act: &Act| matches!(act, Act::Authorization(Forwarded::Credential));
-        self.acts().iter().any(keeps)
+        says_keep(self.acts())
     }
 
     /// The headers that the upstream is told by the gate.
@@ -251,4 +250,18 @@ pub(super) fn told(acts: &[Act]) -> impl Iterator<Item = &(HeaderName, HeaderVal
         Act::RequestHeaders(edits) => &edits.set[..],
         _ => &[],
     })
+}
+
+/// What the route changes of requests.
+pub(super) fn edits(acts: &[Act]) -> Option<&Arc<RequestEdits>> {
+    acts.iter().find_map(|act| match act {
+        Act::Request(edits) => Some(edits),
+        _ => None,
+    })
+}
+
+/// Whether a rule says in so many words that the upstream sees the caller's credential.
+pub(super) fn says_keep(acts: &[Act]) -> bool {
+    let keeps = |act: &Act| matches!(act, Act::Authorization(Forwarded::Credential));
+    acts.iter().any(keeps)
 }

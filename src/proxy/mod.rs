@@ -16,6 +16,7 @@ mod response;
 mod rewrite;
 mod shape;
 mod tokens;
+mod told;
 mod trace;
 mod tunnel;
 mod upstream;

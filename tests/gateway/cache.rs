@@ -24,7 +24,7 @@ routes:
   card:
     match: GET /cards
     auth: customer
-    forward: { x-user: principal.sub }
+    forward: { x-user: principal.sub, authorization: drop }
     upstream: origin
     cache: { ttl: 30s, share: principal }
   new-card:
@@ -392,4 +392,57 @@ fn does_not_store_what_depends_on_the_address_it_tells_the_origin() {
         text(shop.gateway.get("/products/1")),
     );
     assert_ne!(first, second);
+}
+
+#[test]
+fn keeps_what_is_stored_with_all_that_the_origin_was_told_of_its_caller() {
+    let asked = AtomicUsize::new(0);
+    let upstream = Upstream::http1(move |_| Reply::json(&json!(asked.fetch_add(1, Ordering::Relaxed))));
+    let issuer = Issuer::new();
+    let yaml = "
+upstreams:
+  origin: { endpoints: [$upstream] }
+$authenticators
+clients: { ios: { header: { x-client: ios } }, web: { default: true } }
+routes:
+  whole: { match: GET /whole, auth: customer, upstream: origin, cache: { ttl: 1h, share: principal } }
+  roles:
+    match: GET /roles
+    auth: customer
+    forward: { authorization: drop, x-roles: principal.roles }
+    upstream: origin
+    cache: { ttl: 1h, share: principal }
+  client:
+    match: GET /client
+    auth: customer
+    forward: { authorization: drop, x-app: client }
+    upstream: origin
+    cache: { ttl: 1h, share: principal }
+  query:
+    match: GET /query
+    auth: customer
+    forward: { authorization: drop }
+    request: { query: { set: { as: '{principal.roles}' } } }
+    upstream: origin
+    cache: { ttl: 1h, share: principal }
+  header:
+    match: GET /header
+    auth: customer
+    forward: { authorization: drop }
+    request: { headers: { set: { x-as: '{principal.roles}' } } }
+    upstream: origin
+    cache: { ttl: 1h, share: principal }
+";
+    let gateway = Gateway::start(&guarded(yaml, &upstream, &issuer));
+    let [teller, guest] = ["teller", "guest"].map(|role| issuer.token(&json!({"sub": "u1", "roles": [role]})));
+    for path in ["/whole", "/roles", "/query", "/header"] {
+        let ask = |token: &str| text(gateway.get(path).bearer(token));
+        let (first, other) = (ask(&teller), ask(&guest));
+        assert_ne!(first, other, "{path}");
+        assert_eq!((ask(&teller), ask(&guest)), (first, other), "{path}");
+    }
+    let ask = |client: &str| text(gateway.get("/client").bearer(&teller).header("x-client", client));
+    let (ios, web) = (ask("ios"), ask("web"));
+    assert_ne!(ios, web);
+    assert_eq!((ask("ios"), ask("web")), (ios, web));
 }

@@ -5,7 +5,9 @@
 //! ```
 //!
 //! `share: public` serves everybody, and the request that fills the cache carries no credential. `share: principal` keeps
-//! entries apart by identity and may keep `private` answers. On a route with `auth` the word has to be written.
+//! entries apart by identity and by everything that the upstream is told of the caller: what `forward` and `request` say, and
+//! the token itself, unless `forward: { authorization: drop }`. It may keep `private` answers. On a route with `auth` the word
+//! has to be written.
 //!
 //! [`storable`] says what may be kept and served, [`store`] keeps it.
 
@@ -35,7 +37,7 @@ crate::words! {
     pub enum ShareWord {
         /// Everybody; the request that fills the cache carries no credential.
         Public = "public",
-        /// The same identity only.
+        /// The same caller only, as the upstream is told of it.
         Principal = "principal",
     }
 }

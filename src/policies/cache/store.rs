@@ -127,16 +127,16 @@ impl Store {
 }
 
 /// The key of a request. Every part is framed by its length, so that none can spell another; routes never share.
-/// `identity` is [`Principal::identity`](crate::engine::Principal), and counts where entries are kept apart by it.
-pub fn key(rule: &CacheRule, scheme: &str, host: &str, path: &str, query: &str, identity: &[u8]) -> CacheKey {
-    let (kind, identity): (&[u8], &[u8]) = match rule.share {
+/// `whose` says who calls and what the upstream is told of that caller, and counts where entries are kept apart by it.
+pub fn key(rule: &CacheRule, scheme: &str, host: &str, path: &str, query: &str, whose: &[u8]) -> CacheKey {
+    let (kind, whose): (&[u8], &[u8]) = match rule.share {
         Share::Public => (b"public", b""),
-        Share::Principal => (b"principal", identity),
+        Share::Principal => (b"principal", whose),
     };
     let parts = [
         kind,
         rule.route.as_bytes(),
-        identity,
+        whose,
         scheme.as_bytes(),
         host.as_bytes(),
         path.as_bytes(),

@@ -96,6 +96,13 @@ impl Passports {
         }
     }
 
+    /// What the caller's passport for an upstream says, without what is another in each that is signed: `iat`, `exp`, `jti`.
+    pub fn said(&self, holder: &Principal, upstream: &str, now: Timestamp) -> String {
+        let mut claims = self.passport.claims(holder, upstream, now, "");
+        claims.retain(|name, _| !matches!(name.as_str(), "iat" | "exp" | "jti"));
+        Json::Object(claims).to_string()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.made.len()
