@@ -121,7 +121,7 @@ pub trait Rewrite: fmt::Debug + Send + Sync {
 pub enum Share {
     /// Everybody: the fill request carries no credential.
     Public,
-    /// The same identity only.
+    /// The same caller only, as the upstream is told of it.
     Principal,
 }
 
@@ -159,6 +159,8 @@ pub trait Reshape: fmt::Debug + Send + Sync {
     fn passes_uncut(&self) -> bool;
     /// Whether even a small body may keep a thread busy.
     fn may_take_long(&self) -> bool;
+    /// Whether what it makes is another for each request, as it tells the request's id.
+    fn tells_request(&self) -> bool;
 }
 
 /// What is known of an answer besides its body.

@@ -99,6 +99,12 @@ pub trait Holds: Debug + Send + Sync {
 
     /// The request headers it reads.
     fn reads_headers(&self) -> &[HeaderName];
+
+    /// Whether it reads where the caller calls from.
+    fn reads_address(&self) -> bool;
+
+    /// Whether it reads the time.
+    fn reads_time(&self) -> bool;
 }
 
 /// What a rule says.

@@ -1,7 +1,8 @@
 //! Carrying out an aggregate: its parts are called, the merged answer is cut and written.
 //!
-//! How long the whole is good is what the part says that is good for least, and `private` where any is, or where the gate knows
-//! who calls. Its `ETag` is a hash of the body, so that an unchanged answer is a 304 (RFC 9110 §13.1.2).
+//! How long the whole is good is what the part says that is good for least, and `private` where any is, where the request carried
+//! a credential, or where it matters from where it was sent. Where the time matters, it is not good for long: `no-cache`. Its
+//! `ETag` is a hash of the body, so that an unchanged answer is a 304 (RFC 9110 §13.1.2).
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,29 +10,46 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
-use super::inside::{Inside, limits};
-use super::{Exchange, reply, request};
-use crate::engine::{
-    About, CacheRule, Denial, DenialKind, Facts, Forwarded, Params, Reply, RequestView, ReshapeFailure, Share,
-};
+use super::inside::Inside;
+use super::sparing::limits;
+use super::{Exchange, reply, request, tokens};
+use crate::engine::{About, CacheRule, Denial, DenialKind, Facts, Params, Reply, RequestView, ReshapeFailure, Share};
 use crate::live::Live;
 use crate::policies::cache::storable::{Reason, freshness};
 use crate::snapshot::Route;
 use crate::targets::Aggregate;
 use crate::targets::aggregate::{Aggregated, Fresh, Inputs, PARTIAL};
 
-/// Answers with the aggregate of `route`. `sent` are the request's headers as rules read them.
+/// What rules read of a request.
+#[derive(Default)]
+pub(super) struct Sent {
+    headers: HeaderMap,
+    /// The parameters of its query by which the caller proved who it is.
+    credential: String,
+}
+
+impl Sent {
+    pub fn by(request: &RequestHeader, route: &Route) -> Self {
+        Self {
+            headers: request.headers.clone(),
+            credential: tokens::parameters(request.uri.query().unwrap_or(""), route),
+        }
+    }
+}
+
+/// Answers with the aggregate of `route`. `sent` is what rules read before credentials were taken away.
 pub(super) async fn answer(
     live: &Arc<Live>,
     session: &mut Session,
     exchange: &mut Exchange,
     route: &Route,
     aggregate: &Aggregate,
-    sent: HeaderMap,
+    sent: Sent,
 ) -> Result<()> {
     reply::drain(session).await;
     let Some((inputs, inside)) = prepared(live, session, exchange, route, aggregate, sent) else {
@@ -54,10 +72,12 @@ pub(super) async fn answer(
             return reply::refuse(session, exchange, denial).await;
         }
     };
-    let is_personal = inside.principal.is_some() || route.keeps_authorization;
+    // RFC 9111 §3.5: nothing that was asked for with a credential is for everybody.
+    let has_credential = inside.sent.contains_key(header::AUTHORIZATION) || !inside.credential.is_empty();
+    let is_personal = inside.principal.is_some() || has_credential || aggregate.reads_address();
     let good = match partial {
         Some(_) => HeaderValue::from_static("no-store"),
-        None => cache_control(&done.freshness, is_personal, SystemTime::now()),
+        None => cache_control(&done.freshness, is_personal, aggregate.reads_time(), SystemTime::now()),
     };
     let mut headers = vec![
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
@@ -94,7 +114,8 @@ pub(super) async fn answer(
         body,
     };
     if is_whole {
-        validate(session, &mut answer, &tag);
+        let is_weak = exchange.reshape().is_some_and(|reshape| reshape.tells_request());
+        validate(session, &mut answer, &tag, is_weak);
     }
     reply::write(session, exchange, answer).await
 }
@@ -106,12 +127,12 @@ fn prepared(
     exchange: &Exchange,
     route: &Route,
     aggregate: &Aggregate,
-    sent: HeaderMap,
+    sent: Sent,
 ) -> Option<(Inputs, Inside)> {
     let recorded = exchange.recorded.as_ref()?;
     let decision = exchange.decision.as_ref()?;
     let generation = exchange.generation.clone();
-    let sent = Arc::new(sent);
+    let headers = Arc::new(sent.headers);
     let request = session.req_header();
     let names: Vec<_> = recorded.params.iter().map(|(name, _)| name.clone()).collect();
     let path = exchange.target.as_deref().map_or(request.uri.path(), |target| {
@@ -123,7 +144,7 @@ fn prepared(
         host: &recorded.host,
         path,
         query: request.uri.query().unwrap_or(""),
-        headers: &request::View(&sent, certificate),
+        headers: &request::View(&headers, certificate),
     };
     let facts = Facts {
         now: exchange.at,
@@ -139,12 +160,11 @@ fn prepared(
     };
     let inputs = aggregate.inputs(&facts);
     let mut told: Vec<(HeaderName, HeaderValue)> = exchange.told().cloned().collect();
-    // As credentials were put right for upstreams, wherever the caller's stood.
-    let authorization = request.headers.get(header::AUTHORIZATION).cloned();
-    let keeps = exchange.authorization() == Forwarded::Credential;
-    if let (true, Some(authorization)) = (keeps, &authorization) {
-        told.push((header::AUTHORIZATION, authorization.clone()));
-    }
+    let proved = RequestView {
+        query: &sent.credential,
+        ..view
+    };
+    told.extend(tokens::shown(&proved, route, &decision.acts));
     let inside = Inside {
         live: live.clone(),
         at: exchange.at,
@@ -153,14 +173,16 @@ fn prepared(
         address: recorded.address,
         principal: decision.principal.clone(),
         told,
-        authorization,
         passport: exchange.passport_holder().cloned(),
+        edits: None,
         without: exchange.without(),
         asked: limits(decision, &exchange.rules).collect(),
         deadline: Instant::from_std(exchange.began + route.deadline),
         depth: 0,
         certificate: certificate.cloned(),
-        sent: sent.clone(),
+        held: Arc::default(),
+        credential: Arc::from(sent.credential.as_str()),
+        sent: headers.clone(),
         generation: generation.clone(),
     };
     Some((inputs, inside))
@@ -183,8 +205,9 @@ async fn run(session: &mut Session, aggregate: &Aggregate, inputs: Inputs, insid
     }
 }
 
-/// As long as the part that is good for least, and for nobody else where any part is.
-fn cache_control(all: &[Fresh], is_personal: bool, now: SystemTime) -> HeaderValue {
+/// As long as the part that is good for least, and for nobody else where any part is. What depends on the moment is asked for
+/// again each time.
+fn cache_control(all: &[Fresh], is_personal: bool, is_of_the_moment: bool, now: SystemTime) -> HeaderValue {
     let mut is_private = is_personal;
     let mut least: Option<Duration> = None;
     for fresh in all {
@@ -210,6 +233,7 @@ fn cache_control(all: &[Fresh], is_personal: bool, now: SystemTime) -> HeaderVal
         least = Some(least.map_or(left, |least| least.min(left)));
     }
     let whose = if is_private { "private" } else { "public" };
+    let least = least.filter(|_| !is_of_the_moment);
     let text = match least.unwrap_or_default().as_secs() {
         0 => format!("{whose}, no-cache"),
         seconds => format!("{whose}, max-age={seconds}"),
@@ -217,7 +241,7 @@ fn cache_control(all: &[Fresh], is_personal: bool, now: SystemTime) -> HeaderVal
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("no-store"))
 }
 
-/// The validator: of what the answer is made from, and of how it is changed.
+/// The opaque part of the validator: of what the answer is made from, and of how it is changed.
 fn tag(body: &[u8], exchange: &Exchange) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, body);
     let first = digest
@@ -229,7 +253,7 @@ fn tag(body: &[u8], exchange: &Exchange) -> String {
 }
 
 /// Gives the answer its validator, and takes its body away where the client has the same already.
-fn validate(session: &Session, answer: &mut Reply, tag: &str) {
+fn validate(session: &Session, answer: &mut Reply, tag: &str, is_weak: bool) {
     let request = session.req_header();
     let may_have = matches!(request.method, Method::GET | Method::HEAD);
     if may_have && has_tag(&request.headers, tag) {
@@ -238,9 +262,12 @@ fn validate(session: &Session, answer: &mut Reply, tag: &str) {
         // RFC 9110 §15.4.5: what describes the body does not go with it.
         answer.headers.retain(|(name, _)| *name != header::CONTENT_TYPE);
     }
-    answer
-        .headers
-        .extend(HeaderValue::try_from(tag).ok().map(|tag| (header::ETAG, tag)));
+    // RFC 9110 §8.8.1: what tells the request's id is the same for those who read it, but not byte by byte.
+    let tag = match is_weak {
+        true => HeaderValue::try_from(format!("W/{tag}")),
+        false => HeaderValue::try_from(tag),
+    };
+    answer.headers.extend(tag.ok().map(|tag| (header::ETAG, tag)));
 }
 
 /// Whether `If-None-Match` names the tag, compared weakly: a coding on the way makes it weak.
@@ -299,7 +326,7 @@ mod tests {
     #[test]
     fn is_good_as_long_as_what_is_good_for_least() {
         let of = |all: &[Fresh], is_personal| {
-            let value = cache_control(all, is_personal, SystemTime::now());
+            let value = cache_control(all, is_personal, false, SystemTime::now());
             value.to_str().unwrap().to_owned()
         };
         let minute = fresh("max-age=60", None);
@@ -319,6 +346,11 @@ mod tests {
         );
         assert_eq!(of(&[minute, fresh("no-store", None)], false), "no-store");
         assert_eq!(of(&[], true), "private, no-cache");
+        let minute = fresh("max-age=60", None);
+        assert_eq!(
+            cache_control(&[minute], false, true, SystemTime::now()),
+            "public, no-cache"
+        );
     }
 
     #[test]

@@ -1,39 +1,44 @@
 //! Requests from inside, on behalf of one that came from outside: the parts of aggregates.
 //!
 //! A part that names an upstream stands under the aggregate's own route alone. One that names a path goes through the route
-//! that it leads to: that route's auth, policies, windows, shape and stored answers apply, and those of its limits that the
-//! outer request was not asked about; a refusal is [`CallError::Denied`]. Only the outer request is recorded.
+//! that it leads to: that route's auth, policies, windows, changes, shape and stored answers apply, and those of its limits that
+//! the outer request was not asked about; a refusal is [`CallError::Denied`]. Only the outer request is recorded.
+//!
+//! Each request is decided for itself. What is shared and kept are answers of upstreams, by a key of all that the upstream was
+//! told ([`told`](super::told)), and of nobody's deadline.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
 
-use super::exchange::{authorization, told, without};
+use super::called::{Lacks, decoded, of_reply, personal, reshaped};
+use super::exchange::{authorization, edits, told, without};
 use super::request::View;
-use super::trace;
+use super::sparing::{Sparing, limits};
+use super::spending::Held;
+use super::told::{Key, is_unkeyed};
+use super::{rewrite, tokens, trace};
 use crate::engine::{
-    About, Act, Answer, Answers, CacheRule, ClientCertificate, Decision, Effect, Facts, Forwarded, LimitAnswer, Lookup,
-    Principal, Question, Reply, RequestView, ReshapeFailure, Share, json,
+    Act, CacheRule, ClientCertificate, Effect, Facts, Forwarded, Principal, RequestEdits, RequestView, Share,
 };
 use crate::live::{Asking, Generation, Live};
-use crate::policies::cache::storable::freshness;
+use crate::policies::cache::storable::{freshness, varies_on};
 use crate::routing::normalise_path;
 use crate::snapshot::{Judged, Route, judge};
-use crate::targets::aggregate::{Aggregate, Destination, KeepRule, MAX_PART, json_text};
+use crate::targets::aggregate::{Aggregate, Destination, Reason, json_text};
 use crate::targets::{Call, Target, UpstreamIndex, Wanted};
-use crate::upstreams::{CallError, Called, Outcome, Outgoing, Whom};
+use crate::upstreams::{CallError, CallFailure, Called, Outcome, Outgoing, Pool, Whom};
 
 /// An aggregate that is a part of an aggregate that is a part: deeper is refused. Circles are found at load; this is for paths
 /// that only a request's values complete.
 const MAX_DEPTH: u8 = 4;
-
-/// What differs from one request to the next without changing any answer.
-const OF_THE_REQUEST: [&str; 3] = ["x-request-id", "traceparent", "tracestate"];
 
 /// Makes requests for one request from outside.
 #[derive(Clone)]
@@ -50,77 +55,111 @@ pub(super) struct Inside {
     pub sent: Arc<HeaderMap>,
     /// The certificate of the connection that it came by.
     pub certificate: Option<Arc<ClientCertificate>>,
-    /// What upstreams are told by the route that asks.
+    /// The parameters of its query by which the caller proved who it is, as they were sent.
+    pub credential: Arc<str>,
+    /// What upstreams are told of the caller by the route that asks, its credential among it where they may see that.
     pub told: Vec<(HeaderName, HeaderValue)>,
-    /// The caller's credential as upstreams may see it.
-    pub authorization: Option<HeaderValue>,
     /// Whose passport upstreams are shown instead.
     pub passport: Option<Arc<Principal>>,
+    /// What the route that asks changes of requests.
+    pub edits: Option<Arc<RequestEdits>>,
     /// The upstreams that must not be called.
     pub without: Arc<[Arc<str>]>,
     /// The limits that were asked already, by name.
     pub asked: Vec<Arc<str>>,
     pub deadline: tokio::time::Instant,
     pub depth: u8,
+    pub held: Arc<Held>,
 }
 
 impl Call for Inside {
     async fn call(&self, wanted: Wanted) -> Outcome {
-        let key = self.key(&wanted);
-        let keep = wanted.keep.map(|keep| (self.kept_key(&wanted, keep), keep));
-        if let Some((key, _)) = &keep
-            && let Some(called) = self.live.kept.find(key, Instant::now())
-        {
-            return Ok(called);
+        if !self.held.begin() {
+            return Err(CallError::TooLarge.into());
         }
-        if wanted.post.is_some() {
-            return self.clone().make(wanted).await;
-        }
-        let inside = self.clone();
-        let live = &self.live;
-        let begin = || {
-            async move {
-                let called = inside.clone().make(wanted).await?;
-                if let Some((key, keep)) = &keep {
-                    let share = if keep.public { Share::Public } else { Share::Principal };
-                    let rule = CacheRule {
+        let called = match wanted.to {
+            Destination::Upstream(index) => {
+                let rule = wanted.keep.map(|keep| {
+                    Arc::new(CacheRule {
                         route: Arc::from(""),
                         ttl: Some(keep.ttl),
-                        share,
-                    };
-                    return Ok(inside.keep(key, called, &rule));
-                }
-                Ok(called)
+                        share: if keep.public { Share::Public } else { Share::Principal },
+                    })
+                });
+                self.ask(index, wanted, rule).await?
             }
-            .boxed()
+            Destination::Route(_) => self.clone().through(wanted).await?,
         };
-        live.flights.join(key, begin).await
+        match self.held.take(called.body.len()) {
+            true => Ok(called),
+            false => Err(CallFailure {
+                error: CallError::TooLarge,
+                upstream: called.upstream,
+            }),
+        }
     }
 }
 
 impl Inside {
-    fn make(self, wanted: Wanted) -> BoxFuture<'static, Outcome> {
-        async move {
-            match wanted.to {
-                Destination::Upstream(index) => self.upstream(index, &wanted).await,
-                Destination::Route(_) => self.route(&wanted).await,
-            }
-        }
-        .boxed()
+    fn through(self, wanted: Wanted) -> BoxFuture<'static, Outcome> {
+        async move { self.route(&wanted).await }.boxed()
     }
 
-    async fn upstream(&self, index: UpstreamIndex, wanted: &Wanted) -> Outcome {
+    /// An upstream's answer: one that was kept as `rule` says, one that somebody waits for already, or its own.
+    async fn ask(&self, index: UpstreamIndex, wanted: Wanted, rule: Option<Arc<CacheRule>>) -> Outcome {
         let pool = self.generation.pool(index).ok_or(CallError::NoEndpoint)?;
+        // Before all else: of an upstream that is closed, nothing that was kept is given either.
         if self.without.contains(&pool.name) {
             return Err(CallError::Denied.into());
         }
+        let rule = rule.filter(|_| wanted.post.is_none());
+        let is_public = rule.as_ref().is_some_and(|rule| rule.share == Share::Public);
+        let headers = self.headers(is_public);
+        if wanted.post.is_some() {
+            let _turn = self.held.turn().await.ok_or(CallError::TooLarge)?;
+            return self.fetch(pool, &wanted, &headers, is_public).await;
+        }
+        let key = self.key(pool, &wanted, &headers, is_public);
+        let keep = rule.map(|rule| {
+            let mut kept = Key::default();
+            kept.piece(rule.route.as_bytes());
+            kept.piece(&key);
+            (kept.finish(), rule)
+        });
+        if let Some((kept, _)) = &keep
+            && let Some(called) = self.live.kept.find(kept, Instant::now())
+        {
+            return Ok(called);
+        }
+        let mut flight = Key::default();
+        flight.piece(self.generation.snapshot.id.as_bytes());
+        flight.piece(format!("{:?}", (&wanted.retry, keep.as_ref().map(|(_, rule)| rule))).as_bytes());
+        flight.piece(&key);
+        let _turn = self.held.turn().await.ok_or(CallError::TooLarge)?;
+        let begin = || {
+            let (inside, pool) = (self.clone(), pool.clone());
+            async move {
+                let called = inside.fetch(&pool, &wanted, &headers, is_public).await?;
+                Ok(match keep {
+                    Some((kept, rule)) => inside.keep(&kept, called, &rule),
+                    None => called,
+                })
+            }
+            .boxed()
+        };
+        self.live.flights.join(flight.into_bytes(), begin).await
+    }
+
+    async fn fetch(&self, pool: &Arc<Pool>, wanted: &Wanted, headers: &HeaderMap, is_public: bool) -> Outcome {
         let whom = Whom {
             principal: self.principal.as_deref(),
             address: self.address,
             header: &|name| self.sent.get(name).map(HeaderValue::as_bytes),
         };
-        let mut headers = self.headers(wanted);
-        let is_public = wanted.keep.is_some_and(|keep| keep.public);
+        let mut headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
         if let Some(holder) = self.passport.as_ref().filter(|_| !is_public) {
             let passports = self.generation.passports.as_ref();
             let signed = passports.and_then(|passports| passports.bearer(holder, &pool.name, self.at).ok());
@@ -133,101 +172,66 @@ impl Inside {
             max_body: wanted.max_body,
         };
         let caller = &self.live.caller;
-        caller.send(pool, &whom, &outgoing, wanted.retry.as_deref()).await
+        decoded(caller.send(pool, &whom, &outgoing, wanted.retry.as_deref()).await?)
     }
 
-    /// What goes along: what is said of the caller, its language, and what names this request in logs. Where the answer is for
-    /// everybody, nothing of the caller.
-    fn headers(&self, wanted: &Wanted) -> Vec<(HeaderName, HeaderValue)> {
-        let is_public = wanted.keep.is_some_and(|keep| keep.public);
-        let mut headers = if is_public { Vec::new() } else { self.told.clone() };
+    /// What goes along: what is said of the caller, its language, what names this request in logs, and what the route sets.
+    /// Where the answer is for everybody, nothing of the caller.
+    fn headers(&self, is_public: bool) -> HeaderMap {
+        let mut headers = HeaderMap::new();
         if let Some(language) = self.sent.get(header::ACCEPT_LANGUAGE) {
-            headers.push((header::ACCEPT_LANGUAGE, language.clone()));
+            headers.insert(header::ACCEPT_LANGUAGE, language.clone());
+        }
+        if let Some(edits) = &self.edits {
+            let renamed = rewrite::renamed(&self.sent, edits);
+            rewrite::take_away(&mut headers, edits, renamed);
         }
         headers.extend(trace::told(&self.sent, &self.id));
         if let Ok(id) = HeaderValue::from_str(&self.id) {
-            headers.push((HeaderName::from_static("x-request-id"), id));
+            headers.insert(HeaderName::from_static("x-request-id"), id);
+        }
+        for (name, value) in self.told.iter().filter(|_| !is_public) {
+            headers.insert(name.clone(), value.clone());
+        }
+        if let Some(edits) = &self.edits {
+            rewrite::set(&mut headers, edits);
         }
         headers
     }
 
-    /// Everything that the answer to a request under way may depend on, each framed by its length.
-    fn key(&self, wanted: &Wanted) -> Vec<u8> {
-        let mut key = Vec::with_capacity(256);
-        frame(&mut key, self.generation.snapshot.id.as_bytes());
-        self.frame_who(&mut key, wanted.keep.is_some_and(|keep| keep.public));
-        match (&wanted.retry, wanted.keep) {
-            (None, None) => key.push(0),
-            said => frame(&mut key, format!("{said:?}").as_bytes()),
-        }
-        self.frame_target(&mut key, wanted);
-        match wanted.to {
-            Destination::Upstream(_) => {
-                for (name, value) in self.headers(wanted) {
-                    frame_header(&mut key, &name, &value);
-                }
-            }
-            // Its rules may read any of them.
-            Destination::Route(_) => {
-                frame(&mut key, self.host.as_bytes());
-                key.extend_from_slice(&[self.depth]);
-                let thumbprint = self.certificate.as_ref().map_or("", |shown| &*shown.thumbprint);
-                frame(&mut key, thumbprint.as_bytes());
-                for (name, value) in self.sent.iter() {
-                    frame_header(&mut key, name, value);
-                }
-            }
-        }
-        key
-    }
-
-    /// Everything that a kept answer may depend on. The caller's credential is not among it: it proves the identity, which is.
-    fn kept_key(&self, wanted: &Wanted, keep: KeepRule) -> Vec<u8> {
-        let mut key = Vec::with_capacity(256);
-        frame(&mut key, b"part");
-        self.frame_who(&mut key, keep.public);
-        self.frame_target(&mut key, wanted);
-        for (name, value) in self.headers(wanted) {
-            if name != header::AUTHORIZATION {
-                frame_header(&mut key, &name, &value);
-            }
-        }
-        key
-    }
-
-    /// Two callers never share a key: each kind of name has a letter of its own.
-    fn frame_who(&self, key: &mut Vec<u8>, public: bool) {
-        match (&self.principal, public) {
-            (_, true) => key.push(b'*'),
+    /// Everything that an answer may depend on: who calls, each kind of name by a letter of its own, who is asked for what, and
+    /// what is told.
+    fn key(&self, pool: &Pool, wanted: &Wanted, headers: &HeaderMap, is_public: bool) -> Box<[u8]> {
+        let mut key = Key::default();
+        match (&self.principal, is_public) {
+            (_, true) => key.piece(b"*"),
             (Some(principal), false) => {
-                key.push(b'p');
-                frame(key, &principal.identity);
+                key.piece(b"p");
+                key.piece(&principal.identity);
             }
             (None, false) => {
-                key.push(b'a');
-                frame(key, self.address.to_string().as_bytes());
+                key.piece(b"a");
+                key.piece(self.address.to_string().as_bytes());
             }
         }
-    }
-
-    fn frame_target(&self, key: &mut Vec<u8>, wanted: &Wanted) {
-        let upstream = match wanted.to {
-            Destination::Upstream(index) => self.generation.pool(index).map(|pool| &*pool.name),
-            Destination::Route(_) => None,
-        };
-        key.push(u8::from(upstream.is_some()));
-        // It is signed anew for every call, and says no more than who calls.
-        key.push(u8::from(self.passport.is_some()));
-        frame(key, upstream.unwrap_or("").as_bytes());
-        frame(key, wanted.target.as_bytes());
+        let holder = self.passport.as_ref().filter(|_| !is_public);
+        key.passport(holder, &self.generation, pool, self.at);
+        key.piece(pool.name.as_bytes());
+        key.piece(wanted.target.as_bytes());
+        for (name, value) in headers {
+            key.header(name, value);
+        }
+        key.finish()
     }
 
     /// Keeps a good answer as long as it says itself, or else as the rule does.
     fn keep(&self, key: &[u8], called: Called, rule: &CacheRule) -> Called {
         let is_good = called.status == StatusCode::NO_CONTENT || called.status == StatusCode::OK;
         let is_readable = || called.status == StatusCode::NO_CONTENT || json_text(&called).is_some();
+        let is_keyed = || varies_on(&called.headers).is_ok_and(|names| !names.iter().any(is_unkeyed));
         if is_good
             && is_readable()
+            && is_keyed()
             && let Ok(fresh) = freshness(rule, false, called.status, &called.headers, SystemTime::now())
         {
             self.live.kept.keep(key, called.clone(), fresh.left, Instant::now());
@@ -251,13 +255,21 @@ impl Inside {
         } else {
             Method::GET
         };
+        let headers = View(&self.sent, self.certificate.as_ref());
         let view = RequestView {
             method: &method,
             host: &self.host,
             path: &path,
             query,
-            headers: &View(&self.sent, self.certificate.as_ref()),
+            headers: &headers,
         };
+        // A credential stands where the caller put it, for those who look for one there.
+        let proved = match (&*self.credential, query) {
+            ("", query) => Cow::Borrowed(query),
+            (credential, "") => Cow::Borrowed(credential),
+            (credential, query) => Cow::Owned(format!("{query}&{credential}")),
+        };
+        let proved = RequestView { query: &proved, ..view };
         let sparing = Sparing {
             asking: Asking {
                 generation: &self.generation,
@@ -269,26 +281,34 @@ impl Inside {
             asked: &self.asked,
         };
         let snapshot = &self.generation.snapshot;
-        let judged = judge(snapshot, view, self.address, self.at, &sparing).await;
+        let judged = judge(snapshot, proved, self.address, self.at, &sparing).await;
+        let acts = &judged.decision.acts;
         let route = match (&judged.decision.effect, judged.route) {
             (Effect::Forward, Some(route)) => route,
             (Effect::Reply(reply), _) => return Ok(of_reply(reply)),
             _ => return Err(CallError::Denied.into()),
         };
-        let inner = self.under(route, &judged);
-        let called = match &route.target {
-            Target::Fixed(reply) => of_reply(reply),
+        let inner = self.under(route, &judged, &proved);
+        let (called, lacks) = match &route.target {
+            Target::Fixed(reply) => (of_reply(reply), Lacks::new()),
             Target::Upstream(index) => {
-                let target = match query {
-                    "" => path.to_string(),
-                    query => format!("{path}?{query}"),
-                };
+                let edits = inner.edits.as_deref();
                 let wanted = Wanted {
                     to: Destination::Upstream(*index),
-                    target,
+                    target: rewrite::target(&path, query, edits),
+                    post: match (&wanted.post, edits.and_then(|edits| edits.body.as_ref())) {
+                        (Some(post), Some(body)) if !post.is_empty() => {
+                            Some(body.rewrite(post).map_err(|_| CallError::Denied)?)
+                        }
+                        (post, _) => post.clone(),
+                    },
                     ..wanted.clone()
                 };
-                inner.stored(route, *index, wanted, &judged.decision).await?
+                let rule = acts.iter().find_map(|act| match act {
+                    Act::Cache(rule) => Some(rule.clone()),
+                    _ => None,
+                });
+                (inner.ask(*index, wanted, rule).await?, Lacks::new())
             }
             Target::Aggregate(aggregate) => {
                 let facts = Facts {
@@ -303,176 +323,83 @@ impl Inside {
                 inner.aggregate(aggregate, &facts).await?
             }
         };
-        reshaped(called, &judged.decision.acts, &self.id)
+        let called = reshaped(called, acts, &self.id, &lacks)?;
+        Ok(if inner.is_personal(acts) {
+            personal(called)
+        } else {
+            called
+        })
     }
 
     /// The same request as the inner route has decided it.
-    fn under(&self, route: &Route, judged: &Judged<'_>) -> Self {
+    fn under(&self, route: &Route, judged: &Judged<'_>, proved: &RequestView<'_>) -> Self {
         let acts = &judged.decision.acts;
+        let principal = &judged.decision.principal;
         let mut said: Vec<_> = told(acts).cloned().collect();
-        let forwarded = authorization(acts, route.keeps_authorization);
-        if forwarded == Forwarded::Credential
-            && let Some(value) = &self.authorization
-        {
-            said.push((header::AUTHORIZATION, value.clone()));
-        }
+        said.extend(tokens::shown(proved, route, acts));
         let now = tokio::time::Instant::now();
         Self {
-            principal: judged.decision.principal.clone(),
+            principal: principal.clone(),
             told: said,
-            passport: judged
-                .decision
-                .principal
+            passport: principal
                 .clone()
-                .filter(|_| forwarded == Forwarded::Passport),
+                .filter(|_| authorization(acts, route.keeps_authorization) == Forwarded::Passport),
+            edits: edits(acts).cloned(),
             without: without(acts),
             asked: limits(&judged.decision, judged.rule_names)
                 .chain(self.asked.iter().cloned())
                 .collect(),
             deadline: self.deadline.min(now + route.deadline),
             depth: self.depth + 1,
+            held: Arc::new(self.held.within()),
             ..self.clone()
         }
     }
 
-    /// An upstream's answer, or the one that the route's `cache` has kept.
-    async fn stored(&self, route: &Route, index: UpstreamIndex, wanted: Wanted, decision: &Decision) -> Outcome {
-        let rule = decision.acts.iter().find_map(|act| match act {
-            Act::Cache(rule) => Some(rule),
-            _ => None,
-        });
-        let Some(rule) = rule.filter(|_| wanted.post.is_none()) else {
-            return self.upstream(index, &wanted).await;
-        };
-        let public = rule.share == Share::Public;
-        let ttl = rule.ttl.unwrap_or_default();
-        let wanted = Wanted {
-            keep: Some(KeepRule { ttl, public }),
-            ..wanted
-        };
-        let mut key = Vec::from(b"route" as &[u8]);
-        frame(&mut key, route.name.as_bytes());
-        key.extend(self.kept_key(&wanted, KeepRule { ttl, public }));
-        if let Some(called) = self.live.kept.find(&key, Instant::now()) {
-            return Ok(called);
-        }
-        let called = self.upstream(index, &wanted).await?;
-        Ok(self.keep(&key, called, rule))
+    /// Whether an answer is for nobody but the caller, or the kind of application that calls.
+    fn is_personal(&self, acts: &[Act]) -> bool {
+        let is_of_a_client = |act: &Act| matches!(act, Act::Reshape(reshape) if !reshape.varies_on().is_empty());
+        let shows = |(name, _): &(HeaderName, HeaderValue)| *name == header::AUTHORIZATION;
+        self.principal.is_some() || self.told.iter().any(shows) || acts.iter().any(is_of_a_client)
     }
 
-    async fn aggregate(&self, aggregate: &Aggregate, facts: &Facts<'_>) -> Outcome {
+    /// The answer of an aggregate, and what it goes without.
+    async fn aggregate(&self, aggregate: &Aggregate, facts: &Facts<'_>) -> Result<(Called, Lacks), CallFailure> {
         let inputs = aggregate.inputs(facts);
         let done = aggregate.run(inputs, self, self.deadline).await;
-        let is_partial = !done.partial.is_empty();
-        let body = done.body.map_err(|failure| match failure.status {
-            StatusCode::GATEWAY_TIMEOUT => CallError::Timeout,
-            _ => CallError::Broken,
-        })?;
+        let lacks: Lacks = done
+            .partial
+            .iter()
+            .map(|(name, reason)| (name.clone(), reason.word()))
+            .collect();
+        let (status, body) = match done.body {
+            Ok(body) => (StatusCode::OK, body),
+            Err(failure) => match failure.reason {
+                // The part's own, where it may be told.
+                Reason::Status => (failure.status, Bytes::new()),
+                Reason::Timeout => return Err(CallError::Timeout.into()),
+                Reason::Unreachable => return Err(CallError::NoEndpoint.into()),
+                Reason::Denied => return Err(CallError::Denied.into()),
+                Reason::Unreadable | Reason::Skipped => return Err(CallError::Broken.into()),
+            },
+        };
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         // How long an aggregate of parts is good is not told further inwards; that it lacks something is.
-        let good = if is_partial { "no-store" } else { "private, no-cache" };
+        let good = if lacks.is_empty() {
+            "private, no-cache"
+        } else {
+            "no-store"
+        };
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(good));
-        Ok(Called {
-            status: StatusCode::OK,
+        let called = Called {
+            status,
             headers: Arc::new(headers),
             body,
             kept: None,
+            lacks: lacks.first().filter(|_| status.is_success()).map(|(_, reason)| *reason),
             upstream: None,
-        })
-    }
-}
-
-/// The limits that a decision asked, by name.
-pub(super) fn limits<'d>(decision: &'d Decision, names: &'d [Arc<str>]) -> impl Iterator<Item = Arc<str>> + use<'d> {
-    let asked = decision
-        .answers
-        .iter()
-        .filter(|(_, answer)| matches!(answer, Answer::Limit(_)));
-    asked.filter_map(|(rule, _)| names.get(usize::from(*rule)).cloned())
-}
-
-/// Asks everything but limits that were asked before.
-struct Sparing<'a> {
-    asking: Asking<'a>,
-    asked: &'a [Arc<str>],
-}
-
-impl Lookup for Sparing<'_> {
-    async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
-        const SPARED: Answer = Answer::Limit(LimitAnswer {
-            admitted: true,
-            remaining: u32::MAX,
-            reset: std::time::Duration::ZERO,
-            retry_after: std::time::Duration::ZERO,
-        });
-        let limits = &self.asking.generation.snapshot.defined.limits;
-        let is_spared = |question: &Question<'_>| match question {
-            Question::Limit { limit, .. } => limits
-                .by_id(*limit)
-                .is_some_and(|limit| self.asked.contains(&limit.name)),
-            _ => false,
         };
-        let left: Vec<_> = asked
-            .iter()
-            .filter(|(_, question)| !is_spared(question))
-            .cloned()
-            .collect();
-        let mut answers = self.asking.answer(&left).await.into_iter();
-        let answer = |(_, question): &(u16, Question<'_>)| match is_spared(question) {
-            true => Some(SPARED),
-            false => answers.next(),
-        };
-        asked.iter().map_while(answer).collect()
-    }
-}
-
-fn of_reply(reply: &Reply) -> Called {
-    Called {
-        status: reply.status,
-        headers: Arc::new(reply.headers.iter().cloned().collect()),
-        body: reply.body.clone(),
-        kept: None,
-        upstream: None,
-    }
-}
-
-/// Cuts an answer as its route says.
-fn reshaped(called: Called, acts: &[Act], id: &str) -> Outcome {
-    let reshape = acts.iter().find_map(|act| match act {
-        Act::Reshape(reshape) => Some(reshape),
-        _ => None,
-    });
-    let Some(reshape) = reshape else { return Ok(called) };
-    let is_cut = called.status.is_success() && called.content_type().is_some_and(json::is_json);
-    if !is_cut {
-        return Ok(called);
-    }
-    let about = About {
-        request_id: id,
-        partial: &[],
-    };
-    let is_coded = called.headers.contains_key(header::CONTENT_ENCODING);
-    let body = match called.body.len() <= MAX_PART && !is_coded {
-        true => reshape.reshape(&called.body, &about),
-        false => Err(ReshapeFailure::TooLarge),
-    };
-    let body = match body {
-        Ok(body) => body,
-        Err(_) if reshape.passes_uncut() => return Ok(called),
-        Err(_) => return Err(CallError::Broken.into()),
-    };
-    Ok(Called { body, ..called })
-}
-
-fn frame(key: &mut Vec<u8>, piece: &[u8]) {
-    key.extend_from_slice(&(piece.len() as u64).to_le_bytes());
-    key.extend_from_slice(piece);
-}
-
-fn frame_header(key: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    if !OF_THE_REQUEST.contains(&name.as_str()) {
-        frame(key, name.as_str().as_bytes());
-        frame(key, value.as_bytes());
+        Ok((called, lacks))
     }
 }

@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod cache;
+mod called;
 mod exchange;
 mod failure;
 mod finish;
@@ -15,6 +16,8 @@ mod request;
 mod response;
 mod rewrite;
 mod shape;
+mod sparing;
+mod spending;
 mod tokens;
 mod told;
 mod trace;

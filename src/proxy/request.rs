@@ -197,7 +197,7 @@ async fn serve(live: &Arc<Live>, session: &mut Session, exchange: &mut Exchange)
         return Err(Error::new(ErrorType::InternalError));
     };
     // Rules of inner routes read the caller's credential where it stands.
-    let sent = matches!(route.target, Target::Aggregate(_)).then(|| session.req_header().headers.clone());
+    let sent = matches!(route.target, Target::Aggregate(_)).then(|| aggregate::Sent::by(session.req_header(), &route));
     tokens::take_away(session, exchange, &route)?;
     match &route.target {
         Target::Fixed(answer) => reply::write(session, exchange, answer.clone()).await?,

@@ -1,14 +1,18 @@
 //! Requests that are changed before they are forwarded. What is matched, judged and cached is the request as it came.
 
+use std::borrow::Cow;
+
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
+use super::exchange::edits;
+use super::request::edit;
 use super::{Exchange, request};
 use crate::engine::json::is_json;
-use crate::engine::{Act, Denial, DenialKind, RequestEdits, ReshapeFailure};
+use crate::engine::{Denial, DenialKind, RequestEdits, ReshapeFailure};
 use crate::policies::compress::decode::codings;
 use crate::policies::shape::MAX_BODY;
 use crate::policies::transform::query;
@@ -18,7 +22,7 @@ const KEPT: u64 = 64 << 10;
 
 /// Reads and changes the body, where it is to be changed; what is returned is why it cannot be.
 pub(super) async fn take_body(session: &mut Session, exchange: &mut Exchange) -> Result<Option<Denial>> {
-    let Some(body) = edits(exchange).and_then(|edits| edits.body.clone()) else {
+    let Some(body) = edits(exchange.acts()).and_then(|edits| edits.body.clone()) else {
         return Ok(None);
     };
     if session.as_downstream_mut().is_body_empty() {
@@ -98,54 +102,68 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, exchange: &Exchange) -> 
 }
 
 /// Takes away and renames what the caller sent.
-pub(super) fn before(request: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
-    let Some(edits) = edits(exchange) else {
-        return Ok(());
-    };
-    for name in &edits.headers.drop {
-        request.remove_header(name);
+pub(super) fn before(request: &mut RequestHeader, exchange: &Exchange) {
+    if let Some(edits) = edits(exchange.acts()) {
+        edit(request, |headers| {
+            let renamed = renamed(headers, edits);
+            take_away(headers, edits, renamed);
+        });
     }
-    // All at once, so that two names may be exchanged.
-    let mut renamed: Vec<(HeaderName, Vec<HeaderValue>)> = Vec::new();
-    for (from, to) in &edits.headers.rename {
-        let lines: Vec<HeaderValue> = request.headers.get_all(from).iter().cloned().collect();
-        if !lines.is_empty() {
-            renamed.push((to.clone(), lines));
-        }
-    }
-    for (from, _) in &edits.headers.rename {
-        request.remove_header(from);
-    }
-    for (to, _) in &renamed {
-        request.remove_header(to);
+}
+
+/// What a route gives another name, of the headers that the caller sent. All at once, so that two names may be exchanged.
+pub(super) fn renamed(sent: &HeaderMap, edits: &RequestEdits) -> Vec<(HeaderName, Vec<HeaderValue>)> {
+    let edits = &edits.headers;
+    let stay = edits.rename.iter().filter(|(from, _)| !edits.drop.contains(from));
+    stay.map(|(from, to)| (to.clone(), sent.get_all(from).iter().cloned().collect()))
+        .filter(|(_, lines): &(_, Vec<_>)| !lines.is_empty())
+        .collect()
+}
+
+/// Takes away what goes, and what is [`renamed`], which stands under its new name then.
+pub(super) fn take_away(headers: &mut HeaderMap, edits: &RequestEdits, renamed: Vec<(HeaderName, Vec<HeaderValue>)>) {
+    let from = edits.headers.rename.iter().map(|(from, _)| from);
+    let to = renamed.iter().map(|(to, _)| to);
+    for name in edits.headers.drop.iter().chain(from).chain(to) {
+        headers.remove(name);
     }
     for (to, lines) in renamed {
         for line in lines {
-            request.append_header(to.clone(), line)?;
+            headers.append(to.clone(), line);
         }
     }
-    Ok(())
+}
+
+/// Sets the headers that the route says.
+pub(super) fn set(headers: &mut HeaderMap, edits: &RequestEdits) {
+    for (name, value) in &edits.headers.set {
+        headers.remove(name);
+        if let Some(value) = value {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+}
+
+/// Path and query as the route changes them.
+pub(super) fn target(path: &str, query: &str, edits: Option<&RequestEdits>) -> String {
+    let query = match edits.filter(|edits| !edits.query.is_empty()) {
+        Some(edits) => Cow::Owned(query::changed(query, &edits.query)),
+        None => Cow::Borrowed(query),
+    };
+    match &*query {
+        "" => path.to_owned(),
+        query => format!("{path}?{query}"),
+    }
 }
 
 /// Sets what the route says, and describes the changed body.
 pub(super) fn after(request: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
-    let Some(edits) = edits(exchange) else {
+    let Some(edits) = edits(exchange.acts()) else {
         return Ok(());
     };
-    for (name, value) in &edits.headers.set {
-        request.remove_header(name);
-        if let Some(value) = value {
-            request.insert_header(name.clone(), value.clone())?;
-        }
-    }
+    edit(request, |headers| set(headers, edits));
     if !edits.query.is_empty() {
-        let changed = query::changed(request.uri.query().unwrap_or(""), &edits.query);
-        let path = request.uri.path();
-        let target = if changed.is_empty() {
-            path.to_owned()
-        } else {
-            format!("{path}?{changed}")
-        };
+        let target = target(request.uri.path(), request.uri.query().unwrap_or(""), Some(edits));
         let target = target
             .parse()
             .map_err(|_| pingora::Error::explain(pingora::ErrorType::InternalError, "a changed query that is none"))?;
@@ -160,13 +178,6 @@ pub(super) fn after(request: &mut RequestHeader, exchange: &Exchange) -> Result<
         request.insert_header(header::CONTENT_LENGTH, HeaderValue::from(outgoing.len()))?;
     }
     Ok(())
-}
-
-fn edits(exchange: &Exchange) -> Option<&RequestEdits> {
-    exchange.acts().iter().find_map(|act| match act {
-        Act::Request(edits) => Some(&**edits),
-        _ => None,
-    })
 }
 
 fn refuse(status: StatusCode, code: &str, detail: &str) -> Denial {

@@ -4,16 +4,16 @@
 //! (RFC 9111 §3.5, RFC 6750 §2.3).
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method, Uri, header};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
+use super::exchange::{authorization, says_keep};
 use super::{Exchange, request};
-use crate::engine::{ClientCertificate, Forwarded, RequestView};
-use crate::policies::authn::{Credential, Source, without_cookies, without_parameters};
+use crate::engine::{Act, Forwarded, RequestView};
+use crate::policies::authn::{Credential, Source, only_parameters, without_cookies, without_parameters};
 use crate::snapshot::{Route, Snapshot, private};
 
 /// Takes them from a request that was decided, before anything is looked up, logged or sent on by what it carries.
@@ -28,7 +28,17 @@ pub(super) fn take_away(session: &mut Session, exchange: &mut Exchange, route: &
     }
     let certificate = request::certificate(session).cloned();
     let request = session.req_header_mut();
-    let brought = Brought::by(request, certificate.as_ref(), route);
+    let headers = request::View(&request.headers, certificate.as_ref());
+    let brought = Brought::by(
+        &RequestView {
+            method: &Method::GET,
+            host: "",
+            path: "",
+            query: request.uri.query().unwrap_or(""),
+            headers: &headers,
+        },
+        route,
+    );
     take_headers(request, snapshot)?;
     take_parameters(request, exchange, route)?;
     match brought {
@@ -55,6 +65,37 @@ pub(super) fn take_away(session: &mut Session, exchange: &mut Exchange, route: &
     Ok(())
 }
 
+/// What of a request that proves who calls is shown to the upstreams of `route`, which decided it with `acts`: the header it
+/// goes in. For those who put a request together anew.
+pub(super) fn shown(request: &RequestView<'_>, route: &Route, acts: &[Act]) -> Option<(HeaderName, HeaderValue)> {
+    let is_kept = authorization(acts, route.keeps_authorization) == Forwarded::Credential;
+    let value = match Brought::by(request, route) {
+        Brought::NothingElsewhere => {
+            let mut value = HeaderValue::from_bytes(request.headers.first(&header::AUTHORIZATION)?).ok()?;
+            value.set_sensitive(true);
+            value
+        }
+        Brought::Token(token) => token,
+        Brought::Key(key) => return key.filter(|_| says_keep(acts)),
+        Brought::Certificate => return None,
+    };
+    is_kept.then_some((header::AUTHORIZATION, value))
+}
+
+/// The parameters of a query by which the callers of `route` prove who they are, as they were sent.
+pub(super) fn parameters(query: &str, route: &Route) -> String {
+    only_parameters(query, &parameter_names(route))
+}
+
+fn parameter_names(route: &Route) -> Vec<&str> {
+    let sources = route.token_sources.iter();
+    let names = sources.filter_map(|source| match source {
+        Source::Query(name) | Source::KeyQuery(name) => Some(&**name),
+        _ => None,
+    });
+    names.collect()
+}
+
 /// What a request brought to prove who calls, as the upstream may see it.
 enum Brought {
     /// Nothing but in `Authorization`.
@@ -68,16 +109,8 @@ enum Brought {
 }
 
 impl Brought {
-    fn by(request: &RequestHeader, certificate: Option<&Arc<ClientCertificate>>, route: &Route) -> Self {
-        let headers = request::View(&request.headers, certificate);
-        let view = RequestView {
-            method: &Method::GET,
-            host: "",
-            path: "",
-            query: request.uri.query().unwrap_or(""),
-            headers: &headers,
-        };
-        let (token, source) = match Credential::of(&view, &route.token_sources) {
+    fn by(view: &RequestView<'_>, route: &Route) -> Self {
+        let (token, source) = match Credential::of(view, &route.token_sources) {
             Credential::Token { token, source } => (token, source),
             Credential::Certificate { .. } => return Self::Certificate,
             _ => return Self::NothingElsewhere,
@@ -116,14 +149,7 @@ fn take_headers(request: &mut RequestHeader, snapshot: &Snapshot) -> Result<()> 
 }
 
 fn take_parameters(request: &mut RequestHeader, exchange: &mut Exchange, route: &Route) -> Result<()> {
-    let names: Vec<&str> = route
-        .token_sources
-        .iter()
-        .filter_map(|source| match source {
-            Source::Query(name) | Source::KeyQuery(name) => Some(&**name),
-            _ => None,
-        })
-        .collect();
+    let names = parameter_names(route);
     let Some(left) = request.uri.query().and_then(|query| without_parameters(query, &names)) else {
         return Ok(());
     };

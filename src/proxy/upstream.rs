@@ -146,7 +146,7 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
     if request.version == Version::HTTP_2 && understands.is_some_and(|te| te == "trailers") {
         request.insert_header(header::TE, "trailers")?;
     }
-    rewrite::before(request, exchange)?;
+    rewrite::before(request, exchange);
     let host = exchange
         .recorded
         .as_ref()

@@ -146,6 +146,7 @@ upstreams: {{ one: {{ endpoints: [127.0.0.1:1] }} }}
 authenticators: {{ a: {{ jwt: {{ issuer: https://a.example, audience: x, algorithms: RS256, jwks: discover }} }} }}
 routes:
   a: {{ match: GET /a, {route} }}
+  b: {{ match: GET /b, auth: a, upstream: one }}
 "
         ))
     };

@@ -59,6 +59,8 @@ pub struct Called {
     pub body: Bytes,
     /// Where it was kept: how long it still is.
     pub kept: Option<Duration>,
+    /// Why something is missing in it, in the word of records: an answer made from several may be whole without all of them.
+    pub lacks: Option<&'static str>,
     /// Who gave it; `None` where nobody was asked for it.
     pub upstream: Option<UpstreamSummary>,
 }
@@ -315,6 +317,7 @@ async fn exchange(
         headers,
         body: body.freeze(),
         kept: None,
+        lacks: None,
         upstream: None,
     })
 }
@@ -333,8 +336,11 @@ fn request(endpoint: &Endpoint, outgoing: &Outgoing<'_>) -> pingora::Result<Requ
         request.insert_header(header::CONTENT_LENGTH, body.len())?;
         request.insert_header(header::CONTENT_TYPE, "application/json")?;
     }
+    for (name, _) in outgoing.headers {
+        request.remove_header(name);
+    }
     for (name, value) in outgoing.headers {
-        request.insert_header(name.clone(), value.clone())?;
+        request.append_header(name.clone(), value.clone())?;
     }
     Ok(request)
 }

@@ -176,6 +176,7 @@ mod tests {
             headers: Arc::default(),
             body: "1".into(),
             kept: None,
+            lacks: None,
             upstream: None,
         }
     }

@@ -2,7 +2,9 @@
 
 mod faults;
 mod inner;
+mod rights;
 mod shared;
+mod spending;
 mod written;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

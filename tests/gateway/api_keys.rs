@@ -30,6 +30,7 @@ policies:
 routes:
   orders: { match: 'GET,POST /orders', auth: partners, forward: { x-user: principal.sub, x-roles: principal.roles }, upstream: origin }
   kept: { match: GET /kept, auth: partners, forward: { authorization: keep }, upstream: origin }
+  kept-parts: { match: GET /kept-parts, auth: partners, forward: { authorization: keep }, aggregate: { own: { get: 'origin:/own' }, routed: { get: /kept }, orders: { get: /orders } } }
   kept-asked: { match: GET /kept-asked, auth: asked, forward: { authorization: keep }, upstream: origin }
   write: { match: POST /write, auth: partners, scopes: [order:write], upstream: origin }
   gold: { match: GET /gold, auth: partners, policies: [partners-only, gold-only], upstream: origin }
@@ -160,6 +161,20 @@ fn says_who_calls_and_keeps_the_key_to_itself() {
     // Where that is said in so many words, the upstream does.
     shop.get("/kept", &shop.acme).send().expect(200);
     assert_eq!(shop.upstream.last().header("x-api-key"), Some(&*shop.acme));
+    // So do those of the parts of an aggregate, each as its own route says.
+    shop.get("/kept-parts", &shop.acme).bearer("unseen").send().expect(200);
+    let shown = |path: &str| {
+        let seen = shop
+            .upstream
+            .seen()
+            .into_iter()
+            .rfind(|seen| seen.path() == path)
+            .unwrap();
+        let shown = ["x-api-key", "authorization"].map(|name| seen.header(name).map(str::to_owned));
+        (shown[0] == Some(shop.acme.clone()), shown[1].clone())
+    };
+    let seen = ["/own", "/kept", "/orders"].map(shown);
+    assert_eq!(seen, [(true, None), (true, None), (false, None)]);
 
     let (keys, prefix) = ([shop.acme.clone(), shop.gold.clone()], shop.acme[..12].to_owned());
     let (log, records) = shop.written();

@@ -52,4 +52,20 @@ impl Holds for When {
     fn reads_headers(&self) -> &[HeaderName] {
         &self.reads
     }
+
+    fn reads_address(&self) -> bool {
+        self.condition.clauses().iter().any(|clause| match clause {
+            Clause::Address(_) => true,
+            Clause::If(expression) => expression.reads_address(),
+            _ => false,
+        })
+    }
+
+    fn reads_time(&self) -> bool {
+        self.condition.clauses().iter().any(|clause| match clause {
+            Clause::During(_) | Clause::Outside(_) => true,
+            Clause::If(expression) => expression.reads_now(),
+            _ => false,
+        })
+    }
 }

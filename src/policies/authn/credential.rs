@@ -335,6 +335,12 @@ pub fn without_parameters(query: &str, names: &[&str]) -> Option<String> {
     Some(query.split('&').filter(is_kept).collect::<Vec<_>>().join("&"))
 }
 
+/// The parameters of these names alone.
+pub fn only_parameters(query: &str, names: &[&str]) -> String {
+    let is_named = |pair: &&str| names.iter().any(|name| query_value(pair, name).is_some());
+    query.split('&').filter(is_named).collect::<Vec<_>>().join("&")
+}
+
 /// Whether a browser says, or may be taken to say, that another site made it send this: a cookie then proves nothing. The
 /// methods that change nothing are not asked about, and what is no browser says nothing.
 pub fn is_from_another_site(request: &RequestView<'_>) -> bool {

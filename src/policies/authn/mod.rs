@@ -84,7 +84,7 @@ pub use api_key::{ApiKeyAuthenticator, KeyHash, NewKey};
 pub use authenticator::{Authenticator, AuthenticatorSettings, Authenticators};
 pub use client_certificate::{CertificateAuthenticator, ClientCertificateSettings, NameKind};
 pub use copies::{CopyFailure, KeyCopies};
-pub use credential::{Credential, Source, without_cookies, without_parameters};
+pub use credential::{Credential, Source, only_parameters, without_cookies, without_parameters};
 pub use introspection::{IntrospectionAuthenticator, IntrospectionStatus, Introspector};
 pub use jwks::Timing;
 pub use places::{FromSettings, TokenPlaces};

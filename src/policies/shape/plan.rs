@@ -153,6 +153,10 @@ impl Reshape for Shaped {
     fn may_take_long(&self) -> bool {
         self.plan.program.is_some()
     }
+
+    fn tells_request(&self) -> bool {
+        self.plan.envelope
+    }
 }
 
 /// A name as JSON.

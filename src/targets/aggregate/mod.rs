@@ -21,13 +21,16 @@
 //! percent-encoded, those of an array joined by commas; one that is absent, `null`, an object or an array skips the part, and so
 //! does an empty, `.` or `..` one in the path. With `each` one call is made for every item of an array, and the answers are an
 //! array in the same order. Parts run as parallel as their references allow, 16 calls at once. A path without an upstream goes
-//! through the route of this gateway that it leads to, with that route's auth, policies, limits and cache.
+//! through the route of this gateway that it leads to, with that route's auth, policies, limits, `request`, shape and cache. What
+//! is kept for the caller is kept with everything that the upstream is told of it: another token of the same subject, where it is
+//! passed on, finds nothing. One request makes at most 512 calls, over all aggregates within aggregates.
 //!
 //! A part fails without a whole answer in its time (504), or with a status neither 2xx nor in `pass_status`, with 206, or without
-//! a JSON body within the bounds (502); 204 is `null`. A `required` part that fails fails the whole (`part-failed`); the others
-//! give their `default`, or `null`, and are named in `Gwanmun-Partial`; of an `each`, items that fail are `null`. A part that is
-//! refused, by its route or because its upstream is frozen, is `denied`. A part whose `when` does not hold is its `default` and
-//! has not failed. Partial answers are not for caches.
+//! a JSON body within the bounds (502), in a coding that is known or in none; 204 is `null`. A `required` part that fails fails
+//! the whole (`part-failed`); the others give their `default`, or `null`, and are named in `Gwanmun-Partial`, as are those that
+//! are aggregates which lack a part themselves; of an `each`, items that fail are `null`. A part that is refused, by its route or
+//! because its upstream is frozen, is `denied`. A part whose `when` does not hold is its `default` and has not failed. Partial
+//! answers are not for caches.
 
 mod cycle;
 mod outcome;
@@ -262,13 +265,26 @@ impl Aggregate {
             Source::Header(name) => Some(name.clone()),
             _ => None,
         });
-        let conditions = self.parts.iter().filter_map(|part| part.when.as_ref());
         let mut headers: Vec<HeaderName> = headers
-            .chain(conditions.flat_map(|when| when.reads_headers().iter().cloned()))
+            .chain(self.conditions().flat_map(|when| when.reads_headers().iter().cloned()))
             .collect();
         headers.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         headers.dedup();
         headers
+    }
+
+    /// Whether the answer depends on where the caller calls from.
+    pub fn reads_address(&self) -> bool {
+        self.conditions().any(Holds::reads_address)
+    }
+
+    /// Whether the answer depends on the time.
+    pub fn reads_time(&self) -> bool {
+        self.conditions().any(Holds::reads_time)
+    }
+
+    fn conditions(&self) -> impl Iterator<Item = &dyn Holds> {
+        self.parts.iter().filter_map(|part| part.when.as_deref())
     }
 
     /// Each part in words, in the order of the file: its name, and what is done for it.

@@ -19,7 +19,8 @@ pub const PARTIAL: HeaderName = HeaderName::from_static("gwanmun-partial");
 pub struct Aggregated {
     /// The answer, or which part made it fail.
     pub body: Result<Bytes, Failure>,
-    /// The parts that failed and were not required, in the order of the file. An answer with any is `no-store`.
+    /// The parts that failed and were not required, and those that lack something themselves, in the order of the file. An
+    /// answer with any is `no-store`.
     pub partial: Vec<(Arc<str>, Reason)>,
     /// What happened to each part, in the order of the file; a part that was not begun is left out.
     pub parts: Vec<PartSummary>,
@@ -69,6 +70,20 @@ pub enum Reason {
 }
 
 impl Reason {
+    const ALL: [Self; 6] = [
+        Self::Timeout,
+        Self::Status,
+        Self::Unreadable,
+        Self::Unreachable,
+        Self::Skipped,
+        Self::Denied,
+    ];
+
+    /// The reason of that word.
+    pub(super) fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.word() == word)
+    }
+
     /// The word in `Gwanmun-Partial` and in records.
     pub fn word(self) -> &'static str {
         match self {

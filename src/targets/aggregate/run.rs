@@ -149,6 +149,8 @@ enum Asked {
 struct Got {
     /// The checked JSON text; nothing where a status says that there is none.
     text: Result<Option<Bytes>, Reason>,
+    /// Why something is missing in it.
+    lacks: Option<Reason>,
     status: Option<StatusCode>,
     upstream: Option<UpstreamSummary>,
     fresh: Option<Fresh>,
@@ -157,7 +159,7 @@ struct Got {
 struct Done {
     /// The text, `None` for the default of a part that has not failed; or why there is none.
     text: Result<Option<Bytes>, Reason>,
-    /// Why some of its items are missing.
+    /// Why some of its items, or something in it, are missing.
     lacks: Option<Reason>,
     status: Option<StatusCode>,
     calls: Vec<UpstreamSummary>,
@@ -188,6 +190,7 @@ impl Got {
     fn failed(reason: Reason) -> Self {
         Self {
             text: Err(reason),
+            lacks: None,
             status: None,
             upstream: None,
             fresh: None,
@@ -425,6 +428,7 @@ impl Run<'_> {
         };
         Got {
             text: judge(&called, part),
+            lacks: called.lacks.and_then(Reason::of),
             status: Some(called.status),
             fresh: Some(Fresh {
                 headers: called.headers.clone(),
@@ -451,7 +455,9 @@ impl Run<'_> {
         };
         let last = got.last();
         let (mut text, lacks) = match part.each {
-            None => (got.first().map_or(Err(Reason::Skipped), |got| got.text.clone()), None),
+            None => got
+                .first()
+                .map_or((Err(Reason::Skipped), None), |got| (got.text.clone(), got.lacks)),
             Some(_) => joined(&got, part.required),
         };
         if let Ok(Some(body)) = &text {
@@ -563,20 +569,22 @@ impl Run<'_> {
             freshness: Vec::new(),
         };
         for (part, state) in self.aggregate.parts.iter().zip(self.states) {
-            let (reason, status, took, calls) = match state {
+            let (failed, lacks, status, took, calls) = match state {
                 State::Done(of) => {
                     for name in &part.headers {
                         let values = of.fresh.iter().flat_map(|fresh| fresh.headers.get_all(name));
                         done.headers.extend(values.map(|value| (name.clone(), value.clone())));
                     }
                     done.freshness.extend(of.fresh);
-                    (of.text.err().or(of.lacks), of.status, of.took, of.calls)
+                    (of.text.err(), of.lacks, of.status, of.took, of.calls)
                 }
                 // Ended with the whole, which another part made fail.
-                State::Calling { since, .. } => (None, None, Some(since.elapsed()), Vec::new()),
+                State::Calling { since, .. } => (None, None, None, Some(since.elapsed()), Vec::new()),
                 State::Waiting => continue,
             };
-            if let Some(reason) = reason.filter(|_| !part.required) {
+            let reason = failed.or(lacks);
+            // Of a required part that failed, the whole speaks.
+            if let Some(reason) = reason.filter(|_| failed.is_none() || !part.required) {
                 done.partial.push((part.name.clone(), reason));
             }
             done.parts.push(PartSummary {
@@ -597,12 +605,13 @@ impl Run<'_> {
     }
 }
 
-/// The answers of all items as one array, `null` for those that are missing; and why the first of these is.
+/// The answers of all items as one array, `null` for those that are missing; and why the first of these is, or something in one.
 fn joined(got: &[&Got], required: bool) -> (Result<Option<Bytes>, Reason>, Option<Reason>) {
-    let lacks = got.iter().find_map(|got| got.text.as_ref().err().copied());
-    if let Some(reason) = lacks.filter(|_| required) {
+    let failed = got.iter().find_map(|got| got.text.as_ref().err().copied());
+    if let Some(reason) = failed.filter(|_| required) {
         return (Err(reason), None);
     }
+    let lacks = failed.or_else(|| got.iter().find_map(|got| got.lacks));
     let mut text = Vec::from(b"[");
     for (at, got) in got.iter().enumerate() {
         if at > 0 {

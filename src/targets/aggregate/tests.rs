@@ -56,6 +56,14 @@ impl Holds for Is {
     fn reads_headers(&self) -> &[HeaderName] {
         &[]
     }
+
+    fn reads_address(&self) -> bool {
+        false
+    }
+
+    fn reads_time(&self) -> bool {
+        false
+    }
 }
 
 fn complaint(text: &str) -> String {
@@ -131,6 +139,7 @@ impl Call for Services {
                 ])),
                 body: body.into(),
                 kept: None,
+                lacks: None,
                 upstream: None,
             })
         }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::partial;
-use crate::support::{Gateway, Issuer, Reply, Response, Upstream, guarded, refused_start};
+use crate::support::{Gateway, Issuer, Reply, Response, Upstream, fill, guarded, refused_start};
 
 const SHOP: &str = "
 upstreams:
@@ -150,9 +150,9 @@ routes:
     upstream: origin
 ";
     let gateway = Gateway::start(&guarded(yaml, &upstream, &issuer));
-    for subject in ["u1", "u2", "u1", "u2"] {
-        let token = issuer.token(&json!({"sub": subject}));
-        gateway.get("/page").bearer(&token).send().expect(200);
+    let [u1, u2] = ["u1", "u2"].map(|subject| issuer.token(&json!({"sub": subject})));
+    for token in [&u1, &u2, &u1, &u2] {
+        gateway.get("/page").bearer(token).send().expect(200);
     }
     assert_eq!((upstream.count_of("/hot"), upstream.count_of("/mine")), (1, 2));
 }
@@ -194,4 +194,164 @@ routes:
     // Each inner one lacks its own part, down to the one that was not asked any more.
     response.expect(200);
     assert_eq!(response.text().matches("next").count(), 5, "{}", response.text());
+}
+
+#[test]
+fn changes_requests_as_the_inner_route_says() {
+    let upstream = Upstream::http1(|seen| Reply::json(&json!(seen.target)));
+    let issuer = Issuer::new();
+    let yaml = "
+upstreams:
+  origin: { endpoints: [$upstream] }
+$authenticators
+routes:
+  page:
+    match: GET /page
+    auth: customer
+    aggregate:
+      orders: { get: '/orders?state=open&debug=1&owner=someone' }
+      kept:   { get: /kept }
+      made:   { post: /made, body: { qty: 1, internal: x } }
+  orders:
+    match: GET /orders
+    auth: customer
+    upstream: origin
+    request:
+      headers: { drop: [accept-language], rename: { x-lang: x-locale }, set: { x-tenant: 't-{claims.tenant}' } }
+      query:   { drop: [debug], rename: { state: status }, set: { owner: '{principal.sub}' } }
+  kept:
+    match: GET /kept
+    auth: customer
+    upstream: origin
+    forward: { authorization: drop }
+    cache: { ttl: 1h, share: principal }
+    request: { query: { set: { tenant: '{claims.tenant}' } }, headers: { set: { x-tenant: '{claims.tenant}' } } }
+  made:
+    match: POST /made
+    auth: customer
+    upstream: origin
+    request: { body: { drop: [internal], rename: { qty: quantity }, set: { by: '{principal.sub}' } } }
+";
+    let gateway = Gateway::start(&guarded(yaml, &upstream, &issuer));
+    let ask = |tenant: &str| {
+        let token = issuer.token(&json!({"sub": "u1", "tenant": tenant}));
+        let request = gateway.get("/page").bearer(&token).header("x-lang", "ko");
+        request.header("accept-language", "en").send().expect(200).json()
+    };
+    let first = ask("a");
+    assert_eq!(first["orders"], "/orders?status=open&owner=u1");
+    assert_eq!(
+        (&first["kept"], &ask("b")["kept"]),
+        (&json!("/kept?tenant=a"), &json!("/kept?tenant=b"))
+    );
+    assert_eq!(ask("a")["kept"], first["kept"]);
+    assert_eq!(upstream.count_of("/kept"), 2);
+    let of = |path: &str| upstream.seen().into_iter().find(|seen| seen.path() == path).unwrap();
+    let orders = of("/orders");
+    let told = ["x-locale", "x-tenant", "x-lang", "accept-language"].map(|name| orders.header(name));
+    assert_eq!(told, [Some("ko"), Some("t-a"), None, None]);
+    let made: serde_json::Value = serde_json::from_slice(&of("/made").body).unwrap();
+    assert_eq!(made, json!({"quantity": 1, "by": "u1"}));
+}
+
+#[test]
+fn names_what_an_inner_aggregate_goes_without() {
+    let upstream = Upstream::http1(|seen| match seen.path() {
+        "/gone" => Reply::status(404),
+        "/broken" => Reply::text("no JSON"),
+        _ => Reply::json(&json!(1)),
+    });
+    let yaml = "
+upstreams:
+  origin: { endpoints: [$upstream] }
+shapes: { told: { envelope: true } }
+routes:
+  page:
+    match: GET /page
+    auth: none
+    shape: told
+    aggregate:
+      lacking: { get: /lacking, required: true }
+      gone:    { get: /gone-whole, pass_status: [404], default: none }
+  gone: { match: GET /of-one, auth: none, aggregate: { gone: { get: /gone-whole, required: true, pass_status: [404] } } }
+  lacking: { match: GET /lacking, auth: none, aggregate: { good: { get: 'origin:/good' }, bad: { get: 'origin:/broken' } } }
+  gone-whole: { match: GET /gone-whole, auth: none, aggregate: { x: { get: 'origin:/gone', required: true, pass_status: [404] } } }
+";
+    let gateway = Gateway::start(&fill(yaml, &[("upstream", &upstream.address())]));
+    let response = gateway.get("/page").send();
+    assert_eq!(partial(&response), [("lacking".to_owned(), "unreadable".to_owned())]);
+    let answer = response.expect(200).json();
+    assert_eq!(
+        answer["data"],
+        json!({"lacking": {"good": 1, "bad": null}, "gone": "none"})
+    );
+    assert_eq!(
+        answer["meta"]["partial"],
+        json!([{"part": "lacking", "reason": "unreadable"}])
+    );
+    gateway.get("/of-one").send().expect_problem(404, "part-failed");
+}
+
+#[test]
+fn finds_a_credential_where_the_caller_put_it() {
+    let upstream = Upstream::http1(|seen| Reply::json(&json!([seen.target, seen.header("authorization")])));
+    let issuer = Issuer::new();
+    let yaml = "
+upstreams:
+  origin: { endpoints: [$upstream] }
+$authenticators      from: { query: access_token, header: x-token }
+routes:
+  page: { match: GET /page, auth: customer, aggregate: { mine: { get: '/mine?a=1' }, bare: { get: /mine } } }
+  mine: { match: GET /mine, auth: customer, upstream: origin }
+";
+    let gateway = Gateway::start(&guarded(yaml, &upstream, &issuer));
+    let token = issuer.token(&json!({"sub": "u1"}));
+    let bearer = format!("Bearer {token}");
+    for request in [
+        gateway.get(&format!("/page?access_token={token}&b=2")),
+        gateway.get("/page").header("x-token", &token),
+    ] {
+        let response = request.send();
+        assert!(partial(&response).is_empty(), "{}", response.summary());
+        let expected = json!({"mine": ["/mine?a=1", bearer], "bare": ["/mine", bearer]});
+        assert_eq!(response.expect(200).json(), expected);
+    }
+}
+
+#[test]
+fn reads_parts_that_come_coded() {
+    let upstream = Upstream::http1(|seen| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let text = match seen.path() {
+            "/bomb" => format!("\"{}\"", "x".repeat(3 << 20)),
+            path => json!({"of": path, "more": 1}).to_string(),
+        };
+        std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+        let coding = if seen.path() == "/odd" { "odd" } else { "gzip" };
+        Reply::typed("application/json", encoder.finish().unwrap()).header("content-encoding", coding)
+    });
+    let yaml = "
+upstreams:
+  origin: { endpoints: [$upstream] }
+shapes: { short: { keep: [of] } }
+routes:
+  page:
+    match: GET /page
+    auth: none
+    aggregate:
+      direct: { get: 'origin:/direct' }
+      routed: { get: /routed }
+      bomb:   { get: 'origin:/bomb' }
+      odd:    { get: 'origin:/odd' }
+  routed: { match: GET /routed, auth: none, upstream: origin, shape: short }
+";
+    let gateway = Gateway::start(&fill(yaml, &[("upstream", &upstream.address())]));
+    let response = gateway.get("/page").send();
+    let lacking = |name: &str| (name.to_owned(), "unreadable".to_owned());
+    assert_eq!(partial(&response), [lacking("bomb"), lacking("odd")]);
+    let answer = response.expect(200).json();
+    assert_eq!(
+        (&answer["direct"], &answer["routed"]),
+        (&json!({"of": "/direct", "more": 1}), &json!({"of": "/routed"}))
+    );
 }

@@ -129,19 +129,19 @@ fn keeps_answers_for_the_same_caller_or_for_everybody() {
     });
     let issuer = Issuer::new();
     let gateway = Gateway::start(&guarded(KEEPING, &upstream, &issuer));
-    let ask = |subject: &str, lang: &str| {
-        let token = issuer.token(&json!({"sub": subject}));
-        let response = gateway.get(&format!("/page?lang={lang}")).bearer(&token).send();
+    let [u1, u2] = ["u1", "u2"].map(|subject| issuer.token(&json!({"sub": subject})));
+    let ask = |token: &str, lang: &str| {
+        let response = gateway.get(&format!("/page?lang={lang}")).bearer(token).send();
         response.expect(200).json()
     };
-    let first = ask("u1", "ko");
-    let again = ask("u1", "ko");
+    let first = ask(&u1, "ko");
+    let again = ask(&u1, "ko");
     assert_eq!((&first["mine"], &first["all"]), (&again["mine"], &again["all"]));
     assert_ne!(first["none"], again["none"], "the origin forbids it");
-    let other = ask("u2", "ko");
+    let other = ask(&u2, "ko");
     assert_eq!(other["all"], first["all"]);
     assert_ne!(other["mine"], first["mine"]);
-    assert_ne!(ask("u1", "en")["all"], first["all"]);
+    assert_ne!(ask(&u1, "en")["all"], first["all"]);
     // What everybody is given was asked for without a word of who asked.
     for seen in upstream.seen() {
         assert_eq!(
@@ -229,4 +229,73 @@ routes:
         // The shorter of the two, less the time since the origin sent it.
         assert!(left.is_empty() || left.parse::<u64>().unwrap() <= 60, "{kind}: {said}");
     }
+}
+
+#[test]
+fn keeps_from_other_caches_what_depends_on_the_caller_or_the_moment() {
+    let yaml = "
+upstreams:
+  origin: { endpoints: [$origin] }
+calendars:
+  seoul: { timezone: Asia/Seoul, windows: { day: [{ days: daily, hours: 00:00-12:00 }] } }
+routes:
+  plain:   { match: GET /plain, auth: none, aggregate: { a: { get: 'origin:/a' } } }
+  address: { match: GET /address, auth: none, aggregate: { a: { get: 'origin:/a' }, b: { get: 'origin:/b', when: { ip: [127.0.0.1] } } } }
+  network: { match: GET /network, auth: none, aggregate: { a: { get: 'origin:/a', when: { if: 'inNetwork(ip, \"127.0.0.0/8\")' } } } }
+  window:  { match: GET /window, auth: none, aggregate: { a: { get: 'origin:/a' }, b: { get: 'origin:/b', when: { during: seoul.day } } } }
+  clock:   { match: GET /clock, auth: none, aggregate: { a: { get: 'origin:/a' }, b: { get: 'origin:/b', when: { if: 'now < timestamp(\"2020-01-01T00:00:00Z\")' } } } }
+";
+    let origin = Upstream::http1(|_| Reply::json(&json!(1)).header("cache-control", "public, max-age=600"));
+    let gateway = Gateway::start(&fill(yaml, &[("origin", &origin.address())]));
+    for (path, good) in [
+        ("/plain", "public, max-age="),
+        ("/address", "private, max-age="),
+        ("/network", "private, max-age="),
+        ("/window", "public, no-cache"),
+        ("/clock", "public, no-cache"),
+    ] {
+        let response = gateway.get(path).send();
+        let said = response.expect(200).header("cache-control").unwrap_or_default();
+        assert!(said.starts_with(good), "{path}: {said}");
+    }
+}
+
+#[test]
+fn gives_nothing_that_was_kept_of_an_upstream_that_is_frozen() {
+    let yaml = "
+admin: { address: 127.0.0.1:0, token: '%{env:GWANMUN_ADMIN_TOKEN}' }
+state: state
+upstreams:
+  origin: { endpoints: [$origin] }
+routes:
+  page: { match: GET /page, auth: none, aggregate: { part: { get: 'origin:/part', cache: 1h } } }
+";
+    let origin = Upstream::http1(|_| Reply::json(&json!(1)));
+    let token = "0123456789abcdef0123456789abcdef-not-a-secret";
+    let yaml = fill(yaml, &[("origin", &origin.address())]).replace('%', "$");
+    let gateway = Gateway::with(&yaml).environment("GWANMUN_ADMIN_TOKEN", token).start();
+    assert!(partial(&gateway.get("/page").send()).is_empty());
+    let frozen = gateway.admin("PUT", "/freezes/origin").bearer(token).send();
+    assert!(frozen.status < 300, "{}", frozen.summary());
+    let response = gateway.get("/page").send();
+    assert_eq!(partial(&response), [("part".to_owned(), "denied".to_owned())]);
+}
+
+#[test]
+fn has_a_weak_validator_where_the_request_is_told_in_the_answer() {
+    let yaml = "
+upstreams:
+  origin: { endpoints: [$origin] }
+shapes: { told: { envelope: true } }
+routes:
+  page: { match: GET /page, auth: none, shape: told, aggregate: { part: { get: 'origin:/part' } } }
+";
+    let origin = Upstream::http1(|_| Reply::json(&json!(1)));
+    let gateway = Gateway::start(&fill(yaml, &[("origin", &origin.address())]));
+    let (first, second) = (gateway.get("/page").send(), gateway.get("/page").send());
+    assert_ne!(first.text(), second.text());
+    let tag = first.expect(200).header("etag").expect("a validator");
+    assert!(tag.starts_with("W/\""), "{tag}");
+    assert_eq!(second.header("etag"), Some(tag));
+    gateway.get("/page").header("if-none-match", tag).send().expect(304);
 }

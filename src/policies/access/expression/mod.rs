@@ -165,6 +165,12 @@ impl Expression {
         self.variables.iter().any(is_now)
     }
 
+    /// Whether it reads where the caller calls from.
+    pub fn reads_address(&self) -> bool {
+        let is_address = |variable: &Variable| matches!(variable, Variable::Address | Variable::InNetwork(_));
+        self.variables.iter().any(is_address)
+    }
+
     /// The headers it reads.
     pub fn headers(&self) -> impl Iterator<Item = &HeaderName> {
         self.variables.iter().filter_map(|variable| match variable {
