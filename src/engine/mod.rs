@@ -48,7 +48,7 @@ pub use policy::{Holds, Outcome, Policy, Rule, Stage, Verdict, Why};
 pub use principal::Principal;
 pub use problem::{problem, retry_after, rfc3339};
 pub use record::{Effected, Ended, EndedBy, Observer, PartSummary, Record, RecordedRequest, UpstreamSummary};
-pub use revocation::{Extent, Reach, Revocation, RevocationChange, Revoked, Whom};
+pub use revocation::{Extent, Reach, Revocation, RevocationChange, Revoked, Whom, is_token_of};
 pub use step_up::StepUp;
 pub use truth::Truth;
 

@@ -106,12 +106,18 @@ impl Whom {
                 authenticator,
                 issuer,
                 id,
-            } => is_of(authenticator, issuer) && who.token_id.as_deref() == Some(id),
+            } => is_token_of(who, authenticator, issuer) && who.token_id.as_deref() == Some(id),
             Self::Authenticator(name) => who.authenticator == *name,
             Self::Issuer(issuer) => who.issuer == *issuer,
             Self::Everybody => true,
         }
     }
+}
+
+/// Whether a token of theirs would be one that `who` came with: a `jti` is one of its issuer's (RFC 7519 §4.1.7), whichever
+/// authenticator the token is shown to. Where nobody issues tokens, the authenticator tells them apart.
+pub fn is_token_of(who: &Principal, authenticator: &str, issuer: &str) -> bool {
+    *who.issuer == *issuer && (!issuer.is_empty() || *who.authenticator == *authenticator)
 }
 
 /// How much of it.

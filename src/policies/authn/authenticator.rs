@@ -247,10 +247,16 @@ impl Authenticators {
         ids.zip(&self.all)
     }
 
-    /// How long the credentials of each are good for at most; `None` where nothing says so.
+    /// How long what each proves is good for at most, `None` where nothing says so: as long as with any of the same issuer, who
+    /// may all be shown the same token.
     pub fn lifetimes(&self) -> Vec<(Arc<str>, Option<Duration>)> {
+        let longest = |issuer: &Arc<str>| {
+            let of_issuer = self.all.iter().filter(|one| one.issuer() == issuer);
+            let lives: Option<Vec<Duration>> = of_issuer.map(Authenticator::max_lifetime).collect();
+            lives?.into_iter().max()
+        };
         let all = self.all.iter();
-        all.map(|one| (one.name().clone(), one.max_lifetime())).collect()
+        all.map(|one| (one.name().clone(), longest(one.issuer()))).collect()
     }
 
     /// Every place that some authenticator takes credentials from, with where it says so.

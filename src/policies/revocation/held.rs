@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::marks::{EVER, Lifetimes, Marks, NEVER, end, instant};
 use super::names::{Names, Size};
 use super::wide::{Wide, put};
-use crate::engine::{Extent, Principal, Reach, Revoked, Whom};
+use crate::engine::{Extent, Principal, Reach, Revoked, Whom, is_token_of};
 
 /// Revocations at most; some 120 MB where subjects are UUIDs.
 pub const MAX_ENTRIES: usize = 1 << 20;
@@ -118,11 +118,14 @@ impl Held {
         };
         let spaces = self.spaces.load();
         let space = spaces.iter().find(|space| space.is(&who.authenticator, &who.issuer));
-        let own = space.and_then(|space| {
-            let token = who.token_id.as_deref();
-            let token = token.and_then(|id| of(Reach::Token, space.tokens.get(id)));
-            token.or_else(|| of(Reach::Identity, space.subjects.get(&who.subject)))
+        let token = who.token_id.as_deref().and_then(|id| {
+            let mut of_issuer = spaces
+                .iter()
+                .filter(|space| is_token_of(who, &space.authenticator, &space.issuer));
+            of_issuer.find_map(|space| of(Reach::Token, space.tokens.get(id)))
         });
+        let identity = || of(Reach::Identity, space?.subjects.get(&who.subject));
+        let own = token.or_else(identity);
         own.or_else(|| of(Reach::Subject, self.anywhere.get(&who.subject)))
             .or_else(|| self.wide.load().hit(who, of))
     }

@@ -122,7 +122,7 @@ fn hits_those_that_are_named() {
         (token("a", "i", "t2"), EVERY, None),
         // What identifies a token is its issuer's alone.
         (token("a", "j", "t1"), EVERY, None),
-        (token("b", "i", "t1"), EVERY, None),
+        (token("b", "i", "t1"), EVERY, Some(Token)),
         // Neither is the other.
         (token("a", "i", "u1"), EVERY, None),
         (identity("a", "i", "t1"), EVERY, None),
