@@ -19,6 +19,8 @@ use crate::engine::Principal;
 /// About fifty thousand passports of common size.
 const MAX_BYTES: u64 = 64 << 20;
 const USUAL: usize = 16_384;
+/// How long a passport is good at least: for a call.
+const LEAST: SignedDuration = SignedDuration::from_secs(5);
 
 /// Everything live about passports.
 #[derive(Debug)]
@@ -98,7 +100,7 @@ impl Passports {
 
     /// What the caller's passport for an upstream says, without what is another in each that is signed: `iat`, `exp`, `jti`.
     pub fn said(&self, holder: &Principal, upstream: &str, now: Timestamp) -> String {
-        let mut claims = self.passport.claims(holder, upstream, now, "");
+        let mut claims = self.passport.claims(holder, upstream, [now, now], "");
         claims.retain(|name, _| !matches!(name.as_str(), "iat" | "exp" | "jti"));
         Json::Object(claims).to_string()
     }
@@ -132,24 +134,37 @@ impl Passport {
         let key = self.keys.first().ok_or(Unsigned)?;
         let mut id = [0; 16];
         SystemRandom::new().fill(&mut id).map_err(|_| Unsigned)?;
-        let payload = Json::Object(self.claims(holder, upstream, now, &encode(id))).to_string();
+        let ends = self.ends(holder, now);
+        let payload = Json::Object(self.claims(holder, upstream, [now, ends], &encode(id))).to_string();
         let token = key.sign(&payload).map_err(|_| Unsigned)?;
         let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| Unsigned)?;
         value.set_sensitive(true);
         Ok(Made {
             value,
             from: now,
-            renew: after(now, self.ttl / 2),
+            renew: after(now, self.ttl / 2).min(ends),
         })
     }
 
-    pub(super) fn claims(&self, holder: &Principal, upstream: &str, now: Timestamp, id: &str) -> Map<String, Json> {
+    /// With the caller's token at the latest. One that is let through within the leeway is over already: its passport is good
+    /// for a call.
+    pub(super) fn ends(&self, holder: &Principal, now: Timestamp) -> Timestamp {
+        let ends = after(now, self.ttl);
+        let latest = holder.expires.map(|expires| expires.max(after(now, LEAST)));
+        latest.map_or(ends, |latest| latest.min(ends))
+    }
+
+    pub(super) fn claims(
+        &self,
+        holder: &Principal,
+        upstream: &str,
+        [now, ends]: [Timestamp; 2],
+        id: &str,
+    ) -> Map<String, Json> {
         let audience = match &self.audience {
             Audience::Upstream => upstream,
             Audience::Named(name) => name,
         };
-        let ends = after(now, self.ttl);
-        let ends = holder.expires.map_or(ends, |expires| expires.min(ends));
         let texts = |names: &[Box<str>]| (!names.is_empty()).then(|| names.join(" "));
         let claims = [
             ("iss", Some(json!(self.issuer))),
