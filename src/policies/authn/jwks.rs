@@ -112,6 +112,7 @@ impl KeySource {
             KeysFrom::Fixed(set) => Some(set.clone()),
             from => copied_from(from).and_then(|from| {
                 let copy = copies.find(&authenticator.issuer, from)?;
+                let copy = Some(copy).filter(|copy| !copy.keys.keys.is_empty())?;
                 progress.fetched = Instant::now().checked_sub(copy.age);
                 Some(Arc::new(copy.keys))
             }),
@@ -330,8 +331,14 @@ impl Shared {
             _ => discovery::url(client, &self.issuer, "jwks_uri", deadline).await?,
         };
         let (headers, body) = discovery::fetch(client, &url, discovery::bounds(deadline, MAX_SET)).await?;
+        let set = KeySet::parse(&body)?;
+        // An issuer whose keys are lost for a moment says so far more often than one that means nobody any more; that has
+        // revocation. Envoy and others read it alike.
+        if set.keys.is_empty() {
+            return Err(Failure::NoKey);
+        }
         Ok(Fetched {
-            set: Arc::new(KeySet::parse(&body)?),
+            set: Arc::new(set),
             lifetime: lifetime(&headers),
             body,
         })
@@ -362,6 +369,8 @@ enum Failure {
     Fetch(#[from] FetchFailure),
     #[error(transparent)]
     Set(#[from] SetUnusable),
+    #[error("the key set holds no key that can be used")]
+    NoKey,
     #[error("reading the answer panicked")]
     Panicked,
 }
