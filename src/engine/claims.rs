@@ -1,23 +1,63 @@
 //! JSON of strangers, read so that it has one meaning: an object whose members are unique at every depth.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::json::MAX_DEPTH;
+use super::json::{MAX_DEPTH, Token, Tokens};
 
 /// The object that `bytes` are; `None` for anything else: other values, duplicate members at any depth, lone surrogates,
-/// invalid UTF-8, numbers beyond a double, nesting beyond [`MAX_DEPTH`], anything after the end. So a record can hold any
-/// part of it and be read again.
+/// invalid UTF-8, numbers that neither 64 bits nor a double can tell from others, nesting beyond [`MAX_DEPTH`], anything after
+/// the end. So a record can hold any part of it and be read again.
 pub fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { left: MAX_DEPTH }.deserialize(&mut reader).ok()?;
+    let rounded = Cell::new(false);
+    let strict = Strict {
+        left: MAX_DEPTH,
+        rounded: Some(&rounded),
+    };
+    let value = strict.deserialize(&mut reader).ok()?;
     reader.end().ok()?;
+    if rounded.get() && !Tokens::new(std::str::from_utf8(bytes).ok()?).all(is_kept) {
+        return None;
+    }
     match value {
         Value::Object(members) => Some(members),
         _ => None,
     }
+}
+
+/// Whether a number means what it says after it was read: accounts that differ in their last digit alone must not be one.
+fn is_kept(token: Token<'_>) -> bool {
+    let Token::Scalar(literal) = token else { return true };
+    if !literal.starts_with(|first: char| first.is_ascii_digit() || first == '-') {
+        return true;
+    }
+    if !literal.contains(['.', 'e', 'E']) {
+        return literal.parse::<i64>().is_ok() || literal.parse::<u64>().is_ok();
+    }
+    let (Ok(value), Some((digits, power))) = (literal.parse::<f64>(), scientific(literal)) else {
+        return false;
+    };
+    // The last one below which doubles hold every whole number; no double takes more than 17 digits to write.
+    const WHOLE: f64 = 9_007_199_254_740_992.0;
+    match value.abs() < WHOLE {
+        true => digits.len() <= 17,
+        false => scientific(&format!("{value:e}")) == Some((digits, power)),
+    }
+}
+
+/// The digits that count, and the power of ten of the first of them.
+fn scientific(literal: &str) -> Option<(String, i64)> {
+    let (mantissa, exponent) = literal.split_once(['e', 'E']).unwrap_or((literal, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{}{fraction}", whole.trim_start_matches('-'));
+    let leading = digits.len() - digits.trim_start_matches('0').len();
+    let first = i64::try_from(digits.len() - fraction.len()).ok()? - 1 - i64::try_from(leading).ok()?;
+    let power = exponent.parse::<i64>().ok()?.checked_add(first)?;
+    Some((digits.trim_matches('0').to_owned(), power))
 }
 
 /// A value that was read as [`object`] reads those in it.
@@ -26,25 +66,31 @@ pub struct Claim(pub Value);
 
 impl<'de> Deserialize<'de> for Claim {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        Strict { left: MAX_DEPTH }.deserialize(reader).map(Self)
+        let strict = Strict {
+            left: MAX_DEPTH,
+            rounded: None,
+        };
+        strict.deserialize(reader).map(Self)
     }
 }
 
 /// Reads any value. `serde_json::Value` itself keeps the last of duplicate members and gives a meaning to one name.
 #[derive(Clone, Copy)]
-struct Strict {
+struct Strict<'r> {
     /// How many levels there may still be.
     left: usize,
+    /// Set where a number has become a double.
+    rounded: Option<&'r Cell<bool>>,
 }
 
-impl Strict {
+impl Strict<'_> {
     fn inner<E: Error>(self) -> Result<Self, E> {
         let left = self.left.checked_sub(1).ok_or_else(|| E::custom("nested too deeply"))?;
-        Ok(Self { left })
+        Ok(Self { left, ..self })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
@@ -52,7 +98,7 @@ impl<'de> DeserializeSeed<'de> for Strict {
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,6 +118,9 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        if let Some(rounded) = self.rounded {
+            rounded.set(true);
+        }
         Number::from_f64(value)
             .map(Value::Number)
             .ok_or_else(|| E::custom("not a finite number"))
@@ -144,6 +193,46 @@ mod tests {
         ];
         for text in refused {
             assert_eq!(object(text), None, "{}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    fn refuses_numbers_that_would_be_taken_for_others() {
+        for number in [
+            "0",
+            "-0",
+            "18446744073709551615",
+            "-9223372036854775808",
+            "1.5",
+            "-0.0",
+            "1e3",
+            "0.1",
+            "0.10000000000000001",
+            "1700000000.1234567",
+            "1e300",
+            "1.8446744073709552e19",
+            "9007199254740992.0",
+            "100e-1",
+        ] {
+            assert!(
+                object(format!("{{\"a\":[{{\"b\":{number}}}]}}").as_bytes()).is_some(),
+                "{number}"
+            );
+        }
+        for number in [
+            "18446744073709551616",
+            "-9223372036854775809",
+            "12345678901234567890124",
+            "9007199254740993.0",
+            "9007199254740993e0",
+            "1.8446744073709551616e19",
+            "1.00000000000000000001",
+            "90071992547409931.10",
+        ] {
+            assert!(
+                object(format!("{{\"a\":[{{\"b\":{number}}}]}}").as_bytes()).is_none(),
+                "{number}"
+            );
         }
     }
 
