@@ -5,19 +5,23 @@
 //! ```
 //!
 //! Every header named in any `forward:` of the file is stripped from every request first, so that no caller can spell
-//! one. Lists are joined by a space. A value that is absent or cannot stand in a header is left out. `authorization` is
+//! one. Lists are joined by a space. What is absent is left out; what cannot stand in a header, a control character in a role,
+//! is 403 `caller-untellable`, as an upstream must not take the caller for one without it. `authorization` is
 //! `keep` (the default of routes with `auth`), `drop` (of routes without), or `passport`: a token of the gateway's own
 //! instead of the caller's ([`passport`]).
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, header};
+use http::header::InvalidHeaderValue;
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value as Json};
 
 use super::{Draft, Inherit, Kind, Scope, passport};
 use crate::conf::{Entry, Node, Place, Schema, Schemas, TOKEN, Value, nearest};
-use crate::engine::{Act, Answer, Facts, Forwarded, HeaderEdits, Policy, Principal, Stage, Verdict};
+use crate::engine::{
+    Act, Answer, Denial, DenialKind, Facts, Forwarded, HeaderEdits, Policy, Principal, Stage, Verdict, Why,
+};
 
 /// `forward` on a route or in `defaults`.
 pub const KIND: Kind = Kind {
@@ -228,8 +232,9 @@ pub(super) enum Source {
 }
 
 impl Source {
-    fn value(&self, facts: &Facts<'_>) -> Option<HeaderValue> {
-        HeaderValue::from_str(&self.text(facts)?).ok()
+    /// What stands in its header; an error where it cannot.
+    fn value(&self, facts: &Facts<'_>) -> Option<Result<HeaderValue, InvalidHeaderValue>> {
+        Some(HeaderValue::from_str(&self.text(facts)?))
     }
 
     /// The fact in words; `None` where it is not known.
@@ -280,14 +285,25 @@ impl Policy for Authorization {
     }
 }
 
+/// The code of a refusal because of that.
+const UNTELLABLE: &str = "caller-untellable";
+
 #[derive(Debug)]
 struct Forward(Vec<(HeaderName, Source)>);
 
 impl Policy for Forward {
     fn judge(&self, facts: &Facts<'_>, _: Option<&Answer>) -> Verdict {
-        let value = |(name, source): &(HeaderName, Source)| Some((name.clone(), source.value(facts)?));
+        let said = self.0.iter().filter_map(|(name, source)| {
+            let value = source.value(facts)?;
+            Some(value.map(|value| (name.clone(), value)))
+        });
+        let Ok(set) = said.collect() else {
+            let detail = "What is known of you cannot be told to the service behind the gate.";
+            let denial = Denial::new(DenialKind::Refuse, StatusCode::FORBIDDEN, UNTELLABLE, detail);
+            return Verdict::deny(denial, Why::Credential(UNTELLABLE));
+        };
         let edits = HeaderEdits {
-            set: self.0.iter().filter_map(value).collect(),
+            set,
             ..HeaderEdits::default()
         };
         Verdict::add(Act::RequestHeaders(Arc::new(edits)))
