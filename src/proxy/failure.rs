@@ -17,6 +17,10 @@ pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut 
         };
     }
     exchange.attempt.fault = fault(error, exchange.attempt.status.is_some());
+    // Before the client knows: its next request finds the breaker open.
+    if let (ErrorSource::Upstream, Some(lease)) = (error.esource(), &mut exchange.attempt.lease) {
+        lease.failed();
+    }
     let denial = exchange.failure.clone().unwrap_or_else(|| told(error));
     let error_code = denial.status.as_u16();
     if response::written(session).is_none() {

@@ -37,10 +37,6 @@ pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Ex
         Some(status) if !(left && exchange.failure.is_none()) => status,
         _ => 499,
     };
-    let broke = error.is_some_and(|error| matches!(error.esource(), pingora::ErrorSource::Upstream));
-    if let Some(lease) = exchange.attempt.lease.as_mut().filter(|_| broke) {
-        lease.failed();
-    }
     if exchange.recorded.is_none() {
         exchange.recorded = Some(unread(session, exchange));
     }
