@@ -82,12 +82,8 @@ impl<'a> RequestView<'a> {
         value.iter().all(visible).then(|| std::str::from_utf8(value).ok())?
     }
 
-    /// The values of a query parameter, `+` and percent decoded, in order; those that are not UTF-8 left out.
-    pub fn query_values(&self, name: &str) -> impl Iterator<Item = Cow<'a, str>> {
-        self.query_sent(name).flatten()
-    }
-
-    /// As [`query_values`](Self::query_values), with `None` for a value that is not UTF-8.
+    /// The values of a query parameter, `+` and percent decoded, in order, with `None` for one that is not UTF-8: it was
+    /// sent, and an upstream may make of it what it likes.
     pub fn query_sent(&self, name: &str) -> impl Iterator<Item = Option<Cow<'a, str>>> {
         self.query.split('&').filter_map(move |pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -21,7 +21,7 @@
 //! Keys are AND, listed values OR, and `outside` is the negation of `during`. False wins over unknown in AND, true in OR.
 //! Unknown is: a window whose holidays are not known; the value of a claim that is absent or of a type that cannot be
 //! compared; a header that is repeated or not visible ASCII; a query parameter that is sent with several values of which
-//! only some match. An absent header or parameter has none of the values. A caller who is not known holds no role, no scope
+//! only some match, or with one that is not UTF-8. An absent header or parameter has none of the values. A caller who is not known holds no role, no scope
 //! and no claim.
 
 use std::net::IpAddr;
@@ -357,11 +357,19 @@ impl Clause {
                 Some(_) if facts.request.header(name).is_none() => Some("the header is repeated or unreadable".into()),
                 Some(_) => None,
             },
-            (Self::Query(name, _), _) => match facts.request.query_values(name).count() {
-                0 => Some("the parameter is absent".into()),
-                1 => None,
-                count => Some(format!("the parameter is sent {count} times")),
-            },
+            (Self::Query(name, _), _) => {
+                let (mut count, mut is_readable) = (0, true);
+                for sent in facts.request.query_sent(name) {
+                    count += 1;
+                    is_readable &= sent.is_some();
+                }
+                match (count, is_readable) {
+                    (0, _) => Some("the parameter is absent".into()),
+                    (_, false) => Some("the parameter is unreadable".into()),
+                    (1, true) => None,
+                    (count, true) => Some(format!("the parameter is sent {count} times")),
+                }
+            }
             (Self::Clients(_), _) => None,
             (Self::If(expression), _) => expression.why(facts),
         }
@@ -390,7 +398,9 @@ fn header(facts: &Facts<'_>, name: &HeaderName, values: &[Box<str>]) -> Truth {
 
 fn query(facts: &Facts<'_>, name: &str, values: &[String]) -> Truth {
     let (mut some, mut all) = (false, true);
-    for sent in facts.request.query_values(name) {
+    for sent in facts.request.query_sent(name) {
+        // What the upstream makes of it is anyone's guess.
+        let Some(sent) = sent else { return Truth::Unknown };
         let matches = values.iter().any(|value| *value == *sent);
         some |= matches;
         all &= matches;

@@ -423,6 +423,17 @@ fn judges_every_kind_of_condition() {
             asked(|asked| asked.query = "dry=false&dry=no"),
             "false",
         ),
+        // An upstream may take the one that cannot be read, and read it as it likes.
+        (
+            "query: { dry: true }",
+            asked(|asked| asked.query = "dry=true&dry=%FFfalse"),
+            "unknown",
+        ),
+        (
+            "query: { dry: true }",
+            asked(|asked| asked.query = "dry=%FFtrue"),
+            "unknown",
+        ),
     ] {
         let policy = compile(&yaml.replace("BLOCK", block)).policy();
         let verdict = policy.judge(&asked.facts(), None);

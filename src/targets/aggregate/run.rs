@@ -47,9 +47,11 @@ impl Aggregate {
                     Some(percent_decode_str(value).collect())
                 }
                 Source::Query(name) => {
-                    let mut values = facts.request.query_values(name);
-                    let value = values.next()?;
-                    values.next().is_none().then(|| value.as_bytes().into())
+                    let mut sent = facts.request.query_sent(name);
+                    match (sent.next(), sent.next()) {
+                        (Some(Some(value)), None) => Some(value.as_bytes().into()),
+                        _ => None,
+                    }
                 }
                 Source::Header(name) => facts.request.header(name).map(|value| value.as_bytes().into()),
                 Source::Part { .. } | Source::Each(_) => None,

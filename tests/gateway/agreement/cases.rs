@@ -105,6 +105,8 @@ const ROUTES: [Route; 17] = [
             "/notes?dry%5Frun=tr%75e",
             "/notes?dry_run=false&dry_run=true",
             "/notes?dry_run=false",
+            "/notes?dry_run=%FFtrue",
+            "/notes?dry_run=true&dry_run=%FF",
         ],
         &["none"],
     ),
