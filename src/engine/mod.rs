@@ -14,6 +14,7 @@ mod facts;
 mod freeze;
 mod grpc;
 mod head;
+mod hearsay;
 pub mod json;
 mod lookup;
 mod mentions;
@@ -39,6 +40,7 @@ pub use facts::{Client, Facts, Headers, NoHeaders, Params, RequestView};
 pub use freeze::{Freezable, Freeze, FreezeChange};
 pub use grpc::{grpc_timeout, is_grpc, is_trailers_only, trailers_only};
 pub use head::Head;
+pub use hearsay::{is_hearsay, never_read};
 pub use lookup::{
     Answer, Answers, Asked, AuthenticatorId, CredentialRefusal, LimitAnswer, LimitId, LimitKey, Lookup, Question,
 };

@@ -17,7 +17,7 @@ use http::HeaderName;
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 
 use crate::conf::{Describe, Load, Named, Node, OneOrMany, Read, Schema, Schemas, TOKEN};
-use crate::engine::{Client, RequestView};
+use crate::engine::{Client, RequestView, never_read};
 
 crate::settings! {
     /// A kind of application, told by its headers; the first that matches is taken.
@@ -227,6 +227,10 @@ impl Read for HeaderValues {
                 );
                 continue;
             }
+            if let Some(fault) = never_read(&name) {
+                load.error(&entry.key_place, format!("`{name}` {fault}"));
+                continue;
+            }
             if headers.iter().any(|(known, _)| *known == name) {
                 load.error(&entry.key_place, format!("`{name}` stands here a second time"));
                 continue;
@@ -331,7 +335,8 @@ mod tests {
     #[test]
     fn points_at_every_mistake() {
         let yaml = "a: { default: true }\nb: { header: {} }\nc: { header: { cookie: x } }\nd: { hedaer: { x: y } }\n\
-                    e: { header: { x y: z, ok: [] } }\nf: {}\ng: { default: false }\nh: { header: { x: 'ö' } }\n";
+                    e: { header: { x y: z, ok: [] } }\nf: {}\ng: { default: false }\nh: { header: { x: 'ö' } }\n\
+                    i: { header: { remote-user: x } }\n";
         assert_eq!(
             compile(yaml).1,
             [
@@ -344,6 +349,7 @@ mod tests {
                 "t.yaml:6:4: say either `header: { name: value }` or `default: true`",
                 "t.yaml:7:4: say either `header: { name: value }` or `default: true`",
                 "t.yaml:8:19: `ö` is not a header value: visible ASCII, no space at the ends",
+                "t.yaml:9:16: `remote-user` is taken from every request, as any caller could have written it",
             ]
         );
     }

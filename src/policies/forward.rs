@@ -5,8 +5,10 @@
 //! ```
 //!
 //! Every header named in any `forward:` of the file is stripped from every request first, so that no caller can spell
-//! one. Lists are joined by a space. What is absent is left out; what cannot stand in a header, a control character in a role,
-//! is 403 `caller-untellable`, as an upstream must not take the caller for one without it. `authorization` is
+//! one, and so is what servers take for a proxy's word on who calls or from where (`x-forwarded-user`, `remote-user`,
+//! `client-cert`, …; all of them in `engine/hearsay.rs`), named or not. Lists are joined by a space. What is absent is left
+//! out; what cannot stand in a header, a control character in a role, is 403 `caller-untellable`, as an upstream must not take
+//! the caller for one without it. `authorization` is
 //! `keep` (the default of routes with `auth`), `drop` (of routes without), or `passport`: a token of the gateway's own
 //! instead of the caller's ([`passport`]).
 

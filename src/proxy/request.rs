@@ -110,7 +110,9 @@ pub(super) async fn filter(live: &Arc<Live>, session: &mut Session, exchange: &m
     if session.as_downstream().get_keepalive_reuses_remaining() == Some(0) {
         session.set_keepalive(None);
     }
-    clean(session.req_header_mut(), exchange);
+    let trusted = exchange.generation.snapshot.trusted_proxies.as_ref();
+    let is_proxied = trusted.is_some_and(|trusted| trusted.trusts(&peer(session)));
+    clean(session.req_header_mut(), exchange, is_proxied);
     // A panic would close the connection without an answer and without a record.
     let served = AssertUnwindSafe(serve(live, session, exchange)).catch_unwind().await;
     served.unwrap_or_else(|_| {
@@ -121,11 +123,11 @@ pub(super) async fn filter(live: &Arc<Live>, session: &mut Session, exchange: &m
 
 /// Takes away what no rule and no upstream may read from a caller; with it what `Connection` names as being for this
 /// connection alone (RFC 9110 §7.6.1), so that nothing is judged by what is not sent on.
-fn clean(request: &mut pingora::http::RequestHeader, exchange: &Exchange) {
+fn clean(request: &mut pingora::http::RequestHeader, exchange: &Exchange, is_proxied: bool) {
     for name in nominated(&request.headers) {
         request.remove_header(&name);
     }
-    for name in exchange.generation.snapshot.forbidden(&request.headers) {
+    for name in exchange.generation.snapshot.forbidden(&request.headers, is_proxied) {
         request.remove_header(&name);
     }
     if request.version != Version::HTTP_11 {
@@ -230,11 +232,7 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
     let snapshot = &generation.snapshot;
     let request = session.req_header();
     let headers = View(&request.headers, certificate(session));
-    let peer = session
-        .client_addr()
-        .and_then(|address| address.as_inet())
-        .map(|address| address.ip().to_canonical());
-    let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let peer = peer(session);
     let address = caller(snapshot.trusted_proxies.as_ref(), peer, &request.headers);
     exchange.forwarded_for = match address {
         Ok(address) if address != peer => HeaderValue::try_from(format!("{address}, {peer}")).ok(),
@@ -354,6 +352,12 @@ fn read_target(request: &pingora::http::RequestHeader) -> Result<Target3<'_>, Bo
     let path = request.uri.path();
     let path = normalise_path(path.as_bytes()).map_err(|fault| invalid("path-invalid", &fault.to_string()))?;
     Ok((host, path, request.uri.query().unwrap_or("")))
+}
+
+/// The address at the other end of the connection.
+fn peer(session: &Session) -> IpAddr {
+    let address = session.client_addr().and_then(|address| address.as_inet());
+    address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip().to_canonical())
 }
 
 /// The caller's address: the peer's, or what a trusted proxy says of it.

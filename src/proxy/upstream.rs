@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::request::edit;
 use super::{Exchange, failure, lasting, rewrite, trace, wellformed};
-use crate::engine::{Forwarded, Share, grpc_timeout};
+use crate::engine::{Forwarded, Share, grpc_timeout, is_hearsay};
 use crate::policies::cache::storable::varies_on;
 use crate::upstreams::{Endpoint, NoEndpoint, Pool, RetryAfter, Whom};
 
@@ -21,17 +21,6 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// What callers like to claim of themselves.
-const FORGED: [&str; 8] = [
-    "forwarded",
-    "x-real-ip",
-    "x-forwarded-port",
-    "x-forwarded-server",
-    "x-forwarded-prefix",
-    "x-forwarded-ssl",
-    "x-client-ip",
-    "true-client-ip",
-];
 
 /// What a request for an answer that everybody shares may carry.
 const KEYED: [&str; 15] = [
@@ -165,10 +154,12 @@ pub(super) fn write_request(session: &Session, request: &mut RequestHeader, exch
     let received_by = received_by(session);
     edit(request, |headers| {
         let keeps_credential = exchange.authorization() == Forwarded::Credential;
+        // All other hearsay went before the request was judged; this was left for the gate to read.
+        let read = exchange.generation.snapshot.trusted_header();
         let is_replaced = |name: &&HeaderName| match name.as_str() {
             "authorization" => !keeps_credential,
             "traceparent" | "tracestate" => true,
-            name => name.starts_with("gwanmun-") || FORGED.contains(&name),
+            text => text.starts_with("gwanmun-") || Some(*name) == read,
         };
         let replaced: SmallVec<[HeaderName; 4]> = headers.keys().filter(is_replaced).cloned().collect();
         for name in replaced {
@@ -260,10 +251,7 @@ fn keep_keyed(request: &mut RequestHeader, named: &[HeaderName]) {
 /// Whether a header is the gate's own, so that the client's spelling of it says nothing about an answer.
 pub(super) fn is_written_here(name: &HeaderName) -> bool {
     let name = name.as_str();
-    name.starts_with("x-forwarded-")
-        || name.starts_with("gwanmun-")
-        || name == REQUEST_ID.as_str()
-        || FORGED.contains(&name)
+    is_hearsay(name) || name.starts_with("gwanmun-") || name == REQUEST_ID.as_str()
 }
 
 /// Notes what the endpoint answered; an answer the upstream lists is tried again while tries are left.

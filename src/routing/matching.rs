@@ -17,7 +17,7 @@ use super::{Template, normalise_host};
 use crate::conf::{
     Describe, Fields, Key, Load, Node, OneOrMany, Place, Read, Schema, Schemas, TOKEN, Value, mend, parse_method,
 };
-use crate::engine::Headers;
+use crate::engine::{Headers, never_read};
 
 /// The match of one route.
 #[derive(Debug, Clone)]
@@ -308,6 +308,10 @@ impl Read for Conditions {
                 load.error(&entry.key_place, format!("`{}` is not a header name", entry.key));
                 continue;
             };
+            if let Some(fault) = never_read(&name) {
+                load.error(&entry.key_place, format!("`{name}` {fault}"));
+                continue;
+            }
             if conditions.iter().any(|known| known.name == name) {
                 load.error(&entry.key_place, format!("`{name}` stands here a second time"));
                 continue;
@@ -399,6 +403,7 @@ mod tests {
             ("match: GET, POST /x", "has a method ``"),
             ("match: GET,GET /x", "lists `GET` twice"),
             ("match: GET x", "must begin with `/`"),
+            ("match: GET /x y", "the path has a space"),
             ("match: [GET]", "expected a match such as `GET /path`, found a list"),
             ("match: { pth: /x }", "unknown key `pth`, did you mean `path`?"),
             ("match: { methods: [GET] }", "missing `path`"),
@@ -412,6 +417,10 @@ mod tests {
             ("match: { path: /x, headers: { a: [] } }", "matches nothing"),
             ("match: { path: /x, headers: { a: ' c' } }", "can match nothing"),
             ("match: { path: /x, headers: { a: b, A: c } }", "a second time"),
+            (
+                "match: { path: /x, headers: { x-forwarded-proto: http } }",
+                "t.yaml:1:31: `x-forwarded-proto` is taken from every request",
+            ),
         ] {
             let found = read(yaml).unwrap_err();
             assert!(found.len() == 1 && found[0].contains(part), "{yaml}: {found:?}");

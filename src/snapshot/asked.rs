@@ -148,7 +148,7 @@ impl Asked {
 
     /// Takes away what the gate takes away before it decides.
     pub fn strip(&mut self, snapshot: &Snapshot) {
-        for name in snapshot.forbidden(&self.headers.0) {
+        for name in snapshot.forbidden(&self.headers.0, false) {
             self.headers.0.remove(name);
         }
     }
@@ -212,11 +212,10 @@ impl Asked {
                 "`{AT}` is for the rehearsing gateway: say the instant beside the request"
             ));
         }
-        let listed = snapshot
-            .trusted_proxies
-            .as_ref()
-            .and_then(super::TrustedProxies::header);
-        if let Some(name) = listed.filter(|name| self.headers.0.contains_key(*name)) {
+        if let Some(name) = snapshot
+            .trusted_header()
+            .filter(|name| self.headers.0.contains_key(*name))
+        {
             return fault(format!("`{name}` is for proxies: say the address beside the request"));
         }
         self.strip(snapshot);

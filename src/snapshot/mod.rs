@@ -22,7 +22,7 @@ use http::{HeaderMap, HeaderName, header};
 use jiff::Timestamp;
 
 use crate::conf::{Fields, Finding, Load, Named, Node, Place, Value, mend};
-use crate::engine::{Freezable, Rule};
+use crate::engine::{Freezable, Rule, is_hearsay};
 use crate::observe::anomaly::Anomalies;
 use crate::observe::audit::AuditSettings;
 use crate::policies::Defined;
@@ -420,15 +420,28 @@ fn hash(files: &[Arc<crate::conf::Source>], passport: Option<&Passport>) -> Arc<
 }
 
 impl Snapshot {
-    /// Those of the headers that no rule and no upstream may read from a caller: those that the gate alone writes, names
-    /// with `_`, which many servers read as the same name with `-`, and `Upgrade`, where no socket is asked for that some route
-    /// opens.
-    pub fn forbidden(&self, headers: &HeaderMap) -> Vec<HeaderName> {
-        let is_forbidden = |name: &&HeaderName| match *name == header::UPGRADE {
-            true => !self.has_sockets || !handshake::is_asked(headers),
-            false => name.as_str().contains('_') || self.stripped.contains(name),
+    /// Those of the headers that no rule and no upstream may read from a caller: those that the gate alone writes, hearsay,
+    /// names with `_`, which many servers read as the same name with `-`, and `Upgrade`, where no socket is asked for that some
+    /// route opens. A token proves itself, whatever it stands in; what a trusted proxy says of the caller stays where it is one
+    /// that says it (`is_proxied`).
+    pub fn forbidden(&self, headers: &HeaderMap, is_proxied: bool) -> Vec<HeaderName> {
+        let trusted = self.trusted_header();
+        let is_forbidden = |name: &&HeaderName| {
+            let text = name.as_str();
+            if Some(*name) == trusted {
+                return !is_proxied;
+            }
+            if **name == header::UPGRADE {
+                return !self.has_sockets || !handshake::is_asked(headers);
+            }
+            is_hearsay(text) && !self.token_headers.contains(name) || text.contains('_') || self.stripped.contains(name)
         };
         headers.keys().filter(is_forbidden).cloned().collect()
+    }
+
+    /// The header in which trusted proxies name the caller, if there are any that do.
+    pub fn trusted_header(&self) -> Option<&HeaderName> {
+        self.trusted_proxies.as_ref().and_then(TrustedProxies::header)
     }
 
     /// The folder of what outlives the process, if there is one: that of `state:`, else `$STATE_DIRECTORY`, which systemd sets.

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use http::HeaderName;
 
 use crate::conf::{Describe, Fields, Json, Key, Load, Node, Read, Schema, Schemas, TOKEN, Value, read_word};
-use crate::engine::Principal;
+use crate::engine::{Principal, never_read};
 
 /// Who gets the next request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +119,10 @@ impl Read for HashKey {
             None if text == "ip" => Ok(Self::Address),
             Some(("principal", "sub")) => Ok(Self::Identity),
             Some(("header", name)) => match HeaderName::try_from(name) {
-                Ok(name) => Ok(Self::Header(name)),
+                Ok(name) => match never_read(&name) {
+                    Some(fault) => Err(format!("names no header: `{name}` {fault}")),
+                    None => Ok(Self::Header(name)),
+                },
                 Err(_) => Err(format!("names no header: `{name}` is not a header name")),
             },
             _ => Err(format!("is not a key: {FORMS}")),

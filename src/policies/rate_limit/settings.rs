@@ -8,7 +8,7 @@ use http::HeaderName;
 
 use super::LimitFields;
 use crate::conf::{Describe, Load, Named, Node, Place, Rate, Read, Schema, Schemas, TOKEN};
-use crate::engine::LimitId;
+use crate::engine::{LimitId, never_read};
 use crate::settings;
 
 /// Limits whose burst takes longer to come back are refused; all sums then stay far inside 64 bits of nanoseconds.
@@ -55,7 +55,10 @@ impl Read for KeySource {
             None if text == "ip" => Ok(Self::Address),
             Some(("principal", "sub")) => Ok(Self::Identity),
             Some(("header", name)) => match HeaderName::try_from(name) {
-                Ok(name) => Ok(Self::Header(name)),
+                Ok(name) => match never_read(&name) {
+                    Some(fault) => Err(format!("names no header: `{name}` {fault}")),
+                    None => Ok(Self::Header(name)),
+                },
                 Err(_) => Err(format!("names no header: `{name}` is not a header name")),
             },
             Some(("claims", path)) if !path.split('.').any(str::is_empty) => Ok(Self::Claim(Box::from(path))),

@@ -5,6 +5,7 @@ use http::HeaderName;
 use super::super::forward::RESERVED;
 use super::super::shape::{ByPath, Literal, Path, Renames};
 use crate::conf::{Describe, Entry, Load, Node, Read, Schema, Schemas, Spanned, TOKEN, Value};
+use crate::engine::is_hearsay;
 
 crate::settings! {
     /// What is changed of a request before it is forwarded.
@@ -108,22 +109,10 @@ fn untouchable(name: &HeaderName) -> Option<&'static str> {
         "if-unmodified-since",
         "accept-encoding",
     ];
-    const ORIGIN: [&str; 10] = [
-        "forwarded",
-        "via",
-        "x-real-ip",
-        "x-forwarded-port",
-        "x-forwarded-server",
-        "x-forwarded-prefix",
-        "x-forwarded-ssl",
-        "x-client-ip",
-        "true-client-ip",
-        "cf-connecting-ip",
-    ];
     let name = name.as_str();
     if is_credential(name) {
         Some("it carries credentials; `forward.authorization` says whether they go on")
-    } else if RESERVED.contains(&name) || name.starts_with("gwanmun-") || name.starts_with("x-forwarded-") {
+    } else if RESERVED.contains(&name) || name.starts_with("gwanmun-") || name == "via" {
         Some("it is written by the gateway itself")
     } else if OF_THE_CONNECTION.contains(&name) {
         Some("it belongs to one connection")
@@ -131,8 +120,8 @@ fn untouchable(name: &HeaderName) -> Option<&'static str> {
         Some("it says how the body is to be read")
     } else if CONDITIONS.contains(&name) {
         Some("what is asked for would not be what is cached and cut")
-    } else if ORIGIN.contains(&name) {
-        Some("it says where the request comes from")
+    } else if is_hearsay(name) {
+        Some("it says who calls or from where, which a `forward:` may")
     } else {
         None
     }

@@ -7,7 +7,7 @@ use http::HeaderName;
 use super::super::forward::{self, Source};
 use super::settings::is_credential;
 use crate::conf::{Node, nearest};
-use crate::engine::Facts;
+use crate::engine::{Facts, never_read};
 use crate::policies::Scope;
 
 /// A text taken apart.
@@ -132,7 +132,10 @@ fn piece(reference: &str, scope: &Scope<'_>) -> Result<Piece, String> {
             Ok(name) if is_credential(name.as_str()) => {
                 Err(format!("`{name}` carries credentials, which go nowhere else"))
             }
-            Ok(name) => Ok(Piece::Header(name)),
+            Ok(name) => match never_read(&name) {
+                Some(fault) => Err(format!("`{name}` {fault}")),
+                None => Ok(Piece::Header(name)),
+            },
             Err(_) => Err(format!("`{name}` is not a header name")),
         },
         _ => {

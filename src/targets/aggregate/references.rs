@@ -7,6 +7,7 @@ use http::{HeaderName, header};
 use smallvec::{SmallVec, smallvec};
 
 use crate::conf::nearest;
+use crate::engine::never_read;
 use crate::engine::select::{Step, scalar, steps, value_at, values_at};
 
 /// Names that stand for something else than parts.
@@ -102,7 +103,10 @@ fn reference_to(text: &str, parts: &[&str]) -> Result<Source, String> {
             Ok(header::AUTHORIZATION | header::PROXY_AUTHORIZATION | header::COOKIE) => {
                 Err(format!("`{{{text}}}` would write a credential into a URL"))
             }
-            Ok(name) => Ok(Source::Header(name)),
+            Ok(name) => match never_read(&name) {
+                Some(fault) => Err(format!("`{{{text}}}`: `{name}` {fault}")),
+                None => Ok(Source::Header(name)),
+            },
             Err(_) => Err(format!("`{{{text}}}`: `{member}` is not a header name")),
         },
         _ => {

@@ -78,6 +78,60 @@ fn tells_the_upstream_where_the_caller_is_whatever_the_caller_says() {
 }
 
 #[test]
+fn passes_no_word_of_a_caller_on_who_it_is_or_what_it_asks_for() {
+    let names = [
+        "x-forwarded-user",
+        "x-forwarded-email",
+        "x-forwarded-groups",
+        "x-forwarded-preferred-username",
+        "x-forwarded-access-token",
+        "x-forwarded-client-cert",
+        "x-forwarded-uri",
+        "x-forwarded-method",
+        "x-forwarded-scheme",
+        "x-forwarded-path",
+        "remote-user",
+        "x-remote-user",
+        "x-auth-request-user",
+        "x-auth-request-groups",
+        "client-cert",
+        "client-cert-chain",
+        "x-original-url",
+        "x-original-host",
+        "x-original-forwarded-for",
+        "x-rewrite-url",
+        "x-cluster-client-ip",
+        "cf-connecting-ip",
+        "fastly-client-ip",
+        "x-ssl-client-verify",
+    ];
+    let claims: Vec<(&str, &str)> = names.iter().map(|name| (*name, "forged")).collect();
+    let seen = forged(&[claims.as_slice(), &[("x-mine", "kept")]].concat());
+    assert!(seen.iter().all(|(_, value)| value != "forged"), "{seen:?}");
+    assert_eq!(values(&seen, "x-mine"), ["kept"]);
+}
+
+#[test]
+fn reads_the_caller_from_a_trusted_proxy_and_tells_the_upstream_itself() {
+    let upstream = Upstream::http1(|_| Reply::text("news"));
+    let issuer = Issuer::new();
+    let behind = |from: &str| {
+        let yaml = format!("trusted_proxies: {{ from: [{from}], header: cf-connecting-ip }}{OPEN}");
+        let gateway = Gateway::start(&guarded(&yaml, &upstream, &issuer));
+        let request = gateway.get("/news").header("cf-connecting-ip", "203.0.113.7");
+        request.header("x-real-ip", "203.0.113.8").send().expect(200);
+        let seen = upstream.last();
+        assert_eq!(
+            (seen.header("cf-connecting-ip"), seen.header("x-real-ip")),
+            (None, None)
+        );
+        seen.header("x-forwarded-for").map(str::to_owned)
+    };
+    assert_eq!(behind("127.0.0.0/8").as_deref(), Some("203.0.113.7, 127.0.0.1"));
+    assert_eq!(behind("192.0.2.0/24").as_deref(), Some("127.0.0.1"));
+}
+
+#[test]
 fn keeps_its_own_headers_to_itself() {
     let seen = forged(&[
         ("gwanmun-at", "2026-11-24T23:45:00+09:00"),

@@ -11,6 +11,7 @@ use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use super::check::{Checker, Part};
 use super::variable::Variable;
 use crate::conf::parse_method;
+use crate::engine::never_read;
 use crate::policies::access::calendar::did_you_mean;
 
 /// The variables an expression may name.
@@ -156,6 +157,9 @@ fn header(name: &str, is_test: bool) -> Result<Variable, String> {
     // What expressions read is kept in records, and a record keeps no credential.
     if [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION].contains(&header) {
         return Err(format!("`{header}` carries credentials and cannot be read"));
+    }
+    if let Some(fault) = never_read(&header) {
+        return Err(format!("`{header}` {fault}"));
     }
     Ok(match is_test {
         true => Variable::HasHeader(header),

@@ -93,6 +93,10 @@ fn points_at_names_that_do_not_exist() {
             "has(request.headers.cookie)",
             "`cookie` carries credentials and cannot be read",
         ),
+        (
+            "request.headers['X-Forwarded-Proto'] == 'https'",
+            "`x-forwarded-proto` is taken from every request, as any caller could have written it",
+        ),
         ("request.headers['a b'] == 'x'", "`a b` is not a header name"),
         (
             "request.headers[query.h] == 'x'",
