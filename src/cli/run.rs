@@ -14,7 +14,8 @@ pub(super) struct Arguments {
     /// The configuration: a file, or a directory whose `*.yaml` and `*.yml` come together
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
-    /// Start the wall clock there; every listener must be on a loopback address
+    /// Start the wall clock there; every listener must be on a loopback address. What is frozen and revoked is read, and what
+    /// is changed of it is gone with the rehearsal
     #[arg(long, value_name = "INSTANT")]
     rehearse_at: Option<Timestamp>,
 }
@@ -25,6 +26,7 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
     server::run(&server::Options {
         config,
         rehearse_at,
+        state: None,
         announce: true,
         admin_token: None,
     })

@@ -1,4 +1,6 @@
 //! The folder that outlives the process: 0700, its files 0600, each written whole or not at all.
+//!
+//! A rehearsal only reads it: its clock shows another time, by which what is in force would be forgotten.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
@@ -37,11 +39,12 @@ pub enum StateFailure {
     NotAFile(PathBuf),
 }
 
-/// A folder that this process alone writes, until it is dropped.
+/// A folder that this process alone writes, until it is dropped, or one that it only reads.
 #[derive(Debug)]
 pub struct StateFolder {
     path: PathBuf,
-    _lock: File,
+    /// `None` where nothing is written.
+    lock: Option<File>,
 }
 
 impl StateFolder {
@@ -79,8 +82,22 @@ impl StateFolder {
         }
         Ok(Self {
             path: path.to_owned(),
-            _lock: file,
+            lock: Some(file),
         })
+    }
+
+    /// A folder that is read, and stays as it is: what is written goes nowhere, so that it is known to whoever wrote it alone.
+    /// It need not be there, and a gateway may be using it.
+    pub fn only_read(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            lock: None,
+        }
+    }
+
+    /// Whether what is written goes nowhere.
+    pub(super) fn is_only_read(&self) -> bool {
+        self.lock.is_none()
     }
 
     /// The folder.
@@ -99,6 +116,9 @@ impl StateFolder {
         name: &str,
         write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
     ) -> Result<(), StateFailure> {
+        if self.is_only_read() {
+            return Ok(());
+        }
         let (path, new) = (self.path.join(name), self.path.join(format!("{name}.new")));
         let written = write_synced(&new, write).and_then(|()| fs::rename(&new, &path));
         written.map_err(|cause| failure("write", &path, cause))?;
@@ -202,6 +222,22 @@ mod tests {
         assert!(matches!(StateFolder::open(&path), Err(StateFailure::InUse(_))));
         drop(first);
         assert!(StateFolder::open(&path).is_ok());
+    }
+
+    #[test]
+    fn leaves_a_folder_that_is_only_read_as_it_is() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("state");
+        StateFolder::only_read(&path).write("x", b"one").unwrap();
+        assert!(!path.exists());
+        let used = StateFolder::open(&path).unwrap();
+        used.write("x", b"one").unwrap();
+        let read = StateFolder::only_read(&path);
+        read.write("x", b"two").unwrap();
+        read.append_to("x").unwrap().append(b"three\n").unwrap();
+        read.append_to("y").unwrap().append(b"three\n").unwrap();
+        assert_eq!(read_state(read.path(), "x").unwrap().unwrap(), b"one");
+        assert!(!path.join("y").exists());
     }
 
     #[test]

@@ -15,7 +15,8 @@ const MAX_LINE: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct StateLog {
     path: PathBuf,
-    file: File,
+    /// `None` where nothing is written.
+    file: Option<File>,
     length: u64,
     /// Half a line may stand at the end.
     is_broken: bool,
@@ -25,13 +26,21 @@ impl StateFolder {
     /// Opens a log that is there, for more lines.
     pub fn append_to(&self, name: &str) -> Result<StateLog, StateFailure> {
         let path = self.path().join(name);
+        if self.is_only_read() {
+            return Ok(StateLog {
+                path,
+                file: None,
+                length: 0,
+                is_broken: false,
+            });
+        }
         let opened = OpenOptions::new().append(true).open(&path);
         let file = opened.map_err(|cause| failure("open", &path, cause))?;
         let about = file.metadata().map_err(|cause| failure("open", &path, cause))?;
         Ok(StateLog {
             length: about.len(),
             path,
-            file,
+            file: Some(file),
             is_broken: false,
         })
     }
@@ -40,14 +49,15 @@ impl StateFolder {
 impl StateLog {
     /// Appends whole lines; on disk when this returns. After an error none of them stands.
     pub fn append(&mut self, lines: &[u8]) -> Result<(), StateFailure> {
-        let written = self.file.write_all(lines).and_then(|()| self.file.sync_data());
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let written = file.write_all(lines).and_then(|()| file.sync_data());
         match written {
             Ok(()) => {
                 self.length += lines.len() as u64;
                 Ok(())
             }
             Err(cause) => {
-                self.is_broken = self.file.set_len(self.length).is_err();
+                self.is_broken = file.set_len(self.length).is_err();
                 Err(failure("write", &self.path, cause))
             }
         }
@@ -159,7 +169,7 @@ mod tests {
         folder.write("x", b"one\n").unwrap();
         let mut log = folder.append_to("x").unwrap();
         // A device that is always full stands in for the disk, and cannot be cut either.
-        log.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        log.file = Some(OpenOptions::new().write(true).open("/dev/full").unwrap());
         assert!(log.append(b"two\n").is_err() && log.is_broken());
         assert_eq!(lines(folder.path()), Some((owned(&["one"]), false)));
     }

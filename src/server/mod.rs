@@ -54,8 +54,10 @@ const BACKLOG: u32 = 4096;
 pub struct Options {
     /// The configuration: a file, or a directory of them.
     pub config: PathBuf,
-    /// Where the wall clock of a rehearsal starts.
+    /// Where the wall clock of a rehearsal starts. What it changes of freezes, revocations and copies of keys is gone with it.
     pub rehearse_at: Option<Timestamp>,
+    /// The folder of what outlives the process, in place of the one that the configuration names.
+    pub state: Option<PathBuf>,
     /// Whether listeners and readiness are told on standard output.
     pub announce: bool,
     /// A token of the admin API besides the one that the configuration names.
@@ -208,7 +210,7 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
     let watchers = Watchers::open(&snapshot, clock.now()).map_err(StartFailure::Other)?;
     let watchers = Arc::new(watchers);
     let live = Arc::new(Live::new(
-        outside(clock, &snapshot)?,
+        outside(clock, &snapshot, options)?,
         snapshot.clone(),
         watchers.observer(&snapshot),
     ));
@@ -284,10 +286,16 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
     })
 }
 
-/// What earlier gateways left behind. State that cannot be read is an error, never an empty start.
-fn outside(clock: Clock, snapshot: &Snapshot) -> Result<Doors, StartFailure> {
+/// What earlier gateways left behind. State that cannot be read is an error, never an empty start. A rehearsal leaves it as it
+/// is, whatever its clock shows.
+fn outside(clock: Clock, snapshot: &Snapshot, options: &Options) -> Result<Doors, StartFailure> {
     let failed = |error: &dyn std::fmt::Display| StartFailure::Other(format!("state: {error}"));
-    let folder = snapshot.state_folder().map(|path| StateFolder::open(&path)).transpose();
+    let open = |path: PathBuf| match options.rehearse_at {
+        Some(_) => Ok(StateFolder::only_read(&path)),
+        None => StateFolder::open(&path),
+    };
+    let path = options.state.clone().or_else(|| snapshot.state_folder());
+    let folder = path.map(open).transpose();
     let folder = folder.map_err(|error| failed(&error))?.map(Arc::new);
     let freezes = freezes(folder.clone(), snapshot, clock.now())?;
     let revocations = Revocations::open(folder.clone()).map_err(|error| failed(&error))?;

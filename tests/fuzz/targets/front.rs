@@ -49,6 +49,7 @@ static DOOR: LazyLock<Door> = LazyLock::new(|| {
         let options = Options {
             config,
             rehearse_at: None,
+            state: None,
             announce: false,
             admin_token: None,
         };

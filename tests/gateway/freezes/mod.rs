@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Issuer, Reply, Request, Response, Upstream, eventually, fill, refused_start};
+use crate::support::{Gateway, Issuer, Launch, Reply, Request, Response, Upstream, eventually, fill, refused_start};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef-not-a-secret";
 const NOON: &str = "2026-11-24T12:00:00+09:00";
@@ -46,9 +46,18 @@ struct Bank {
 
 impl Bank {
     fn open() -> Self {
+        Self::opened(|gateway| gateway.rehearse_at(NOON))
+    }
+
+    /// A bank that keeps what is frozen, as no rehearsal does.
+    fn that_keeps() -> Self {
+        Self::opened(|gateway| gateway)
+    }
+
+    fn opened(set: impl Fn(Launch) -> Launch) -> Self {
         let upstream = Upstream::http1(|_| Reply::json(&json!({"account": "a1"})));
         let issuer = Issuer::new();
-        let gateway = Gateway::with(&yaml(&upstream, &issuer)).rehearse_at(NOON);
+        let gateway = set(Gateway::with(&yaml(&upstream, &issuer)));
         Self {
             gateway: gateway.environment("GWANMUN_ADMIN_TOKEN", TOKEN).start(),
             issuer,
@@ -254,12 +263,51 @@ fn with_listener(yaml: &str) -> String {
 
 #[test]
 fn is_used_by_one_gateway_alone() {
-    let bank = Bank::open();
+    let bank = Bank::that_keeps();
     let state = bank.gateway.folder().join("state");
     let other = format!("listen: [{{ address: 127.0.0.1:0 }}]\nstate: {}\n", state.display());
     let (code, _, errors) = said(&refused_start(&other, &[]));
     assert_eq!(code, Some(2), "{errors}");
     assert!(errors.contains("another gateway"), "{errors}");
+}
+
+#[test]
+fn stays_as_it_is_whatever_a_rehearsal_does() {
+    let upstream = Upstream::http1(|_| Reply::json(&json!({})));
+    let issuer = Issuer::new();
+    let state = tempfile::tempdir().unwrap();
+    let path = state.path().join("gate");
+    let yaml = yaml(&upstream, &issuer).replace("state: state", &format!("state: {}", path.display()));
+    let launch = || Gateway::with(&yaml).environment("GWANMUN_ADMIN_TOKEN", TOKEN);
+    let api = |gateway: &Gateway, method, target: &str| gateway.admin(method, target).bearer(TOKEN);
+    let revoke = |gateway: &Gateway, id: &str| {
+        let order = json!({ "jti": id }).to_string();
+        api(gateway, "POST", "/revocations").body(order).send().expect(200);
+    };
+    let gateway = launch().start();
+    let until = json!({"until": "2999-01-01T00:00:00Z"}).to_string();
+    api(&gateway, "PUT", "/freezes/balance").body(until).send().expect(200);
+    revoke(&gateway, "t1");
+    let kept = || ["freezes.json", "revocations.jsonl"].map(|file| std::fs::read(path.join(file)).unwrap());
+    let before = kept();
+
+    // It may run beside the gateway, and long after the freeze.
+    let rehearsal = launch().rehearse_at("3001-01-01T12:00:00Z").start();
+    rehearsal.get("/balance").send().expect(200);
+    let frozen = rehearsal.get("/balance").at("2998-01-01T12:00:00Z").send();
+    frozen.expect_problem(503, "frozen");
+    api(&rehearsal, "PUT", "/freezes/status").send().expect(200);
+    rehearsal.get("/status").send().expect_problem(503, "frozen");
+    api(&rehearsal, "DELETE", "/freezes/status").send().expect(200);
+    rehearsal.get("/status").send().expect(200);
+    revoke(&rehearsal, "t2");
+    api(&rehearsal, "DELETE", "/revocations?jti=t1").send().expect(200);
+    rehearsal.stop();
+    assert_eq!(kept(), before);
+    gateway.stop();
+    let gateway = launch().start();
+    gateway.get("/balance").send().expect_problem(503, "frozen");
+    gateway.get("/status").send().expect(200);
 }
 
 #[test]
@@ -339,7 +387,7 @@ fn tells_who_froze_what_and_why() {
 
 #[test]
 fn is_seen_by_explain() {
-    let bank = Bank::open();
+    let bank = Bank::that_keeps();
     let file = bank.gateway.folder().join("gwanmun.yaml");
     let explain = |request: &str, more: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gwanmun"));
@@ -353,11 +401,12 @@ fn is_seen_by_explain() {
         (code, told)
     };
     assert_eq!(explain("GET /balance", &[]).0, Some(0));
-    bank.freeze("accounts", &json!({"until": "13:00", "reason": "a wave of fraud"}));
+    let until = "2999-11-24T13:00:00+09:00";
+    bank.freeze("accounts", &json!({"until": until, "reason": "a wave of fraud"}));
     let (code, told) = explain("GET /balance", &[]);
     assert_eq!(code, Some(1));
     let decision = json!({
-        "effect": "deny", "status": 503, "policy": "freeze", "code": "frozen", "reopens_at": "2026-11-24T13:00:00+09:00",
+        "effect": "deny", "status": 503, "policy": "freeze", "code": "frozen", "reopens_at": until,
     });
     assert_eq!(told["decision"], decision);
     assert!(told["rules"].to_string().contains("a wave of fraud"), "{told}");
