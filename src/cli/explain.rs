@@ -391,7 +391,7 @@ fn frozen(assumed: &Assumptions, mut frozen: Held, snapshot: &Snapshot, at: Time
 
 /// What a running gateway keeps frozen and revoked. Whoever may not read that still gets an explanation.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+struct Kept {
     pub frozen: Held,
     pub revoked: Arc<revocation::Held>,
 }

@@ -8,7 +8,6 @@ use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use crate::cli::explain::Kept;
 use crate::demo::{Running, Which};
 use crate::engine::rfc3339;
 use crate::rehearse::decide;
@@ -18,6 +17,8 @@ use crate::snapshot::{Asked, Snapshot};
 struct Try {
     about: &'static str,
     user: Option<&'static str>,
+    /// Whether the user logged in with a one-time code, though not used to.
+    with_code: bool,
     method: &'static str,
     path: &'static str,
     client: Option<&'static str>,
@@ -30,6 +31,7 @@ struct Try {
 const PLAIN: Try = Try {
     about: "",
     user: None,
+    with_code: false,
     method: "GET",
     path: "/",
     client: None,
@@ -37,9 +39,12 @@ const PLAIN: Try = Try {
     by_hour: false,
 };
 
+/// What the variable of a user ends in that holds the token of a login with a one-time code.
+const WITH_CODE: &str = "_WITH_CODE";
+
 const TRANSFER: &str = r#"{"to":1102002,"amount":50000}"#;
 
-const BANK: [Try; 8] = [
+const BANK: [Try; 9] = [
     Try {
         about: "open to everybody, answered by the gateway itself",
         path: "/status",
@@ -83,11 +88,22 @@ const BANK: [Try; 8] = [
         ..PLAIN
     },
     Try {
-        about: "the same by a teller who logged in without a one-time code, and is asked for a better login",
+        about: "the same by a teller who logged in without a one-time code, and is asked for a better login by day",
         user: Some("teller"),
         method: "POST",
         path: "/transfers",
         body: Some(TRANSFER),
+        by_hour: true,
+        ..PLAIN
+    },
+    Try {
+        about: "the same by the teller who logged in again, with a code",
+        user: Some("teller"),
+        with_code: true,
+        method: "POST",
+        path: "/transfers",
+        body: Some(TRANSFER),
+        by_hour: true,
         ..PLAIN
     },
     Try {
@@ -150,8 +166,6 @@ pub(super) struct Scene<'a> {
     pub services: &'a Running,
     /// Where the gateway listens.
     pub address: SocketAddr,
-    /// What an earlier one kept.
-    pub kept: &'a Kept,
     /// When it starts.
     pub now: Timestamp,
     /// Whether that is on a rehearsal clock.
@@ -181,13 +195,15 @@ pub(super) fn lines(scene: &Scene<'_>) -> anyhow::Result<String> {
                 if scene.is_rehearsal {
                     // In a query a plus is a space.
                     let encoded = shown.replace('+', "%2B");
-                    let login = |user: &str| format!("$(curl -s '{}?at={encoded}')", scene.services.login(user));
+                    let code = if tried.with_code { "acr_values=otp&" } else { "" };
+                    let login = |user: &str| format!("$(curl -s '{}?{code}at={encoded}')", scene.services.login(user));
                     let curl = tried.curl(scene.address, login);
                     variants.push_str(&format!("{curl} -H 'Gwanmun-At: {shown}'\n"));
                 }
             }
         }
-        let curl = tried.curl(scene.address, |user| format!("${}", variable(user)));
+        let with_code = if tried.with_code { WITH_CODE } else { "" };
+        let curl = tried.curl(scene.address, |user| format!("${}{with_code}", variable(user)));
         text.push_str(&format!("{curl}\n{variants}\n"));
     }
     Ok(text)
@@ -198,11 +214,12 @@ pub(super) fn logins(scene: &Scene<'_>) -> String {
     if scene.which == Which::Shop {
         return String::new();
     }
-    let [customer, teller] = ["customer", "teller"].map(|user| (variable(user), scene.services.login(user)));
+    let [customer, treasury, teller] =
+        ["customer", "treasury", "teller"].map(|user| (variable(user), scene.services.login(user)));
     format!(
         "# A transfer asks for a login of the last five minutes, with a one-time code; log in again:\n\
-         export {}=$(curl -s {})\nexport {}=$(curl -s '{}?acr_values=otp')\n\n",
-        customer.0, customer.1, teller.0, teller.1
+         export {}=$(curl -s {})\nexport {}=$(curl -s {})\nexport {}{WITH_CODE}=$(curl -s '{}?acr_values=otp')\n\n",
+        customer.0, customer.1, treasury.0, treasury.1, teller.0, teller.1
     )
 }
 
@@ -226,10 +243,11 @@ fn answers(tried: &Try, scene: &Scene<'_>, at: Timestamp) -> anyhow::Result<Stri
         let claims = user.map(|user| &user.claims).and_then(Value::as_object);
         let mut claims = claims.cloned().context("a sample user is missing")?;
         claims.insert("auth_time".to_owned(), at.as_second().into());
+        if tried.with_code {
+            claims.insert("acr".to_owned(), "otp".into());
+        }
         asked.hold(claims)?;
     }
-    asked.frozen = scene.kept.frozen.clone();
-    asked.revoked = scene.kept.revoked.clone();
     let told = decide(scene.snapshot, &asked)?;
     Ok(match &told.target {
         Some(target) => format!("{} from {target}", tried.success()),
@@ -266,7 +284,7 @@ pub(super) fn variable(user: &str) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use crate::cli::explain::open;
@@ -284,7 +302,6 @@ mod tests {
                 snapshot: &snapshot,
                 services: &services,
                 address: "127.0.0.1:8080".parse().unwrap(),
-                kept: &Kept::default(),
                 now,
                 is_rehearsal,
             };
@@ -306,11 +323,29 @@ mod tests {
         let treasury = "# at night (23:45): 201 from upstream `transfers`\n";
         assert!(text.contains(treasury) && !text.contains("Gwanmun-At"), "{text}");
         let curls: Vec<_> = text.lines().filter(|line| line.starts_with("curl ")).collect();
-        assert_eq!(curls.len(), 8);
+        assert_eq!(curls.len(), 9);
         assert!(text.contains("# now: 403 denied\n"), "{text}");
-        let teller = "# now: 401 step-up-required\ncurl -is -H \"Authorization: Bearer $TELLER\"";
-        assert!(text.contains(teller), "{text}");
-        assert!(text.contains("/login/teller?acr_values=otp')\n"), "{text}");
+        let night = "# at night (23:45): 403 TRANSFER_CLOSED until 2026-11-25T05:00:00+09:00\n";
+        let teller = |answer: &str, token: &str| {
+            format!(
+                "# now: {answer}\n# at noon (12:00): {answer}\n{night}curl -is -H \"Authorization: Bearer ${token}\""
+            )
+        };
+        assert!(text.contains(&teller("401 step-up-required", "TELLER")), "{text}");
+        let with_code = teller("201 from upstream `transfers`", "TELLER_WITH_CODE");
+        assert!(text.contains(&with_code), "{text}");
+    }
+
+    #[test]
+    fn prints_a_login_for_whoever_needs_a_recent_one_and_takes_no_other_token_for_it() {
+        let text = told(Which::Bank, "bank.yaml", "2026-11-24T10:00+09:00", false);
+        let set: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
+            .collect();
+        let names: Vec<&str> = set.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["CUSTOMER", "TREASURY", "TELLER_WITH_CODE"]);
+        assert!(set[2].1.ends_with("/login/teller?acr_values=otp')"), "{text}");
     }
 
     #[test]

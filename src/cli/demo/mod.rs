@@ -1,5 +1,7 @@
 //! `gwanmun demo`: everything in one process, from a configuration that one would copy: sample services, an identity provider,
 //! the gateway before them, tokens for three users, and requests to try.
+//!
+//! Every demo starts afresh, as its users and their keys do: what one freezes and revokes is gone with it.
 
 mod lines;
 
@@ -13,10 +15,11 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
+use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use self::lines::{Scene, lines, logins, variable};
-use super::explain::{Instant, Kept, instant};
+use super::explain::{Instant, instant};
 use super::run::log_to_stderr;
 use super::{complain, tell};
 use crate::demo::{self, Ports, Service, User, Which};
@@ -49,12 +52,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Sample::Shop => (Which::Shop, "shop.yaml"),
     };
     let token = Zeroizing::new(token()?.into_bytes());
-    let options = Options {
-        config: find(name)?,
-        rehearse_at: arguments.at.map(|instant| instant.at),
-        announce: false,
-        admin_token: Some(AdminToken::new(token.clone()).map_err(anyhow::Error::msg)?),
-    };
+    let (mut options, _state) = options(find(name)?, arguments.at)?;
+    options.admin_token = Some(AdminToken::new(token.clone()).map_err(anyhow::Error::msg)?);
     let snapshot = match server::prepare(&options) {
         Ok(snapshot) => snapshot,
         Err(failure) => {
@@ -67,6 +66,20 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How the gateway starts, and the folder of what it keeps, which goes with it.
+fn options(config: PathBuf, at: Option<Instant>) -> anyhow::Result<(Options, TempDir)> {
+    let state = tempfile::Builder::new().prefix("gwanmun-demo-").tempdir();
+    let state = state.context("there is no folder for what is frozen and revoked")?;
+    let options = Options {
+        config,
+        rehearse_at: at.map(|instant| instant.at),
+        state: Some(state.path().to_owned()),
+        announce: false,
+        admin_token: None,
+    };
+    Ok((options, state))
+}
+
 async fn serve(which: Which, options: &Options, token: &[u8], snapshot: Arc<Snapshot>) -> anyhow::Result<()> {
     let now = options.rehearse_at.unwrap_or_else(Timestamp::now);
     let services = demo::start(which, &Ports::configured(which), now).await?;
@@ -77,12 +90,11 @@ async fn serve(which: Which, options: &Options, token: &[u8], snapshot: Arc<Snap
         snapshot: &snapshot,
         services: &services,
         address,
-        kept: &Kept::of(&snapshot),
         now,
         is_rehearsal: options.rehearse_at.is_some(),
     };
     let requests = format!("{}{}{}", logins(&scene), lines(&scene)?, outage(which, &services));
-    let closing = closing(which, token, services.users(), &snapshot);
+    let closing = closing(which, token, &services, &snapshot);
     tell(&format!(
         "{}{requests}{closing}",
         greeting(options, address, services.users(), &snapshot)
@@ -124,7 +136,7 @@ fn outage(which: Which, services: &demo::Running) -> String {
 }
 
 /// What an operator would do in an emergency, with a token made for this demo.
-fn closing(which: Which, token: &[u8], users: &[User], snapshot: &Snapshot) -> String {
+fn closing(which: Which, token: &[u8], services: &demo::Running, snapshot: &Snapshot) -> String {
     let Some(admin) = &snapshot.admin else {
         return String::new();
     };
@@ -134,18 +146,31 @@ fn closing(which: Which, token: &[u8], users: &[User], snapshot: &Snapshot) -> S
     };
     let program = std::env::current_exe().map_or_else(|_| "gwanmun".into(), |path| path.display().to_string());
     let token = String::from_utf8_lossy(token);
-    let (about, subject) = users.first().map_or(("somebody", "u1"), |user| {
-        let subject = user.claims.get("sub").and_then(serde_json::Value::as_str);
-        (user.about, subject.unwrap_or("u1"))
-    });
-    format!(
-        "# close a route at once, whatever the rules say; `thaw {route}` opens it\n\
+    let mut text = format!(
+        "# close a route at once, whatever the rules say: it answers 503 for five minutes, or until it is thawed\n\
          export GWANMUN_ADMIN=http://{} GWANMUN_ADMIN_TOKEN={token}\n\
          {program} ctl freeze {route} --for 5m --reason 'trying it out'\n\
-         # refuse what {about} holds by now; whoever logs in again is let in\n\
-         {program} ctl revoke --subject {subject} --issued-before now\n",
+         {program} ctl thaw {route}\n",
         admin.address
-    )
+    );
+    let first = services.users().first();
+    let subject = |user: &User| {
+        user.claims
+            .get("sub")
+            .and_then(serde_json::Value::as_str)
+            .map(str::to_owned)
+    };
+    if let Some((user, subject)) = first.and_then(|user| Some((user, subject(user)?))) {
+        text.push_str(&format!(
+            "# refuse what {} holds by now with 401; whoever logs in again is let in\n\
+             {program} ctl revoke --subject {subject} --issued-before now\n\
+             export {}=$(curl -s {})\n",
+            user.about,
+            variable(user.name),
+            services.login(user.name)
+        ));
+    }
+    text
 }
 
 /// 32 random bytes, as text.
@@ -170,4 +195,21 @@ fn find(name: &str) -> anyhow::Result<PathBuf> {
     candidates
         .find(|path| path.is_file())
         .with_context(|| format!("there is no `conf/{name}` here: run the demo in a checkout"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_nothing_for_the_next_demo() {
+        let start = || options(PathBuf::from("conf/bank.yaml"), None).unwrap();
+        let ((first, kept), (second, _kept)) = (start(), start());
+        let [first, second] = [first, second].map(|options| options.state.unwrap());
+        assert_ne!(first, second);
+        assert_eq!(std::fs::read_dir(&second).unwrap().count(), 0);
+        drop(kept);
+        assert!(!first.exists());
+    }
 }
