@@ -224,3 +224,28 @@ fn the_shop_sells() {
         Some("/orders")
     );
 }
+
+/// The claims, the request and the hours that `README.md` shows.
+#[test]
+fn the_readme_says_what_explain_does() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let shown = readme.split('`').find(|shown| shown.starts_with("{ \"sub\""));
+    let folder = tempfile::tempdir().unwrap();
+    let claims = folder.path().join("teller.json");
+    std::fs::write(&claims, shown.expect("claims in the README")).unwrap();
+    let explain = |at: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gwanmun"));
+        let request = ["explain", "conf/bank.yaml", "POST /transfers", "--no-state", "--at", at];
+        let told = command.current_dir(root).args(request).arg("--as").arg(&claims);
+        let told = told.output().unwrap();
+        (told.status.code(), String::from_utf8(told.stdout).unwrap())
+    };
+    let (code, told) = explain(NIGHT);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("TRANSFER_CLOSED"), "{told}");
+    let passes = "changes at 2026-11-25T05:00:00+09:00: allowed";
+    assert!(told.contains(passes), "{told}");
+    let (code, told) = explain(NOON);
+    assert_eq!(code, Some(0), "{told}");
+}
