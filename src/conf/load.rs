@@ -45,7 +45,7 @@ pub struct Finding {
     pub notes: Vec<(Place, String)>,
     /// The path inside the document (`routes.transfer.limits[0]`), empty at the top.
     pub path: String,
-    /// The key that it is about, where that is not known there and resembles none that is.
+    /// The key that it is about, where that is not known there and none that is was meant.
     pub stray: Option<String>,
 }
 
@@ -171,6 +171,17 @@ impl Load {
         // A short list says more than where else the key is known.
         let is_stray = known.len() > SHORT && nearest(&entry.key, known.iter().copied()).is_none();
         if let Some(finding) = self.findings.borrow_mut().get_mut(kept).filter(|_| is_stray) {
+            finding.stray = Some(entry.key.clone());
+        }
+    }
+
+    /// Notes that the key of `entry` belongs below one of `holders`, which stand beside it.
+    pub fn misplaced_key(&self, entry: &Entry, holders: &[String]) {
+        let kept = self.findings.borrow().len();
+        let holders: Vec<String> = holders.iter().map(|holder| format!("in `{holder}`")).collect();
+        let message = format!("unknown key `{}`, which belongs {}", entry.key, holders.join(" or "));
+        self.error(&entry.key_place, message);
+        if let Some(finding) = self.findings.borrow_mut().get_mut(kept) {
             finding.stray = Some(entry.key.clone());
         }
     }

@@ -1,9 +1,10 @@
 //! Several files become one configuration, and misspelt keys are read as they were meant.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
-use super::{Entry, Load, Node, Place, Value, nearest};
+use super::{Describe, Entry, Load, Node, Place, Schemas, Value, nearest};
 
 /// The sections of a configuration, by what happens to them when several files have them. Of all others there is one.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +20,25 @@ pub struct Sections<'a> {
 /// Reports the keys of a map that are not `known`. One that is the misspelling of a missing key takes its place, so that the
 /// mistakes below it are found too; the others are left out.
 pub fn mend<'n>(node: &'n Node, known: &[&str], load: &Load) -> Cow<'n, Node> {
+    mended(node, known, |_| Vec::new(), load)
+}
+
+/// As [`mend`], of a map that `T` is read from: a key that belongs one level deeper is no misspelling.
+pub fn mend_as<'n, T: Describe>(node: &'n Node, known: &[&str], load: &Load) -> Cow<'n, Node> {
+    let made = OnceCell::new();
+    let holders = |key: &str| {
+        let (schemas, map) = made.get_or_init(|| {
+            let mut schemas = Schemas::default();
+            let map = T::schema(&mut schemas);
+            (schemas, map)
+        });
+        schemas.holders(map, key)
+    };
+    mended(node, known, holders, load)
+}
+
+/// `holders` tells the keys below which another key stands.
+fn mended<'n>(node: &'n Node, known: &[&str], holders: impl Fn(&str) -> Vec<String>, load: &Load) -> Cow<'n, Node> {
     let Value::Map(entries) = &node.value else {
         return Cow::Borrowed(node);
     };
@@ -28,10 +48,17 @@ pub fn mend<'n>(node: &'n Node, known: &[&str], load: &Load) -> Cow<'n, Node> {
     }
     let mut mended: Vec<Entry> = entries.iter().filter(|entry| is_known(entry)).cloned().collect();
     for entry in entries.iter().filter(|entry| !is_known(entry)) {
+        let Some(meant) = nearest(&entry.key, known.iter().copied()) else {
+            load.unknown_key(entry, known);
+            continue;
+        };
+        let holders = holders(&entry.key);
+        if !holders.is_empty() {
+            load.misplaced_key(entry, &holders);
+            continue;
+        }
         load.unknown_key(entry, known);
-        if let Some(meant) = nearest(&entry.key, known.iter().copied())
-            && mended.iter().all(|entry| entry.key != meant)
-        {
+        if mended.iter().all(|entry| entry.key != meant) {
             mended.push(Entry {
                 key: meant.to_owned(),
                 ..entry.clone()

@@ -25,7 +25,7 @@ mod yaml;
 
 pub use excerpt::Excerpt;
 pub use load::{Finding, Load, Severity, one_line};
-pub use merge::{Sections, mend, merge};
+pub use merge::{Sections, mend, mend_as, merge};
 pub use names::Names;
 pub use pair::Pair;
 pub use pem::{Certificates, KeyFault, PrivateKey};

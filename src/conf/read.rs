@@ -241,18 +241,21 @@ pub(super) fn unknown(what: &str, word: &str, known: &[&str]) -> String {
     }
 }
 
-/// The nearest of `known` to `word`: at most a third of its letters differ.
+/// The nearest of `known` to `word`: at most a third of its letters differ, those not counted that differ in case alone.
 pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let length = word.chars().count();
+    let lower = word.to_lowercase();
     known
         .filter_map(|known| {
             let other = known.chars().count();
             let most = length.max(other).div_ceil(3).min(4);
-            // Comparing letter by letter costs the product of the lengths.
-            let distance = (length.abs_diff(other) <= most).then(|| strsim::damerau_levenshtein(word, known));
-            distance
-                .filter(|distance| *distance <= most)
-                .map(|distance| (distance, known))
+            if length.abs_diff(other) > most {
+                // Comparing letter by letter costs the product of the lengths.
+                return None;
+            }
+            let distance = strsim::damerau_levenshtein(&lower, &known.to_lowercase());
+            let in_case = || strsim::damerau_levenshtein(word, known);
+            (distance <= most).then(|| ((distance, in_case()), known))
         })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)

@@ -10,6 +10,9 @@ use std::any::TypeId;
 
 use serde_json::{Map, Value as Json, json};
 
+/// Alternatives of lists of alternatives go no deeper.
+const MAX_DEPTH: usize = 8;
+
 /// A type that can say what may be written for it.
 pub trait Describe {
     /// The schema of its value.
@@ -83,6 +86,35 @@ impl Schemas {
             text(schema)
         };
         text(schema).or_else(of_named).unwrap_or_default()
+    }
+
+    /// The keys of a map whose values, or items of these, are maps that have `key`.
+    pub fn holders(&self, map: &Schema, key: &str) -> Vec<String> {
+        let map = self.resolved(&map.0);
+        let Some(Json::Object(properties)) = map.get("properties") else {
+            return Vec::new();
+        };
+        let holds = |(_, value): &(&String, &Json)| self.has_key(value, key, MAX_DEPTH);
+        properties.iter().filter(holds).map(|(name, _)| name.clone()).collect()
+    }
+
+    fn has_key(&self, value: &Json, key: &str, depth: usize) -> bool {
+        let (Json::Object(keywords), Some(depth)) = (value, depth.checked_sub(1)) else {
+            return false;
+        };
+        let keywords = self.resolved(keywords);
+        let is_listed = |keyword: &str| keywords.get(keyword).is_some_and(|item| self.has_key(item, key, depth));
+        keywords.get("properties").is_some_and(|keys| keys.get(key).is_some())
+            || is_listed("items")
+            || matches!(keywords.get("anyOf"), Some(Json::Array(any)) if any.iter().any(|one| self.has_key(one, key, depth)))
+    }
+
+    /// The keywords of the schema that these refer to, or these.
+    fn resolved<'s>(&'s self, keywords: &'s Map<String, Json>) -> &'s Map<String, Json> {
+        let refers_to = keywords.get("$ref").and_then(Json::as_str);
+        let mut named = self.named.iter();
+        let found = named.find(|(_, name, _)| refers_to == Some(&reference(name)));
+        found.map_or(keywords, |(_, _, schema)| &schema.0)
     }
 
     /// A whole document: `root` with everything it refers to.
@@ -345,6 +377,16 @@ mod tests {
         assert_eq!(outer["inner"]["default"], json!({ "match": "/", "colour": "red" }));
         assert_eq!(outer["later"]["anyOf"][1]["items"]["$ref"], "#/definitions/Sample");
         assert_eq!(document["definitions"]["Outer"].get("required"), None);
+    }
+
+    #[test]
+    fn knows_what_holds_a_key() {
+        let mut schemas = Schemas::default();
+        let outer = Outer::schema(&mut schemas);
+        assert_eq!(schemas.holders(&outer, "colour"), ["inner", "later"]);
+        for not_below in ["inner", "red", "nowhere"] {
+            assert!(schemas.holders(&outer, not_below).is_empty(), "{not_below}");
+        }
     }
 
     #[test]

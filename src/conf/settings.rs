@@ -33,7 +33,7 @@ macro_rules! settings {
         impl $crate::conf::Read for $name {
             fn read(node: &$crate::conf::Node, load: &$crate::conf::Load) -> Option<Self> {
                 let known = [$( stringify!($field).trim_start_matches("r#") ),*];
-                let node = &*$crate::conf::mend(node, &known, load);
+                let node = &*$crate::conf::mend_as::<Self>(node, &known, load);
                 let mut fields = $crate::conf::Fields::of(node, load)?;
                 $(
                     let default: Option<fn() -> $type> = None$(.or(Some(|| $default)))?;

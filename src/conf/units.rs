@@ -10,23 +10,22 @@ use jiff::tz::Offset;
 
 use super::{Describe, Json, Load, Node, Read, Schema, Schemas};
 
-/// Splits `250ms` into its number and unit.
-fn number(text: &str) -> Result<(u64, &str), String> {
+/// Splits `250ms` into its number and unit; `example` is a fraction in that unit and how it is written whole.
+fn number<'t>(text: &'t str, example: &str) -> Result<(u64, &'t str), String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits).unwrap_or((text, ""));
     let number = number
         .parse()
         .map_err(|_| "does not start with a whole number".to_owned())?;
     if unit.starts_with(['.', ',']) {
-        let examples = "`1500ms` for `1.5s`, `1536KiB` for `1.5MiB`, `90/m` for `1.5/s`";
-        return Err(format!("has a fraction; write a whole number: {examples}"));
+        return Err(format!("has a fraction; write a whole number: {example}"));
     }
     Ok((number, unit))
 }
 
 /// `250ms`, `5s`, `1m`, `1h`, `1d`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = number(text)?;
+    let (number, unit) = number(text, "`1500ms` for `1.5s`")?;
     let millis = match unit {
         "ms" => 1,
         "s" => 1_000,
@@ -86,7 +85,7 @@ impl Describe for ByteSize {
 impl Read for ByteSize {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         node.parse("a size such as `1KiB`", load, |text| {
-            let (number, unit) = number(text)?;
+            let (number, unit) = number(text, "`1536KiB` for `1.5MiB`")?;
             let factor = match unit {
                 "B" => 1,
                 "kB" | "KB" => 1_000,
@@ -140,7 +139,7 @@ impl Describe for Rate {
 impl Read for Rate {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         node.parse("a rate such as `20/s`", load, |text| {
-            let (count, unit) = number(text)?;
+            let (count, unit) = number(text, "`90/m` for `1.5/s`")?;
             let period = match unit {
                 "/s" => 1,
                 "/m" => 60,
@@ -193,7 +192,7 @@ impl Describe for Percent {
 impl Read for Percent {
     fn read(node: &Node, load: &Load) -> Option<Self> {
         node.parse("a share such as `20%`", load, |text| {
-            let (number, unit) = number(text)?;
+            let (number, unit) = number(text, "`20%` for `0.2`")?;
             match (unit, u8::try_from(number)) {
                 ("%", Ok(share)) if share <= 100 => Ok(Self(share)),
                 ("%", _) => Err("is more than the whole: a share is at most `100%`".into()),
@@ -335,6 +334,14 @@ mod tests {
             assert_eq!(read(bad), None, "{bad}");
         }
         assert_eq!(Percent(20).of(19), 3);
+        let load = Load::new();
+        let node = load.text("t.yaml", "0.2").unwrap();
+        Percent::read(&node, &load);
+        let found: Vec<String> = load.into_findings(None).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            ["t.yaml:1:1: `0.2` has a fraction; write a whole number: `20%` for `0.2`"]
+        );
     }
 
     #[test]

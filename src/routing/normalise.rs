@@ -21,9 +21,12 @@ pub enum PathFault {
     /// A `\`, raw or encoded.
     #[error("the path has a backslash")]
     Backslash,
-    /// A control character, raw or encoded, NUL among them, or a raw space.
+    /// A control character, raw or encoded, NUL among them.
     #[error("the path has a control character")]
     Control,
+    /// A raw space.
+    #[error("the path has a space")]
+    Space,
     /// A raw byte outside ASCII, or a raw `?` or `#`, which end a path.
     #[error("the path has a character that must be encoded")]
     Unencoded,
@@ -84,7 +87,8 @@ pub fn normalise_path(raw: &[u8]) -> Result<Cow<'_, str>, PathFault> {
                 }
             }
             b'\\' => return Err(PathFault::Backslash),
-            0..=0x20 | 0x7f => return Err(PathFault::Control),
+            b' ' => return Err(PathFault::Space),
+            0..=0x1f | 0x7f => return Err(PathFault::Control),
             0x80.. | b'?' | b'#' => return Err(PathFault::Unencoded),
             _ if is_path_character(byte) => written.keep(&[byte]),
             _ => written.escape(at, byte),
@@ -361,7 +365,7 @@ mod tests {
             ("/a%5cb", PathFault::Backslash),
             ("/%00", PathFault::Control),
             ("/%0d%0aX", PathFault::Control),
-            ("/a b", PathFault::Control),
+            ("/a b", PathFault::Space),
             ("/a\tb", PathFault::Control),
             ("/\u{7f}", PathFault::Control),
             ("/한", PathFault::Unencoded),

@@ -63,6 +63,10 @@ fn points_at_what_is_wrong() {
             "at least one algorithm",
         ),
         (
+            "issuer: https://id.example, audience: [a], algorithms: [es256], jwks: discover",
+            "unknown word `es256`, did you mean `ES256`?",
+        ),
+        (
             "issuer: https://id.example, audience: [], algorithms: [RS256], jwks: discover",
             "at least one audience",
         ),
