@@ -19,7 +19,7 @@ use crate::engine::Principal;
 /// About fifty thousand passports of common size.
 const MAX_BYTES: u64 = 64 << 20;
 const USUAL: usize = 16_384;
-/// How long a passport is good at least: for a call.
+/// How long a passport is good whose caller's token is over: for a call.
 const LEAST: SignedDuration = SignedDuration::from_secs(5);
 
 /// Everything live about passports.
@@ -150,8 +150,12 @@ impl Passport {
     /// for a call.
     pub(super) fn ends(&self, holder: &Principal, now: Timestamp) -> Timestamp {
         let ends = after(now, self.ttl);
-        let latest = holder.expires.map(|expires| expires.max(after(now, LEAST)));
-        latest.map_or(ends, |latest| latest.min(ends))
+        let latest = match holder.expires {
+            None => return ends,
+            Some(expires) if expires > now => expires,
+            Some(_) => after(now, LEAST),
+        };
+        latest.min(ends)
     }
 
     pub(super) fn claims(
