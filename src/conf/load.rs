@@ -14,7 +14,7 @@ use super::{Entry, Node, Place, Source, Value, nearest, yaml};
 
 /// Larger files are refused before they are parsed.
 const MAX_FILE: u64 = 32 << 20;
-/// More findings are counted, not kept.
+/// More findings are counted, not told; errors come before warnings.
 const MAX_FINDINGS: usize = 1000;
 /// Of a finding that stands at more places, these are named.
 const MAX_NOTES: usize = 16;
@@ -153,7 +153,7 @@ impl Load {
         let mut all: Vec<&str> = known.collect();
         all.extend(declared.iter().map(String::as_str));
         // Nobody reads the hint of a finding that is only counted.
-        let is_kept = self.findings.borrow().len() < MAX_FINDINGS;
+        let is_kept = has_room(&self.findings.borrow(), Severity::Error);
         let message = match nearest(name, all.into_iter().filter(|_| is_kept)) {
             Some(near) => {
                 self.names.refer(kind, near);
@@ -221,9 +221,7 @@ impl Load {
             return;
         }
         let mut findings = self.findings.borrow_mut();
-        // An error is never crowded out by warnings: the snapshot must not be used.
-        let is_first_error = severity == Severity::Error && !findings.iter().any(|known| known.severity == severity);
-        if findings.len() >= MAX_FINDINGS && !is_first_error {
+        if !has_room(&findings, severity) {
             self.unkept.set(self.unkept.get() + 1);
             return;
         }
@@ -382,19 +380,33 @@ impl Load {
             };
             key(a).cmp(&key(b))
         });
-        if self.unkept.get() > 0
-            && let Some(last) = findings.last().cloned()
-        {
+        let found = findings.len();
+        let is_error = |finding: &Finding| finding.severity == Severity::Error;
+        let mut room = MAX_FINDINGS.saturating_sub(findings.iter().filter(|finding| is_error(finding)).count());
+        findings.retain(|finding| {
+            let is_told = is_error(finding) || room > 0;
+            room -= usize::from(is_told && !is_error(finding));
+            is_told
+        });
+        let more = self.unkept.get() + found - findings.len();
+        if more > 0 {
             findings.push(Finding {
-                message: format!("{} more findings are not shown", self.unkept.get()),
+                severity: Severity::Warning,
+                place: None,
+                message: format!("{more} more findings are not shown"),
                 notes: Vec::new(),
                 path: String::new(),
                 stray: None,
-                ..last
             });
         }
         findings
     }
+}
+
+/// Whether one more of that kind is kept: an error is never crowded out by warnings.
+fn has_room(findings: &[Finding], severity: Severity) -> bool {
+    let same = || findings.iter().filter(|known| known.severity == severity);
+    findings.len() < MAX_FINDINGS || same().count() < MAX_FINDINGS
 }
 
 /// Why a file could not be read.

@@ -178,6 +178,27 @@ fn finds_everything_in_a_file_full_of_mistakes() {
 }
 
 #[test]
+fn warnings_crowd_no_error_out() {
+    let mut text = GOOD.to_owned();
+    let mut policies = String::from("policies:\n");
+    for at in 0..1200 {
+        let _ = writeln!(policies, "  p{at}: {{ deny: {{ methods: GET }} }}");
+    }
+    let _ = writeln!(text, "  x: {{ match: GET /x, auth: none, upstream: gone }}");
+    let _ = writeln!(text, "  y: {{ match: GET /y, auth: none, upstream: away }}");
+    let (status, said) = said_of(format!("{policies}{text}").as_bytes());
+    assert_eq!(status, Some(1));
+    for part in [
+        "unknown upstream `gone`",
+        "unknown upstream `away`",
+        "warning: 202 more findings are not shown",
+        "2 errors, 999 warnings",
+    ] {
+        assert!(said.contains(part), "{part}: {}", &said[said.len() - 600..]);
+    }
+}
+
+#[test]
 fn warns_of_secrets_that_others_can_read() {
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
