@@ -89,6 +89,32 @@ impl ClaimTest {
         }
     }
 
+    /// Whether no claim passes, for sure: what it is to be it is not to be, or it is to be beyond both bounds.
+    pub fn never_holds(&self) -> bool {
+        let Self::Value {
+            any_of,
+            none_of,
+            bounds,
+        } = self
+        else {
+            return false;
+        };
+        let is_taken_back = |literal: &Literal| none_of.iter().any(|other| other.is_same(literal));
+        let number = |literal: &Literal| literal.number.as_ref().and_then(Number::as_f64);
+        let clash = |(low, least): &(Comparison, Literal)| {
+            let is_strict = matches!(low, Comparison::Over);
+            let is_low = is_strict || matches!(low, Comparison::AtLeast);
+            let mut highs = bounds.iter().filter(|_| is_low);
+            highs.any(|(high, most)| match (high, number(least), number(most)) {
+                (Comparison::Under, Some(least), Some(most)) => least >= most,
+                (Comparison::AtMost, Some(least), Some(most)) if is_strict => least >= most,
+                (Comparison::AtMost, Some(least), Some(most)) => least > most,
+                _ => false,
+            })
+        };
+        !any_of.is_empty() && any_of.iter().all(is_taken_back) || bounds.iter().any(clash)
+    }
+
     /// The values that claims are compared to, as tokens carry them.
     pub fn values(&self) -> Vec<Json> {
         match self {
@@ -205,6 +231,11 @@ impl Literal {
             number: serde_json::from_str(text).ok().filter(|_| plain),
             truth: text.parse().ok().filter(|_| plain),
         }
+    }
+
+    /// Whether it equals the same as the other.
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.text, &self.number, self.truth) == (&other.text, &other.number, other.truth)
     }
 
     /// All that it equals.
@@ -380,6 +411,25 @@ mod tests {
         assert_eq!(test("{ absent: true }").judge(Some(&json!(null))), True);
         assert_eq!(test("{ absent: true }").judge(Some(&json!(0))), False);
         assert_eq!(test("{ absent: false }").judge(None), False);
+    }
+
+    #[test]
+    fn knows_which_tests_nothing_passes() {
+        for (yaml, never) in [
+            ("{ over: 10, under: 5 }", true),
+            ("{ over: 5, under: 5 }", true),
+            ("{ over: 5, at_most: 5 }", true),
+            ("{ at_least: 5, at_most: 5 }", false),
+            ("{ at_least: 5, under: 5 }", true),
+            ("{ over: 5, under: 6 }", false),
+            ("{ any_of: [a], none_of: [a] }", true),
+            ("{ any_of: [a, b], none_of: [a] }", false),
+            ("{ any_of: 5, none_of: '5' }", false),
+            ("{ none_of: [a] }", false),
+            ("{ absent: true }", false),
+        ] {
+            assert_eq!(test(yaml).never_holds(), never, "{yaml}");
+        }
     }
 
     #[test]

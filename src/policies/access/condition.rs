@@ -201,6 +201,24 @@ impl Condition {
             })
     }
 
+    /// What in it speaks against itself, so that it can never hold, in words.
+    pub fn contradiction(&self) -> Option<String> {
+        let named = |windows: &[WindowRef], name: &str| windows.iter().any(|window| **window.name() == *name);
+        let against = |clause: &Clause| match clause {
+            Clause::Claim(_, test) if test.never_holds() => Some(format!("`{}` is never true", clause.words())),
+            Clause::During(open) => self.0.iter().find_map(|other| match other {
+                Clause::Outside(closed) if open.iter().all(|window| named(closed, window.name())) => Some(format!(
+                    "`{}` and `{}` are never true together",
+                    clause.words(),
+                    other.words()
+                )),
+                _ => None,
+            }),
+            _ => None,
+        };
+        self.0.iter().find_map(against)
+    }
+
     /// The conditions.
     pub fn clauses(&self) -> &[Clause] {
         &self.0

@@ -340,6 +340,20 @@ fn warn(check: &Check, settings: &PolicySettings, names: Names<'_>) {
             );
         }
     }
+    let blocks = [
+        (
+            check.effect.word(),
+            check.effect.block(),
+            settings.deny.as_ref().or(settings.require.as_ref()),
+        ),
+        ("when", check.when.as_ref(), settings.when.as_ref()),
+        ("unless", check.unless.as_ref(), settings.unless.as_ref()),
+    ];
+    for (word, block, written) in blocks {
+        if let (Some(why), Some(written)) = (block.and_then(Condition::contradiction), written) {
+            load.warn(&written.place, format!("this `{word}` can never hold: {why}"));
+        }
+    }
     let bounds = |block: &Condition| block.bounds(|clause| clause.possible(calendars, false));
     if let (Some(when), Some(block)) = (&check.when, &settings.when)
         && bounds(when).most == Truth::False
