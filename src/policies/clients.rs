@@ -165,6 +165,35 @@ impl Clients {
         })
     }
 
+    /// The clients for whom not the same requests are taken in `other`: they are told by other headers there, stand there before
+    /// another that matches too and here behind it, or are not there.
+    pub fn told_otherwise(&self, other: &Self) -> Vec<&Arc<str>> {
+        let find = |clients: &'_ Self, name: &str| clients.matched.iter().position(|one| *one.client.name == *name);
+        let mut told: Vec<&Arc<str>> = Vec::new();
+        for (at, own) in self.matched.iter().enumerate() {
+            let name = &own.client.name;
+            let there = find(other, name).and_then(|at| Some((at, other.matched.get(at)?)));
+            let moved = |there: usize| {
+                let before = self
+                    .matched
+                    .iter()
+                    .take(at)
+                    .filter(|before| before.headers.may_come_with(&own.headers));
+                before
+                    .into_iter()
+                    .any(|before| find(other, &before.client.name).is_some_and(|at| at > there))
+            };
+            if !there.is_some_and(|(at, there)| there.headers.is_like(&own.headers) && !moved(at)) {
+                told.push(name);
+            }
+        }
+        if self.otherwise.name != other.otherwise.name {
+            told.push(&self.otherwise.name);
+        }
+        told.retain(|name| !name.is_empty());
+        told
+    }
+
     /// The headers that tell clients apart.
     pub fn headers(&self) -> &[HeaderName] {
         &self.headers
@@ -200,6 +229,33 @@ impl<T: Read> Read for Listed<T> {
 /// Headers, each with the values that match: `{ x-client: [ios, ipados] }`.
 #[derive(Debug, Clone)]
 pub struct HeaderValues(pub Vec<(HeaderName, Vec<Box<str>>)>);
+
+impl HeaderValues {
+    /// Whether the same requests have them.
+    fn is_like(&self, other: &Self) -> bool {
+        let within = |one: &Self, other: &Self| {
+            let mut values = one
+                .0
+                .iter()
+                .flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+            values.all(|(name, value)| {
+                other
+                    .0
+                    .iter()
+                    .any(|(known, values)| known == name && values.contains(value))
+            })
+        };
+        within(self, other) && within(other, self)
+    }
+
+    /// Whether a request may have these and the others.
+    fn may_come_with(&self, other: &Self) -> bool {
+        self.0.iter().all(|(name, values)| {
+            let mut others = other.0.iter().filter(|(known, _)| known == name);
+            others.all(|(_, others)| values.iter().any(|value| others.contains(value)))
+        })
+    }
+}
 
 impl Describe for HeaderValues {
     fn schema(schemas: &mut Schemas) -> Schema {

@@ -95,7 +95,7 @@ impl Methods {
 
 impl HostPattern {
     /// Whether every host of `other` matches.
-    pub(super) fn include(&self, other: &Self) -> bool {
+    pub fn include(&self, other: &Self) -> bool {
         let is_under = |host: &str, suffix: &str| {
             let before = host.strip_suffix(suffix);
             before.is_some_and(|before| before.ends_with('.') && before.len() > 1)

@@ -1,5 +1,6 @@
 //! A window: when it is open, when that changes next, and why.
 
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -18,11 +19,17 @@ const DAY: i64 = 86_400;
 #[derive(Debug, Clone)]
 pub struct WindowRef(Arc<Window>);
 
-#[derive(Debug)]
 struct Window {
     name: Arc<str>,
     schedule: Schedule,
     intervals: Intervals,
+}
+
+/// By its name, as what it stands for may be long.
+impl fmt::Debug for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 /// A stretch of time in which a window is open, or in which nobody can say whether it is.
