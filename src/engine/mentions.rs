@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 use ipnet::IpNet;
+use jiff::tz::TimeZone;
 use serde_json::Value;
 
 /// What the verdicts of some rules may depend on, as it is written in them.
@@ -34,6 +35,10 @@ pub struct Mentions {
     pub headers: Vec<(HeaderName, Vec<String>)>,
     /// Query parameters, with the values they are compared to.
     pub query: Vec<(String, Vec<String>)>,
+    /// Zones on whose clocks `now` stands.
+    pub clocks: Vec<TimeZone>,
     /// What cannot be taken apart, in words that are the same where its meaning is: nobody knows which facts would matter.
     pub opaque: Vec<String>,
+    /// Whether what cannot be taken apart refuses everybody who is not known, for sure.
+    pub refuses_strangers: bool,
 }

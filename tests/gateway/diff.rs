@@ -112,3 +112,55 @@ fn nothing_new_is_no_change_and_what_cannot_be_read_is_told_apart() {
     std::fs::remove_file(folder.path().join("next.yaml")).unwrap();
     assert_eq!(diff(folder.path(), &[]).status.code(), Some(2));
 }
+
+#[test]
+fn what_could_not_all_be_tried_is_not_taken_for_no_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let roles = "require: { roles: [teller, treasury] }";
+    let many = |names: &str| format!("require: {{ roles: [{names}] }}");
+    bank(folder.path(), "now.yaml", &[(roles, &many("a, b, c, d, e"))]);
+    bank(folder.path(), "next.yaml", &[(roles, &many("e, d, c, b, a"))]);
+    let told = diff(folder.path(), &[]);
+    let said = String::from_utf8(told.stdout).unwrap();
+    assert!(
+        said.contains("not all was tried\n  route `ticket`: of 5 roles: tried "),
+        "{said}"
+    );
+    assert!(said.ends_with("no change among what was tried\n"), "{said}");
+    assert_eq!(told.status.code(), Some(1));
+    assert_eq!(diff(folder.path(), &["--fail-on", "opened"]).status.code(), Some(1));
+    let told = diff(folder.path(), &["--json"]);
+    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!((&told["changed"], &told["complete"]), (&false.into(), &false.into()));
+    bank(folder.path(), "next.yaml", &[(roles, &many("a, b, c, d, e"))]);
+    assert_eq!(diff(folder.path(), &[]).status.code(), Some(0));
+}
+
+#[test]
+fn who_is_refused_at_night_anyway_loses_nothing_on_sundays() {
+    let folder = tempfile::tempdir().unwrap();
+    bank(folder.path(), "now.yaml", &[]);
+    let replaced = [
+        (
+            "      upkeep:  [",
+            "      early:   [{ days: sun, hours: 02:00-04:00 }]\n      upkeep:  [",
+        ),
+        (
+            "  staff-only:\n",
+            "  no-early:\n    deny: { during: seoul.early }\n    unless: { roles: [ops] }\n  staff-only:\n",
+        ),
+        (
+            "policies: [no-night-transfer,",
+            "policies: [no-night-transfer, no-early,",
+        ),
+    ];
+    bank(folder.path(), "next.yaml", &replaced);
+    let told = diff(folder.path(), &[]);
+    assert_eq!(
+        String::from_utf8(told.stdout).unwrap(),
+        format!(
+            "closed\n  POST /transfers (transfer): now denied 403 denied (no-early) for callers with role treasury but not ops, \
+             02:00–04:00 on Sun 2026-09-27 (Asia/Seoul)\n{NOT_COMPARED}"
+        )
+    );
+}

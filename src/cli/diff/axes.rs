@@ -18,9 +18,11 @@ use crate::policies::clients::Clients;
 use crate::snapshot::Asked;
 
 /// Of more names than that not every combination is tried.
-const ALL_COMBINATIONS: usize = 3;
+const ALL_COMBINATIONS: usize = 4;
 /// Of more names than that not every pair is tried.
 const ALL_PAIRS: usize = 6;
+/// So many pairs of clients are tried at once.
+const MAX_PAIRS: usize = 40;
 /// A caller where nothing is said about addresses (RFC 5737).
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 /// Another value than all that are named.
@@ -100,7 +102,7 @@ pub(super) fn axes(
             .collect(),
     });
     if mentions.iter().any(|one| !one.clients.is_empty()) {
-        axes.push(self::clients(clients));
+        axes.push(self::clients(clients, cut));
     }
     let networks: Vec<&Vec<IpNet>> = mentions.iter().flat_map(|one| &one.networks).collect();
     if !networks.is_empty() {
@@ -239,7 +241,7 @@ pub(super) fn once<'m, T: Clone + PartialEq + 'm>(all: impl Iterator<Item = &'m 
     seen
 }
 
-fn clients(sides: [&Clients; 2]) -> Axis {
+fn clients(sides: [&Clients; 2], cut: &mut Vec<String>) -> Axis {
     let mut choices = vec![(String::new(), Vec::new())];
     for (name, headers) in sides.into_iter().flat_map(Clients::samples) {
         let headers: Vec<(HeaderName, String)> = headers
@@ -249,6 +251,32 @@ fn clients(sides: [&Clients; 2]) -> Axis {
         if !choices.iter().any(|(_, known)| *known == headers) {
             choices.push((name.to_string(), headers));
         }
+    }
+    let [now, next] = sides;
+    if !(now.told_otherwise(next).is_empty() && next.told_otherwise(now).is_empty()) {
+        // Who has the headers of two may be the one here and the other there.
+        let mut pairs = Vec::new();
+        for (at, (one, own)) in choices.iter().enumerate().skip(1) {
+            for (other, others) in choices.iter().skip(at + 1) {
+                let clash = |(name, value): &(HeaderName, String)| {
+                    others.iter().any(|(known, other)| known == name && other != value)
+                };
+                if !own.iter().any(clash) {
+                    let name = if one == other {
+                        one.clone()
+                    } else {
+                        format!("{one} and {other} at once")
+                    };
+                    let more = others.iter().filter(|header| !own.contains(header));
+                    pairs.push((name, own.iter().chain(more).cloned().collect()));
+                }
+            }
+        }
+        if pairs.len() > MAX_PAIRS {
+            cut.push(format!("tried {MAX_PAIRS} of {} pairs of clients at once", pairs.len()));
+            pairs.truncate(MAX_PAIRS);
+        }
+        choices.extend(pairs);
     }
     Axis {
         about: About::Client,

@@ -7,16 +7,15 @@ use jiff::tz::TimeZone;
 
 use super::axes::{self, About, Axis, Choice};
 use super::boxes::{Cell, Found, Grid, Spanned, advance};
-use super::sides::{Answered, Outcome, Refusal, Side};
+use super::shrink::shrink;
+use super::sides::{self, Answered, Outcome, Refusal, Side, Token};
 use super::times::{Period, Piece, Times};
 use super::units::{Unit, Variant};
 use super::words;
 use crate::engine::Mentions;
 use crate::policies::access::WindowRef;
 
-/// So many combinations are tried of the requests of one route.
-const MAX_CELLS: usize = 20_000;
-/// So many are tried of all.
+/// So many combinations are tried of all requests.
 const MAX_TOTAL: usize = 4_000_000;
 /// So many lines are kept of one change of one route.
 const MAX_LINES: usize = 12;
@@ -57,6 +56,8 @@ pub(super) struct Line {
     /// Empty for always.
     pub pieces: Vec<Piece>,
     pub zone: TimeZone,
+    /// Rules that were left out, which may refuse some of them.
+    pub left_out: Vec<Arc<str>>,
 }
 
 /// Compares routes, one after the other.
@@ -65,6 +66,8 @@ pub(super) struct Comparer<'a> {
     period: Period,
     zone: TimeZone,
     known_times: HashMap<Vec<Arc<str>>, Arc<Times>>,
+    /// Whether callers and clients are told in the same way.
+    is_told_alike: bool,
     tried: usize,
     pub lines: Vec<Line>,
     /// Requests that another route takes, with both names.
@@ -76,11 +79,13 @@ pub(super) struct Comparer<'a> {
 impl<'a> Comparer<'a> {
     /// `zone` is that of times where no window is concerned.
     pub fn new(sides: [Side<'a>; 2], period: Period, zone: TimeZone) -> Self {
+        let [now, next] = [sides[0].snapshot, sides[1].snapshot];
         Self {
             sides,
             period,
             zone,
             known_times: HashMap::new(),
+            is_told_alike: sides::is_told_alike(now, next),
             tried: 0,
             lines: Vec::new(),
             renamed: Vec::new(),
@@ -94,8 +99,10 @@ impl<'a> Comparer<'a> {
             return Ok(());
         }
         let mut cut = Vec::new();
-        let (mut axes, times) = self.axes(unit.variants, &mut cut)?;
-        shrink(&mut axes, &mut cut);
+        let left_out = self.left_out(&unit.variants)?;
+        let Some((axes, times)) = self.axes(unit.variants, &mut cut)? else {
+            return Ok(());
+        };
         if times.is_cut {
             cut.push("a window changes too often to look at all its changes".to_owned());
         }
@@ -157,38 +164,55 @@ impl<'a> Comparer<'a> {
                     when,
                     pieces,
                     zone: times.zone.clone(),
+                    left_out: left_out.clone(),
                 });
             }
         }
         Ok(())
     }
 
-    /// What may vary about the requests, and the times.
-    fn axes(&mut self, variants: Vec<Variant>, cut: &mut Vec<String>) -> anyhow::Result<(Vec<Axis>, Arc<Times>)> {
+    /// The rules that are left out where the requests go.
+    fn left_out(&self, variants: &[Variant]) -> anyhow::Result<Vec<Arc<str>>> {
+        let mut names = Vec::new();
+        for variant in variants {
+            let asked = variant.asked()?;
+            let taken = self.sides.iter().filter_map(|side| side.taken(&asked));
+            names.extend(taken.flat_map(|(_, known)| known.left_out()).cloned());
+        }
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// What may vary about the requests, and the times; nothing where they come to the same rules on both sides, whoever sends
+    /// them.
+    fn axes(
+        &mut self,
+        variants: Vec<Variant>,
+        cut: &mut Vec<String>,
+    ) -> anyhow::Result<Option<(Vec<Axis>, Arc<Times>)>> {
         let mut mentions: Vec<&Mentions> = Vec::new();
-        let mut tokens = Vec::new();
-        let about = About::Request;
+        let mut tokens: Vec<Token> = Vec::new();
+        let mut taken = Vec::with_capacity(variants.len());
         for variant in &variants {
-            let choice = Choice::Request(variant.clone());
-            let mut asked = axes::asked([(&about, &choice)].into_iter())?;
+            let mut asked = variant.asked()?;
             asked.hold(serde_json::Map::from_iter([("sub".to_owned(), "any".into())]))?;
             for side in &self.sides {
                 for token in side.tokens(&asked) {
-                    if !tokens.iter().any(|known: &super::sides::Token| known.is_like(&token)) {
+                    if !tokens.iter().any(|known| known.is_like(&token)) {
                         tokens.push(token);
                     }
                 }
-                let known = side.known_of(&asked).map(|known| &known.mentions);
+                let known = side.taken(&asked).map(|(_, known)| &known.mentions);
                 if let Some(known) = known.filter(|known| !mentions.iter().any(|seen| std::ptr::eq(*seen, *known))) {
                     mentions.push(known);
                 }
             }
+            taken.push(self.sides.each_ref().map(|side| side.taken(&asked)));
         }
         let mut windows: Vec<Arc<str>> = mentions.iter().flat_map(|one| one.windows.iter().cloned()).collect();
         windows.sort();
         windows.dedup();
-        let clients = [&self.sides[0].snapshot.clients, &self.sides[1].snapshot.clients];
-        let mut axes = axes::axes(variants, tokens, &mentions, clients, cut);
         let times = match self.known_times.get(&windows) {
             Some(known) => known.clone(),
             None => {
@@ -202,11 +226,37 @@ impl<'a> Comparer<'a> {
                 times
             }
         };
+        let differing = times.differing.as_slice();
+        let mut is_same = self.is_told_alike;
+        let mut fresh = [Mentions::default(), Mentions::default()];
+        for pair in &taken {
+            let [Some((_, was)), Some((_, is))] = pair else {
+                is_same = false;
+                continue;
+            };
+            is_same &= was.is_like(is, differing);
+            let [before, after] = &mut fresh;
+            was.apart(is, differing)
+                .for_each(|rule| sides::add(before, rule.mentions.clone()));
+            is.apart(was, differing)
+                .for_each(|rule| sides::add(after, rule.mentions.clone()));
+        }
+        if is_same {
+            let names = taken
+                .iter()
+                .filter_map(|[was, is]| Some(((*was)?.0.clone(), (*is)?.0.clone())));
+            let moved: Vec<_> = names.filter(|(from, to)| from != to).collect();
+            moved.into_iter().for_each(|pair| self.note_renamed(pair));
+            return Ok(None);
+        }
+        let clients = [&self.sides[0].snapshot.clients, &self.sides[1].snapshot.clients];
+        let mut axes = axes::axes(variants, tokens, &mentions, clients, cut);
         axes.push(Axis {
             about: About::Time,
             choices: times.instants().into_iter().map(Choice::Time).collect(),
         });
-        Ok((axes, times))
+        shrink(&mut axes, &fresh, cut);
+        Ok(Some((axes, times)))
     }
 
     /// The class of each cell, by its place in `classes`. The routes that requests take are added to `names`.
@@ -285,10 +335,7 @@ impl<'a> Comparer<'a> {
         if let (Some(from), Some(to)) = (&from, &to)
             && from != to
         {
-            let pair = (from.clone(), to.clone());
-            if !self.renamed.contains(&pair) {
-                self.renamed.push(pair);
-            }
+            self.note_renamed((from.clone(), to.clone()));
         }
         let class = match (before, after) {
             (Outcome::Allowed(before), Outcome::Allowed(after)) if before == after => Class::Same,
@@ -299,6 +346,12 @@ impl<'a> Comparer<'a> {
             (Outcome::Refused(before), Outcome::Allowed(_)) => Class::Changed(Change::Opened(before)),
         };
         Ok((class, to.or(from)))
+    }
+
+    fn note_renamed(&mut self, pair: (Arc<str>, Arc<str>)) {
+        if !self.renamed.contains(&pair) {
+            self.renamed.push(pair);
+        }
     }
 }
 
@@ -379,29 +432,5 @@ impl Refusal {
             .map(|policy| format!(" ({policy})"))
             .unwrap_or_default();
         format!("{verb} {} {}{policy}", self.status, self.code)
-    }
-}
-
-/// Leaves values out until there are few enough combinations, and says which.
-fn shrink(axes: &mut [Axis], cut: &mut Vec<String>) {
-    let whole: Vec<usize> = axes.iter().map(|axis| axis.choices.len()).collect();
-    let count = |axes: &[Axis]| {
-        axes.iter()
-            .fold(1_usize, |all, axis| all.saturating_mul(axis.choices.len()))
-    };
-    while count(axes) > MAX_CELLS {
-        let last = |axis: &Axis| matches!(axis.about, About::Request | About::Caller | About::Time);
-        let longest = axes
-            .iter_mut()
-            .max_by_key(|axis| (!last(axis) && axis.choices.len() > 2, axis.choices.len()));
-        let Some(axis) = longest.filter(|axis| axis.choices.len() > 1) else {
-            break;
-        };
-        axis.choices.truncate(axis.choices.len().div_ceil(2));
-    }
-    for (axis, whole) in axes.iter().zip(whole) {
-        if axis.choices.len() < whole {
-            cut.push(format!("tried {} of {whole} {}", axis.choices.len(), axis.name()));
-        }
     }
 }

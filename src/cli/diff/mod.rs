@@ -5,15 +5,19 @@
 //! mention: callers without a credential and with one of each issuer; sets of scopes and roles; values of claims, headers
 //! and query parameters, with another one and none; logins as long ago as one may be, longer ago and nobody knows when; addresses inside and outside of networks; clients; and every state of
 //! the windows in the asked days and around the days that some window names, its holidays included. What no rule mentions
-//! cannot turn a decision. Limits count as open, and are compared by their numbers;
-//! nothing counts as frozen.
+//! cannot turn a decision. Requests that several matches take are tried where they go otherwise than all others. Where a
+//! request comes to the same rules on both sides nothing is tried. Where there are too many combinations, those of values
+//! that differ between the two come first, and what is left out is said: it never counts as no change. Limits count as open,
+//! and are compared by their numbers; nothing counts as frozen.
 
 mod axes;
 mod boxes;
 mod compare;
+mod meets;
 mod networks;
 mod others;
 mod report;
+mod shrink;
 mod sides;
 #[cfg(test)]
 mod tests;
@@ -44,10 +48,11 @@ use crate::snapshot::Snapshot;
     after_help = "`closed` is what is allowed now and will be refused, `opened` the reverse. A change is said of those for whom \
                   something may be allowed at all: who lacks what a route needs before and after is not counted among \
                   `everybody`, and who only has to log in again is. Rules that cannot be tried in every way, such as those with `if:`, are \
-                  left out on both sides and listed as not compared. Exit code 0: no change (as `--fail-on` narrows it); 1: a \
-                  change; 2: wrong usage or unreadable input.\n\n\
-                  With --json: {opens, closes, changed, changes: [{kind: closed|opened|refused|answered, route, requests, who, \
-                  when, times: [{from, to}], before, after}], limits, handling, renamed: [{from, to}], changed_not_compared, \
+                  left out on both sides and listed as not compared; a change is then told as far as they let callers. \
+                  Exit code 0: no change (as `--fail-on` narrows it); 1: a \
+                  change, or not all could be tried; 2: wrong usage or unreadable input.\n\n\
+                  With --json: {opens, closes, changed, complete, changes: [{kind: closed|opened|refused|answered, route, requests, who, \
+                  when, times: [{from, to}], before, after, as_far_as: [rule]}], limits, handling, renamed: [{from, to}], changed_not_compared, \
                   not_compared, not_tried}. `before` and `after` are {effect: allow, by} or {effect: deny|challenge|throttle, \
                   status, code, policy}; `times` is empty for always, and names what was found in the asked days and around \
                   special ones.\n\n\
@@ -100,7 +105,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         FailOn::Closed => report.closes(),
         FailOn::Any => report.is_change(),
     };
-    Ok(if fails { NO } else { 0 }.into())
+    // What was not tried may be a change of any kind.
+    Ok(if fails || !report.is_complete() { NO } else { 0 }.into())
 }
 
 /// Compares two configurations over so many days, from the first one or from today on.
@@ -111,9 +117,14 @@ fn compare(now: &Snapshot, next: &Snapshot, first: Option<Date>, days: u16) -> R
         .map_or(TimeZone::UTC, |calendar| calendar.zone().clone());
     let today = || Timestamp::now().to_zoned_datetime(zone.clone()).date();
     let first = first.unwrap_or_else(today);
-    let units = units::units(now, next);
     let sides = [Side::new(now), Side::new(next)];
-    let mut comparer = Comparer::new(sides, Period { first, days }, zone);
+    let (units, is_cut) = units::units(&sides);
+    let period = Period { first, days };
+    let mut comparer = Comparer::new(sides, period.clone(), zone);
+    if is_cut {
+        let line = "routes overlap in more ways than are looked at";
+        comparer.cut.push(line.to_owned());
+    }
     for unit in units {
         let name = unit.name.clone();
         if let Err(error) = comparer.compare(unit) {
@@ -121,7 +132,7 @@ fn compare(now: &Snapshot, next: &Snapshot, first: Option<Date>, days: u16) -> R
         }
     }
     Report {
-        others: Others::find(&comparer.sides),
+        others: Others::find(&comparer.sides, &period),
         lines: comparer.lines,
         renamed: comparer.renamed,
         cut: comparer.cut,

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::sides::Side;
+use jiff::tz::TimeZone;
+
+use super::sides::{Opaque, Side};
+use super::times::{Period, Times};
 use crate::engine::{Rule, Stage};
 use crate::policies::rate_limit::LimitRule;
 use crate::policies::websocket;
@@ -26,12 +29,14 @@ pub(super) struct Others {
 }
 
 impl Others {
-    pub fn find([now, next]: &[Side<'_>; 2]) -> Self {
+    /// Windows are compared around `period`.
+    pub fn find([now, next]: &[Side<'_>; 2], period: &Period) -> Self {
         let mut others = Self::default();
         others.find_limits(now.snapshot, next.snapshot);
         others.find_handling(now.snapshot, next.snapshot);
         others.find_settings(now.snapshot, next.snapshot);
-        others.find_opaque(now, next);
+        others.find_clients(now.snapshot, next.snapshot);
+        others.find_opaque(now, next, period);
         others
     }
 
@@ -144,7 +149,33 @@ impl Others {
         }
     }
 
-    fn find_opaque(&mut self, now: &Side<'_>, next: &Side<'_>) {
+    fn find_clients(&mut self, now: &Snapshot, next: &Snapshot) {
+        let told = clients_told_otherwise(now, next);
+        let is_shaped = |(was, is): &(&Route, &Route)| {
+            let mut rules = was.rules.iter().chain(&is.rules);
+            rules.any(|rule| rule.kind == "shape")
+        };
+        let shaped = shared(now, next).filter(is_shaped);
+        let shaped: Vec<&Arc<str>> = shaped.map(|(_, is)| &is.name).collect();
+        let shapes = match shaped.as_slice() {
+            [] => String::new(),
+            shaped => format!(": `shape` may be another for it on {}", listed(shaped)),
+        };
+        let line = |name: &Arc<str>| format!("client `{name}` is told in another way{shapes}");
+        self.handling.extend(told.iter().map(|name| line(name)));
+    }
+
+    fn find_opaque(&mut self, now: &Side<'_>, next: &Side<'_>, period: &Period) {
+        let are_clients_alike = clients_told_otherwise(now.snapshot, next.snapshot).is_empty();
+        // Whether what the rule names is the same on both sides.
+        let is_meant_alike = |rule: &Opaque| {
+            let windows = [now, next]
+                .into_iter()
+                .flat_map(|side| side.snapshot.calendars.windows());
+            let named: Vec<_> = windows.filter(|window| rule.windows.contains(window.name())).collect();
+            (are_clients_alike || !rule.tells_clients)
+                && Times::new(&named, period, &TimeZone::UTC).differing.is_empty()
+        };
         let mut found: BTreeMap<(Arc<str>, String), Places> = BTreeMap::new();
         let routes = |side: &Side<'_>| -> Vec<Arc<str>> {
             let routes = side.snapshot.router.iter();
@@ -155,19 +186,33 @@ impl Others {
             let of = |side: &Side<'_>| side.known(&route).map(|known| known.opaque.clone()).unwrap_or_default();
             let (before, after) = (of(now), of(next));
             for rule in before.iter().chain(after.iter().filter(|rule| !before.contains(rule))) {
-                let places = found.entry((rule.0.clone(), rule.1.join("; "))).or_default();
+                let places = found.entry((rule.name.clone(), rule.words.join("; "))).or_default();
+                let says_same = |other: &Opaque| (&other.name, &other.words) == (&rule.name, &rule.words);
                 let routes = match (before.contains(rule), after.contains(rule)) {
-                    (true, true) => &mut places.both,
+                    (true, true) if is_meant_alike(rule) => &mut places.both,
+                    (true, true) => &mut places.other,
+                    (true, false) if after.iter().any(says_same) => &mut places.other,
+                    (false, true) if before.iter().any(says_same) => continue,
                     (true, false) => &mut places.first,
                     _ => &mut places.second,
                 };
                 routes.push(route.clone());
             }
         }
-        for ((rule, text), Places { both, first, second }) in found {
+        for ((rule, text), places) in found {
+            let Places {
+                both,
+                other,
+                first,
+                second,
+            } = places;
             let line = |what: &str, routes: &[Arc<str>]| format!("{what}`{rule}` ({text}) on {}", listed(routes));
             if !both.is_empty() {
                 self.unseen.push(line("", &both));
+            }
+            if !other.is_empty() {
+                let what = "with other windows, clients or clocks: ";
+                self.changed_unseen.push(line(what, &other));
             }
             if !first.is_empty() {
                 self.changed_unseen.push(line("no longer there: ", &first));
@@ -183,8 +228,19 @@ impl Others {
 #[derive(Debug, Default)]
 struct Places {
     both: Vec<Arc<str>>,
+    /// On both sides, but what it names is another.
+    other: Vec<Arc<str>>,
     first: Vec<Arc<str>>,
     second: Vec<Arc<str>>,
+}
+
+/// The clients of either side that are not told alike on both, by name.
+fn clients_told_otherwise<'s>(now: &'s Snapshot, next: &'s Snapshot) -> BTreeSet<&'s Arc<str>> {
+    let (was, is) = (&now.clients, &next.clients);
+    was.told_otherwise(is)
+        .into_iter()
+        .chain(is.told_otherwise(was))
+        .collect()
 }
 
 /// The routes of both, by their name.

@@ -38,6 +38,11 @@ impl Report {
         !self.lines.is_empty() || self.others.is_change()
     }
 
+    /// Whether all was tried that may turn a decision.
+    pub fn is_complete(&self) -> bool {
+        self.cut.is_empty()
+    }
+
     /// For people.
     pub fn text(&self, paint: Paint) -> String {
         let mut text = String::new();
@@ -71,9 +76,9 @@ impl Report {
             "not compared, as these rules cannot be tried in every way".to_owned(),
             self.others.unseen.clone(),
         );
-        section(paint.yellow("not tried"), self.cut.clone());
+        section(paint.yellow("not all was tried"), self.cut.clone());
         if !self.is_change() {
-            let found = if self.cut.is_empty() {
+            let found = if self.is_complete() {
                 ""
             } else {
                 " among what was tried"
@@ -89,7 +94,7 @@ impl Report {
         for line in self.lines.iter().filter(|line| want(&line.change)) {
             let alike = |(known, _): &&mut (&Line, Vec<String>)| {
                 (&known.change, &known.who, &known.when) == (&line.change, &line.who, &line.when)
-                    && known.zone == line.zone
+                    && (&known.zone, &known.left_out) == (&line.zone, &line.left_out)
             };
             let routes = line
                 .requests
@@ -111,7 +116,13 @@ impl Report {
                 "" => String::new(),
                 when => format!(", {when} ({})", line.zone.iana_name().unwrap_or("UTC")),
             };
-            format!("{shown}{more}: {} for {}{when}", line.change.words(), line.who)
+            let left_out: Vec<String> = line.left_out.iter().map(|rule| format!("`{rule}`")).collect();
+            let as_far = match (left_out.as_slice(), &line.change) {
+                ([], _) | (_, Change::Refused(..)) => String::new(),
+                ([rule], _) => format!(", as far as {rule} lets them"),
+                (rules, _) => format!(", as far as {} let them", rules.join(", ")),
+            };
+            format!("{shown}{more}: {} for {}{when}{as_far}", line.change.words(), line.who)
         };
         groups.into_iter().map(words).collect()
     }
@@ -128,6 +139,7 @@ impl Report {
             "opens": self.opens(),
             "closes": self.closes(),
             "changed": self.is_change(),
+            "complete": self.is_complete(),
             "changes": changes,
             "limits": self.others.limits,
             "handling": self.others.handling,
@@ -161,6 +173,7 @@ fn told(line: &Line) -> Value {
         "times": pieces,
         "before": before,
         "after": after,
+        "as_far_as": line.left_out.iter().map(|rule| &**rule).collect::<Vec<&str>>(),
     })
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use futures::FutureExt;
+use jiff::tz::TimeZone;
 use serde_json::Map;
 
 use crate::engine::{AuthenticatorId, Decision, Effect, Facts, Mentions, Question, Rule, Stage, decide};
@@ -82,11 +83,60 @@ pub(super) struct Side<'a> {
 pub(super) struct Known {
     /// What its rules look at.
     pub mentions: Mentions,
-    /// Rules of which nobody can say what they look at, by name, in words.
-    pub opaque: Vec<(Arc<str>, Vec<String>)>,
-    /// The other rules, where there are such.
-    clear: Option<Vec<Rule>>,
+    /// Its rules, in their order.
+    pub rules: Vec<Part>,
+    /// Rules of which nobody can say what they look at.
+    pub opaque: Vec<Opaque>,
+    /// The other rules, where there are such: for those who are known, and for those who are not.
+    clear: Option<[Vec<Rule>; 2]>,
     answered: Answered,
+    sources: Box<[Source]>,
+}
+
+/// One rule of a route.
+pub(super) struct Part {
+    /// What it looks at, where that can be told.
+    pub mentions: Mentions,
+    /// The same for rules that judge alike, as long as what they refer to is the same.
+    text: Arc<str>,
+}
+
+/// A rule of which nobody can say what it looks at.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Opaque {
+    pub name: Arc<str>,
+    /// What it says.
+    pub words: Vec<String>,
+    /// Windows that it names besides.
+    pub windows: Vec<Arc<str>>,
+    /// Whether it tells clients apart.
+    pub tells_clients: bool,
+    /// On whose clocks it reads `now`.
+    pub clocks: Vec<TimeZone>,
+}
+
+impl Known {
+    /// The rules that are not the same in `other`, where windows do not say otherwise.
+    pub fn apart<'k>(&'k self, other: &'k Self, windows: &'k [Arc<str>]) -> impl Iterator<Item = &'k Part> {
+        let is_same = move |rule: &Part| {
+            let named = &rule.mentions.windows;
+            !named.iter().any(|window| windows.contains(window)) && other.rules.iter().any(|one| one.text == rule.text)
+        };
+        self.rules.iter().filter(move |rule| !is_same(rule))
+    }
+
+    /// Whether every request gets the same from both, where windows do not say otherwise.
+    pub fn is_like(&self, other: &Self, windows: &[Arc<str>]) -> bool {
+        let texts = |known: &'_ Self| -> Vec<Arc<str>> { known.rules.iter().map(|rule| rule.text.clone()).collect() };
+        texts(self) == texts(other)
+            && self.apart(other, windows).next().is_none()
+            && (&self.answered, &self.sources) == (&other.answered, &other.sources)
+    }
+
+    /// The rules that are left out, by name.
+    pub fn left_out(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.opaque.iter().map(|rule| &rule.name)
+    }
 }
 
 /// What `rule` looks at: nothing where it is not enforced, or judges nothing but who calls and how often.
@@ -98,10 +148,20 @@ pub(super) fn mentions_of(rule: &Rule) -> Mentions {
     mentions
 }
 
+/// Whether tokens and clients are told in the same way, so that rules that read alike judge alike.
+pub(super) fn is_told_alike(now: &Snapshot, next: &Snapshot) -> bool {
+    let (was, is) = (&now.defined.authenticators, &next.defined.authenticators);
+    let (was, is): (Vec<_>, Vec<_>) = (was.iter().collect(), is.iter().collect());
+    was == is
+        && now.clients.told_otherwise(&next.clients).is_empty()
+        && next.clients.told_otherwise(&now.clients).is_empty()
+}
+
 impl<'a> Side<'a> {
     pub fn new(snapshot: &'a Snapshot) -> Self {
+        let mut texts = HashMap::new();
         let routes = snapshot.router.iter().map(|(_, route)| {
-            let known = Known::of(route, snapshot);
+            let known = Known::of(route, snapshot, &mut texts);
             (route.name.clone(), known)
         });
         Self {
@@ -115,11 +175,11 @@ impl<'a> Side<'a> {
         self.routes.get(route)
     }
 
-    /// What is known of the route that `asked` takes.
-    pub fn known_of(&self, asked: &Asked) -> Option<&Known> {
+    /// The route that `asked` takes, by its name.
+    pub fn taken(&self, asked: &Asked) -> Option<(&Arc<str>, &Known)> {
         let router = &self.snapshot.router;
         match router.find(&asked.method, &asked.host, &asked.path, &asked.headers) {
-            Found::Route(route, _) => self.routes.get(&route.name),
+            Found::Route(route, _) => self.routes.get_key_value(&route.name),
             Found::MethodNotAllowed(_) | Found::NotFound => None,
         }
     }
@@ -187,7 +247,12 @@ impl<'a> Side<'a> {
                 let policy = |at: u16| judged.rule_names.get(usize::from(at)).cloned();
                 outcome(&judged.decision, known, policy)
             }
-            Some(rules) => {
+            Some([known_callers, strangers]) => {
+                let rules = if asked.claims.is_some() {
+                    known_callers
+                } else {
+                    strangers
+                };
                 let mut facts = Facts {
                     now: asked.at,
                     window_at: asked.at,
@@ -208,23 +273,41 @@ impl<'a> Side<'a> {
 }
 
 impl Known {
-    fn of(route: &Route, snapshot: &Snapshot) -> Self {
+    /// The texts of rules are kept in `texts`, as routes share them.
+    fn of(route: &Route, snapshot: &Snapshot, texts: &mut HashMap<*const (), Arc<str>>) -> Self {
         let mut known = Self {
             mentions: Mentions::default(),
+            rules: Vec::with_capacity(route.rules.len()),
             opaque: Vec::new(),
             clear: None,
             answered: Answered::of(&route.target, snapshot),
+            sources: route.token_sources.clone(),
         };
-        let mut clear = Vec::with_capacity(route.rules.len());
+        let mut clear = [Vec::new(), Vec::new()];
         for rule in &route.rules {
+            let policy = texts.entry(Arc::as_ptr(&rule.policy).cast());
+            let policy = policy.or_insert_with(|| format!("{:?}", rule.policy).into());
+            let text = format!("{} {} {} {policy}", rule.kind, rule.name, rule.shadow).into();
             let mut mentions = mentions_of(rule);
-            match std::mem::take(&mut mentions.opaque) {
-                opaque if opaque.is_empty() => {
-                    add(&mut known.mentions, mentions);
-                    clear.push(rule.clone());
-                }
-                opaque => known.opaque.push((rule.name.clone(), opaque)),
+            let opaque = std::mem::take(&mut mentions.opaque);
+            let [callers, strangers] = &mut clear;
+            if opaque.is_empty() || mentions.refuses_strangers {
+                strangers.push(rule.clone());
             }
+            if opaque.is_empty() {
+                callers.push(rule.clone());
+                add(&mut known.mentions, mentions.clone());
+            } else {
+                known.opaque.push(Opaque {
+                    name: rule.name.clone(),
+                    words: opaque,
+                    windows: mentions.windows,
+                    tells_clients: !mentions.clients.is_empty(),
+                    clocks: mentions.clocks,
+                });
+                mentions = Mentions::default();
+            }
+            known.rules.push(Part { mentions, text });
         }
         known.clear = (!known.opaque.is_empty()).then_some(clear);
         known
@@ -245,7 +328,9 @@ pub(super) fn add(all: &mut Mentions, more: Mentions) {
         methods,
         headers,
         query,
+        clocks,
         opaque,
+        refuses_strangers,
     } = more;
     all.windows.extend(windows);
     all.roles.extend(roles);
@@ -258,7 +343,9 @@ pub(super) fn add(all: &mut Mentions, more: Mentions) {
     all.methods.extend(methods);
     all.headers.extend(headers);
     all.query.extend(query);
+    all.clocks.extend(clocks);
     all.opaque.extend(opaque);
+    all.refuses_strangers |= refuses_strangers;
 }
 
 fn outcome(decision: &Decision, known: Option<&Known>, policy: impl Fn(u16) -> Option<Arc<str>>) -> Outcome {

@@ -13,6 +13,7 @@ use crate::routing::Router;
 use crate::snapshot::{self, Occasion, Route};
 use crate::targets::{Target, UpstreamIndex};
 
+mod misses;
 mod samples;
 
 const NOT_COMPARED: &str = "not compared, as these rules cannot be tried in every way\n";
@@ -240,7 +241,7 @@ fn says_what_was_not_tried() {
     let told = said(&many("a, b, c, d, e, f, g"), &many("a, b, c, d, e, f"));
     assert_eq!(
         told,
-        "closed\nnow denied 403 denied (p) for everybody but those with role a or b or c or d or e or f\nnot tried\n  route `pay`: of 7 roles: tried each alone, and all together\n"
+        "closed\nnow denied 403 denied (p) for everybody but those with role a or b or c or d or e or f\nnot all was tried\n  route `pay`: of 7 roles: tried each alone, and all together\n"
     );
     let values = |what: &str| -> String {
         let value = |at: u32| format!("{what}{at}");
@@ -327,7 +328,7 @@ fn compares_routes_by_the_requests_they_take() {
             "b: { match: 'GET /a/{x}', auth: customer, scopes: [s], upstream: two }, a: { match: GET /y, auth: none, \
              upstream: one }",
             "opened\n  GET /y (a): now allowed, was denied 404 route-not-found for everybody\n\
-             answered by another\n  GET /a/{x} (b): now answered by upstream `two`, was upstream `one` for everybody\n\
+             answered by another\n  GET /a/{x} (b): now answered by upstream `two`, was upstream `one` for callers with scope s\n\
              taken by another route\n  `a` → `b`\n",
         ),
         (
@@ -422,13 +423,14 @@ fn tells_programs_the_same() {
     assert_eq!(
         told.json(),
         json!({
-            "opens": true, "closes": false, "changed": true,
+            "opens": true, "closes": false, "changed": true, "complete": true,
             "changes": [{
                 "kind": "opened", "route": "pay", "requests": ["POST /pay"], "who": "callers with scope pay and with role ops",
                 "when": "02:00–04:00 on Sun 2026-11-29",
                 "times": [{ "from": "2026-11-29T02:00:00+09:00", "to": "2026-11-29T04:00:00+09:00" }],
                 "before": { "effect": "deny", "status": 403, "code": "denied", "policy": "p" },
                 "after": { "effect": "allow" },
+                "as_far_as": [],
             }],
             "limits": [], "handling": [], "renamed": [], "changed_not_compared": [], "not_compared": [], "not_tried": [],
         })
@@ -489,7 +491,7 @@ fn leaves_out_what_cannot_be_taken_apart_and_says_so() {
     assert!(!told.is_change());
     // It does not hide what another rule does.
     let told = compare(&riddled(compiled(&now)), &riddled(compiled(&next)), Some(FROM), 7);
-    let opened = "opened\n  POST /pay (pay): now allowed, was denied 403 denied (p) for callers with scope pay and with role b but not a\n";
+    let opened = "opened\n  POST /pay (pay): now allowed, was denied 403 denied (p) for callers with scope pay and with role b but not a, as far as `riddle` lets them\n";
     assert_eq!(told.text(Paint::plain()), format!("{opened}{NOT_COMPARED}  {riddle}"));
     let told = compare(&compiled(&now), &riddled(compiled(&now)), Some(FROM), 7);
     assert_eq!(

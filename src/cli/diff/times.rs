@@ -1,6 +1,7 @@
 //! The time axis: between which instants no window of either configuration changes, and saying so in few words.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
@@ -13,8 +14,6 @@ use crate::policies::access::{WindowRef, midnight};
 const SHOWN: usize = 4;
 /// Begins an exception of what stands before it.
 const NOT_ON: &str = "not on ";
-/// Dated days are looked at so far ahead, in days.
-const AHEAD: i32 = 3 * 366;
 /// More changes of a window than that within the looked-at days are not looked at.
 const MAX_CHANGES: usize = 20_000;
 
@@ -39,6 +38,8 @@ pub(super) struct Times {
     horizon: Vec<Date>,
     /// Whether a window changes more often than could be looked at.
     pub is_cut: bool,
+    /// Windows of which there are two of one name, not always open together.
+    pub differing: Vec<Arc<str>>,
 }
 
 impl Times {
@@ -51,9 +52,8 @@ impl Times {
             .map(|day| after(period.first, day))
             .collect();
         let mut days = vec![(period.first, end)];
-        let until = after(end, AHEAD);
         // What begins on a day may reach into the next, and what ends on it may have begun on the one before.
-        let special = windows.iter().flat_map(|window| window.special_days(end, until));
+        let special = windows.iter().flat_map(|window| window.special_days(end, Date::MAX));
         days.extend(special.map(|day| (day.yesterday().unwrap_or(day), after(day, 2))));
         let core = joined(
             days.iter()
@@ -72,6 +72,7 @@ impl Times {
             states: Vec::new(),
             horizon,
             is_cut: false,
+            differing: Vec::new(),
             core,
         };
         let wide = joined(times.core.iter().map(wide).collect());
@@ -95,6 +96,18 @@ impl Times {
                     Vec::new()
                 });
                 pieces.push((from, to));
+            }
+        }
+        for (at, window) in windows.iter().enumerate() {
+            let twins = windows
+                .iter()
+                .enumerate()
+                .skip(at + 1)
+                .filter(|(_, twin)| twin.name() == window.name());
+            for (twin, _) in twins {
+                if order.iter().any(|state| state.get(at) != state.get(twin)) {
+                    times.differing.push(window.name().clone());
+                }
             }
         }
         let mut states: Vec<Vec<Piece>> = order.iter().filter_map(|state| known.remove(state)).collect();

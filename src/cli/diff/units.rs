@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 
+use super::axes::{self, About, Choice};
+use super::meets::meets;
+use super::sides::Side;
 use crate::routing::{HostPattern, Match, Methods, Segment, Template};
-use crate::snapshot::Snapshot;
+use crate::snapshot::Asked;
 
 /// What is tried where a match names no method.
 const METHODS: [Method; 7] = [
@@ -39,15 +42,22 @@ pub(super) struct Unit {
 }
 
 impl Variant {
+    /// The request, with nothing to it but what the match demands.
+    pub fn asked(&self) -> anyhow::Result<Asked> {
+        let choice = Choice::Request(self.clone());
+        axes::asked([(&About::Request, &choice)].into_iter())
+    }
+
     /// As one would write it.
     pub fn words(&self) -> String {
         format!("{} {}", self.method, self.shown)
     }
 }
 
-/// The requests of all routes. None stands in two units, which a new route that takes another's requests would make of it.
-pub(super) fn units(now: &Snapshot, next: &Snapshot) -> Vec<Unit> {
-    let matches = || [now, next].into_iter().flat_map(|side| side.router.iter());
+/// The requests of all routes, and whether there are more. None stands in two units, which a new route that takes another's
+/// requests would make of it.
+pub(super) fn units(sides: &[Side<'_>; 2]) -> (Vec<Unit>, bool) {
+    let matches = || sides.iter().flat_map(|side| side.snapshot.router.iter());
     let word = free_word(matches().map(|(matched, _)| &matched.path));
     let mut methods = METHODS.to_vec();
     let rules = matches().flat_map(|(_, route)| &route.rules);
@@ -86,7 +96,76 @@ pub(super) fn units(now: &Snapshot, next: &Snapshot) -> Vec<Unit> {
             }),
         }
     }
-    units
+    let is_cut = add_meets(&mut units, sides, &methods, &word);
+    (units, is_cut)
+}
+
+/// Adds requests that two matches take where they go otherwise than all others do; whether there may be more.
+fn add_meets(units: &mut Vec<Unit>, sides: &[Side<'_>; 2], methods: &[Method], word: &str) -> bool {
+    let [now, next] = sides;
+    if is_routed_alike(now, next) {
+        return false;
+    }
+    let ways = |variant: &Variant| {
+        let asked = variant.asked().ok()?;
+        let name = |side: &Side<'_>| side.taken(&asked).map(|(name, _)| name.clone());
+        Some((variant.method.clone(), name(now), name(next)))
+    };
+    let base = units.iter().flat_map(|unit| &unit.variants);
+    let mut known: HashSet<_> = base.filter_map(ways).collect();
+    let (met, is_cut) = meets(
+        sides
+            .iter()
+            .flat_map(|side| side.snapshot.router.iter())
+            .map(|(matched, _)| matched),
+    );
+    let mut more: Vec<([Option<Arc<str>>; 2], Unit)> = Vec::new();
+    for variant in met.iter().flat_map(|matched| variants(matched, methods, word)) {
+        let Some((method, from, to)) = ways(&variant) else {
+            continue;
+        };
+        let Some(name) = to.clone().or(from.clone()) else {
+            continue;
+        };
+        if !known.insert((method, from.clone(), to.clone())) {
+            continue;
+        }
+        let pair = [from, to];
+        match more.iter_mut().find(|(known, _)| *known == pair) {
+            Some((_, unit)) => unit.variants.push(variant),
+            None => more.push((
+                pair,
+                Unit {
+                    name,
+                    variants: vec![variant],
+                },
+            )),
+        }
+    }
+    units.extend(more.into_iter().map(|(_, unit)| unit));
+    is_cut
+}
+
+/// Whether every request takes routes of the same name and the same rules, so that where it goes makes no difference.
+fn is_routed_alike(now: &Side<'_>, next: &Side<'_>) -> bool {
+    let routes = |side: &Side<'_>| -> HashMap<Arc<str>, String> {
+        let routes = side.snapshot.router.iter();
+        let written = |matched: &Match| {
+            let Match {
+                host,
+                path,
+                methods,
+                headers,
+                ..
+            } = matched;
+            format!("{host:?} {:?} {methods:?} {headers:?}", path.segments())
+        };
+        routes
+            .map(|(matched, route)| (route.name.clone(), written(matched)))
+            .collect()
+    };
+    let (before, after) = (routes(now), routes(next));
+    before == after
 }
 
 /// A segment that no template spells out, so that it is a parameter's value everywhere.

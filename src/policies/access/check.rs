@@ -302,6 +302,8 @@ impl Policy for Check {
         if mentions.opaque.len() > known {
             mentions.opaque.truncate(known);
             mentions.opaque.push(self.words());
+            let (_, must_refuse) = self.refusal(Clause::for_strangers, Bounds::exactly(Truth::False));
+            mentions.refuses_strangers |= must_refuse;
         }
     }
 

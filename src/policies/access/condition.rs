@@ -265,6 +265,16 @@ impl Clause {
         }
     }
 
+    /// What can come out for callers who are not known, whatever they ask for and when.
+    pub fn for_strangers(&self) -> Bounds {
+        match self {
+            Self::Roles(_) | Self::Scopes(_) => Bounds::exactly(Truth::False),
+            Self::Claim(_, test) => Bounds::exactly(test.judge(None)),
+            Self::If(expression) => expression.for_strangers(),
+            _ => Bounds::ANY,
+        }
+    }
+
     /// The windows it looks at.
     pub fn windows(&self) -> &[WindowRef] {
         match self {
@@ -310,7 +320,11 @@ impl Clause {
             Self::Header(name, values) => mentions.headers.push((name.clone(), texts(values))),
             Self::Query(name, values) => mentions.query.push((name.clone(), values.clone())),
             // What an expression can tell apart cannot be listed.
-            Self::If(_) => mentions.opaque.push(self.words()),
+            Self::If(expression) => {
+                mentions.opaque.push(self.words());
+                mentions.clients.extend_from_slice(expression.clients());
+                mentions.clocks.extend(expression.clocks().cloned());
+            }
         }
     }
 

@@ -40,6 +40,7 @@ mod functions;
 mod kinds;
 mod names;
 mod operators;
+mod strangers;
 mod variable;
 
 use std::ops::Range;
@@ -72,6 +73,8 @@ pub(super) struct Expression {
     root: IdedExpr,
     variables: Vec<Variable>,
     params: Vec<(Box<str>, Place)>,
+    /// The clients it names.
+    clients: Vec<String>,
 }
 
 impl Describe for Expression {
@@ -130,6 +133,7 @@ impl Expression {
             root: checked.root,
             variables: checked.variables,
             params,
+            clients: checked.named_clients,
         })
     }
 
@@ -169,6 +173,19 @@ impl Expression {
     pub fn reads_address(&self) -> bool {
         let is_address = |variable: &Variable| matches!(variable, Variable::Address | Variable::InNetwork(_));
         self.variables.iter().any(is_address)
+    }
+
+    /// On whose clocks it reads `now`.
+    pub fn clocks(&self) -> impl Iterator<Item = &TimeZone> {
+        self.variables.iter().filter_map(|variable| match variable {
+            Variable::Now(zone) => Some(zone),
+            _ => None,
+        })
+    }
+
+    /// The clients it names.
+    pub fn clients(&self) -> &[String] {
+        &self.clients
     }
 
     /// The headers it reads.

@@ -14,6 +14,7 @@ use Truth::{False, True, Unknown};
 
 mod hostile;
 mod mistakes;
+mod strangers;
 
 fn names<'a>(load: &'a Load, calendars: &'a Calendars, clients: &'a Clients) -> Names<'a> {
     Names {

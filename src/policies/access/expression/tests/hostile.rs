@@ -89,7 +89,9 @@ fn survives_the_deepest_text_on_the_stack_of_a_worker() {
                     root: checked.root,
                     variables: checked.variables,
                     params: Vec::new(),
+                    clients: Vec::new(),
                 };
+                expression.for_strangers();
                 Asked::plain().facts(|facts| expression.judge(facts));
                 judged += 1;
             }
@@ -162,11 +164,15 @@ proptest! {
                 root: checked.root,
                 variables: checked.variables,
                 params: Vec::new(),
+                clients: Vec::new(),
             };
             let asked = Asked::with(json!({"a": claims, "b": {"c": claims}, "c": "a"}));
             let judged = asked.facts(|facts| (expression.judge(facts), expression.judge(facts), expression.why(facts)));
             prop_assert_eq!(judged.0, judged.1);
             prop_assert_eq!(judged.0 == Unknown, judged.2.is_some());
+            let stranger = Asked { claims: None, ..Asked::plain() };
+            let (truth, bounds) = (stranger.facts(|facts| expression.judge(facts)), expression.for_strangers());
+            prop_assert!(bounds.least <= truth && truth <= bounds.most, "{:?}", truth);
         }
     }
 
