@@ -192,7 +192,7 @@ impl Admin {
         self.show_authenticators();
         self.metrics.show_part_calls(self.live.flights.waiting());
         let connections = (self.connections)();
-        self.metrics.show_refused_connections(&connections.refused);
+        self.metrics.show_connections(&connections);
         match self.metrics.render(self.live.in_flight(), connections.open) {
             Ok(text) => Ok(page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)),
             Err(error) => {

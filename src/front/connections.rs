@@ -17,12 +17,26 @@ pub(super) enum Turned {
     Proxy,
 }
 
+/// Why a connection in HTTP/2 is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Too many frames that ask for nothing.
+    Frames,
+    /// Too many requests that were taken back.
+    Resets,
+    /// Too many requests that are none, or what is no HTTP/2 at all.
+    Malformed,
+    /// A frame or a header that does not come to its end.
+    Slow,
+}
+
 /// The open connections of one front, and those that were turned away.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     open: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
     turned: [AtomicU64; 3],
+    cut: [AtomicU64; 4],
 }
 
 impl Connections {
@@ -39,6 +53,24 @@ impl Connections {
 
     pub fn turn_away(&self, why: Turned) {
         if let Some(count) = self.turned.get(why as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Connections in HTTP/2 that were ended for what came on them, since the start, by reason.
+    pub fn cut_off(&self) -> [(&'static str, u64); 4] {
+        let [frames, resets, malformed, slow] = &self.cut;
+        [
+            ("frames", frames),
+            ("resets", resets),
+            ("malformed", malformed),
+            ("slow", slow),
+        ]
+        .map(|(reason, count)| (reason, count.load(Ordering::Relaxed)))
+    }
+
+    pub fn cut(&self, why: Cut) {
+        if let Some(count) = self.cut.get(why as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }

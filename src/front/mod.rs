@@ -86,6 +86,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         self.connections.turned_away()
     }
 
+    /// Connections in HTTP/2 that were ended for what came on them, by reason.
+    pub fn cut_off(&self) -> [(&'static str, u64); 4] {
+        self.connections.cut_off()
+    }
+
     /// Accepts until `shutdown` turns true; connections that are idle then are closed, others finish their requests.
     pub async fn accept(
         self: Arc<Self>,

@@ -24,6 +24,8 @@ pub struct Connections {
     pub open: usize,
     /// Closed before a byte of HTTP was read, since the start, by reason.
     pub refused: [(&'static str, u64); 3],
+    /// In HTTP/2 ended for what came on them, since the start, by reason.
+    pub cut: [(&'static str, u64); 4],
 }
 
 /// All observers of one gateway, in the order they are told.

@@ -251,6 +251,7 @@ pub async fn start(options: &Options, snapshot: Arc<Snapshot>) -> Result<Running
         let connections = Box::new(move || Connections {
             open: front.connections(),
             refused: front.turned_away(),
+            cut: front.cut_off(),
         });
         let app = HttpServer::new_app(Admin::new(
             live.clone(),

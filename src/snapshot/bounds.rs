@@ -12,6 +12,12 @@
 //! `defaults`, with and without `Content-Length`. `per_address` counts IPv6 by /64, and not the connections of
 //! `trusted_proxies` that name callers in a header. `grace` and `per_second` count the time that the gateway waits for the
 //! client: whoever is further behind than `grace` is cut off, however many single bytes come.
+//!
+//! In HTTP/2 they count for each request, of which a connection has 100 under way at most; many answers on a slow connection
+//! wait for one another, and none is too slow while the client takes as much of all of them as it would have to of one.
+//! After `requests` a connection is told to end (GOAWAY). One that floods is ended at once (ENHANCE_YOUR_CALM), and counted in
+//! `gwanmun_connections_cut_total`: by `frames` that ask for nothing, by `resets` of what it has asked for, by `malformed`
+//! requests, or by a frame or header that is `slow` to come to its end, for which it has as long as `header.within`.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -4,6 +4,7 @@
 //! refuses is refused here with the same codes, as an answer on the request's stream; what no reader of HTTP/2 takes for a
 //! request (RFC 9113 §8.1.1) ends its stream with PROTOCOL_ERROR. Source: RFC 9113.
 
+mod frames;
 mod head;
 mod stream;
 mod wire;
@@ -11,6 +12,7 @@ mod wire;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +25,7 @@ use pingora::protocols::{Digest, GetProxyDigest, GetSocketDigest, GetTimingDiges
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
+use super::connections::Cut;
 use super::head::HeadFault;
 use super::transport::Transport;
 use super::{Bounds, Front};
@@ -30,7 +33,7 @@ use crate::engine::{Denial, DenialKind, problem};
 use crate::live::until_cut;
 
 use stream::Stream;
-use wire::Wire;
+use wire::{Gauge, Wire};
 
 /// What a client begins with (RFC 9113 §3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -43,6 +46,10 @@ const STREAMS: u32 = 100;
 const WAITING: usize = 64 << 10;
 /// Bytes of bodies that nobody has read yet, of all requests of a connection: several that are not read leave room for others.
 const UNREAD: u32 = 256 << 10;
+/// Requests of one connection that are refused here; of a client of HTTP/1 there is one.
+const REFUSED: u32 = 32;
+/// Streams of one connection that are reset for a client's faults.
+const FAULTS: usize = 128;
 /// A connection that was told to end is given so long once nothing is under way.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -63,18 +70,19 @@ pub(super) async fn serve<A>(
         proxy_digest: transport.get_proxy_digest(),
         socket_digest: transport.get_socket_digest(),
     });
-    let wire = Wire::new(transport, ahead, bounds.taking);
+    let gauge = Arc::new(Gauge::default());
+    let wire = Wire::new(transport, ahead, &bounds, gauge.clone());
     let Ok(Ok(mut connection)) = timeout(bounds.header_deadline, options(&bounds).handshake(wire)).await else {
         return;
     };
     let under_way = Arc::new(UnderWay::default());
-    let (mut accepted, mut is_ending) = (0, false);
+    let (mut accepted, mut refused, mut is_ending) = (0, 0, false);
     loop {
         let bounds = front.settings.load().bounds;
         let next = tokio::select! {
             biased;
             _ = shutdown.wait_for(|stop| *stop), if !is_ending => Next::Stop,
-            request = connection.accept() => request.and_then(Result::ok).map_or(Next::Gone, Next::Request),
+            next = accept(&mut connection, &gauge) => next,
             () = under_way.none_for(if is_ending { LINGER } else { bounds.idle }) => Next::Idle,
         };
         let (request, reply) = match next {
@@ -85,17 +93,22 @@ pub(super) async fn serve<A>(
                 continue;
             }
             Next::Idle => return end(connection, Reason::NO_ERROR).await,
-            Next::Gone => return,
+            Next::Cut(why) => {
+                front.connections.cut(why);
+                return end(connection, Reason::ENHANCE_YOUR_CALM).await;
+            }
+            Next::Gone(why) => return why.into_iter().for_each(|why| front.connections.cut(why)),
         };
         accepted += 1;
         if is_ending && accepted > STREAMS {
             // More than can have been on their way when the client was told.
+            front.connections.cut(Cut::Frames);
             return end(connection, Reason::ENHANCE_YOUR_CALM).await;
         }
         let (mut request, body) = request.into_parts();
         match head::check(&mut request, &bounds) {
             Ok(()) => {
-                let stream = Stream::new(request, body, reply, digest.clone(), &bounds);
+                let stream = Stream::new(request, body, reply, digest.clone(), &bounds, gauge.clone());
                 let (app, shutdown, counted) = (front.app.clone(), shutdown.clone(), under_way.enter());
                 tokio::spawn(async move {
                     let _counted = counted;
@@ -104,7 +117,14 @@ pub(super) async fn serve<A>(
                     let _ = until_cut(app.process_new_http(session, &shutdown)).await;
                 });
             }
-            Err(fault) => refuse(front, peer, &request, body, reply, fault),
+            Err(fault) => {
+                refuse(front, peer, &request, body, reply, fault);
+                refused += 1;
+            }
+        }
+        if refused > REFUSED {
+            front.connections.cut(Cut::Malformed);
+            return end(connection, Reason::ENHANCE_YOUR_CALM).await;
         }
         if !is_ending && accepted >= bounds.max_requests {
             connection.graceful_shutdown();
@@ -119,7 +139,30 @@ enum Next {
     Request((http::Request<RecvStream>, SendResponse<Bytes>)),
     Stop,
     Idle,
-    Gone,
+    /// The connection has to be ended.
+    Cut(Cut),
+    /// It has ended; for a fault of the client's, where there is one.
+    Gone(Option<Cut>),
+}
+
+/// Drives the connection until there is another request, or none will be.
+async fn accept(connection: &mut Connection<Wire, Bytes>, gauge: &Gauge) -> Next {
+    let mut accepting = std::pin::pin!(connection.accept());
+    std::future::poll_fn(|context| {
+        let accepted = accepting.as_mut().poll(context);
+        if let Some(why) = gauge.cut() {
+            return Poll::Ready(Next::Cut(why));
+        }
+        accepted.map(|request| match request {
+            Some(Ok(request)) => Next::Request(request),
+            Some(Err(error)) if error.is_library() && error.is_go_away() => Next::Gone(Some(match error.reason() {
+                Some(Reason::ENHANCE_YOUR_CALM) => Cut::Frames,
+                _ => Cut::Malformed,
+            })),
+            Some(Err(_)) | None => Next::Gone(None),
+        })
+    })
+    .await
 }
 
 fn options(bounds: &Bounds) -> Builder {
@@ -129,6 +172,8 @@ fn options(bounds: &Bounds) -> Builder {
     options
         .max_header_list_size(u32::try_from(fields).unwrap_or(u32::MAX))
         .max_concurrent_streams(STREAMS)
+        .max_local_error_reset_streams(Some(FAULTS))
+        .max_pending_accept_reset_streams(STREAMS as usize)
         .max_send_buffer_size(WAITING)
         .initial_connection_window_size(UNREAD);
     options

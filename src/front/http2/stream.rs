@@ -28,8 +28,9 @@ use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{BError, Error, ErrorType, Result};
 use tokio::time::{Instant, timeout};
 
-use super::super::pace::Watch;
+use super::super::pace::{Pace, Watch};
 use super::Bounds;
+use super::wire::Gauge;
 
 /// What is kept of a body for another try; as in Pingora's other sessions.
 const KEPT: usize = 64 << 10;
@@ -51,7 +52,11 @@ pub(super) struct Stream {
     /// The last of the answer was sent.
     is_ended: bool,
     sent: usize,
+    taking: Pace,
     writing: Watch,
+    /// Since when there has been no room, and what the client had taken by then.
+    waiting: Option<(Instant, u64)>,
+    gauge: Arc<Gauge>,
     drain: Option<Duration>,
     digest: Arc<Digest>,
 }
@@ -63,6 +68,7 @@ impl Stream {
         reply: SendResponse<Bytes>,
         digest: Arc<Digest>,
         bounds: &Bounds,
+        gauge: Arc<Gauge>,
     ) -> Self {
         Self {
             request: request.into(),
@@ -76,7 +82,10 @@ impl Stream {
             answer: None,
             is_ended: false,
             sent: 0,
+            taking: bounds.taking,
             writing: Watch::new(bounds.taking, None),
+            waiting: None,
+            gauge,
             drain: None,
             digest,
         }
@@ -139,14 +148,29 @@ impl Stream {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(unsent(error))),
                 Poll::Ready(None) => return Poll::Ready(Err(gone("the stream has ended".to_owned()))),
                 Poll::Pending => {
-                    ready!(self.writing.poll_wait(context));
+                    ready!(self.poll_no_room(context));
                     return Poll::Ready(Err(unsent(io::Error::from(io::ErrorKind::TimedOut))));
                 }
             };
         }
+        self.waiting = None;
         let room = room.min(wanted);
         self.writing.moved(room);
         Poll::Ready(Ok(room))
+    }
+
+    /// Ready once the client has taken too little for too long. Many answers on a slow connection wait for one another: none is
+    /// too slow while the client takes as much of all of them as it would have to of one.
+    fn poll_no_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let (since, before) = *self.waiting.get_or_insert_with(|| (Instant::now(), self.gauge.taken()));
+        ready!(self.writing.poll_wait(context));
+        let taken = self.gauge.taken().saturating_sub(before);
+        if taken < since.elapsed().as_secs().max(1).saturating_mul(self.taking.rate) {
+            return Poll::Ready(());
+        }
+        self.writing = Watch::new(self.taking, None);
+        self.waiting = None;
+        self.writing.poll_wait(context)
     }
 
     async fn write(&mut self, mut data: Bytes, end: bool) -> Result<()> {

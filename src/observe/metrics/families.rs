@@ -45,6 +45,7 @@ pub(super) struct Families {
     pub in_flight: IntGauge,
     pub connections: IntGauge,
     pub connections_refused: IntCounterVec,
+    pub connections_cut: IntCounterVec,
     pub build_info: IntGaugeVec,
     pub start_time: Gauge,
 }
@@ -212,6 +213,11 @@ impl Families {
             connections_refused: counters(
                 "gwanmun_connections_refused_total",
                 "Connections closed before a request was read, by reason: too many in all, too many from one address, no PROXY header.",
+                &["reason"],
+            )?,
+            connections_cut: counters(
+                "gwanmun_connections_cut_total",
+                "Connections in HTTP/2 ended for what came on them, by reason: frames that ask for nothing, requests taken back, no HTTP/2 or too many requests that are none, a frame that does not come to its end.",
                 &["reason"],
             )?,
             build_info: gauges("gwanmun_build_info", "The version that runs; always 1.", &["version"])?,

@@ -23,6 +23,7 @@ pub use self::authenticators::IntrospectionFigures;
 use self::families::Families;
 use self::process::Process;
 use self::table::{Table, Tables};
+use super::Connections;
 use super::audit::Counts;
 use crate::engine::{Observer, Record};
 
@@ -227,11 +228,19 @@ impl Metrics {
         self.families.anomalies.with_label_values(&[detector]).inc();
     }
 
-    /// Shows how many connections were refused since the start, by reason.
-    pub fn show_refused_connections(&self, counts: &[(&'static str, u64)]) {
+    /// Shows how many connections were refused and cut since the start, by reason.
+    pub fn show_connections(&self, connections: &Connections) {
         let _turn = self.turn.lock();
-        for (reason, count) in counts {
-            let shown = self.families.connections_refused.with_label_values(&[reason]);
+        let refused = connections
+            .refused
+            .iter()
+            .map(|count| (&self.families.connections_refused, count));
+        let cut = connections
+            .cut
+            .iter()
+            .map(|count| (&self.families.connections_cut, count));
+        for (family, (reason, count)) in refused.chain(cut) {
+            let shown = family.with_label_values(&[reason]);
             shown.inc_by(count.saturating_sub(shown.get()));
         }
     }

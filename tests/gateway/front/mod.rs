@@ -5,6 +5,8 @@ mod bounds;
 mod faults;
 mod forwarded;
 mod http2;
+mod http2_floods;
+mod http2_table;
 mod pages;
 mod spellings;
 mod table;
