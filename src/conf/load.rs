@@ -390,9 +390,11 @@ impl Load {
         });
         let more = self.unkept.get() + found - findings.len();
         if more > 0 {
+            // About no line of the file, and no error on anybody's.
+            let last = findings.last().and_then(|last| last.place.as_ref());
             findings.push(Finding {
                 severity: Severity::Warning,
-                place: None,
+                place: last.map(|place| Place::start_of(&place.source)),
                 message: format!("{more} more findings are not shown"),
                 notes: Vec::new(),
                 path: String::new(),
