@@ -81,6 +81,8 @@ fn goes_on_for_those_who_stay() {
     let mut first = bank.gateway.connect();
     first.send(&request.bytes());
     bank.accounts.wait_for("/customers/u1/balance", 1);
+    // For its investments it waits no more: the next to wait is the other caller.
+    all_wait(&bank, 1);
     std::thread::scope(|scope| {
         let second = scope.spawn(|| request.send());
         all_wait(&bank, 2);
