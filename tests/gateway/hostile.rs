@@ -51,7 +51,7 @@ fn survives_what_is_not_http() {
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut noise).unwrap();
     for bytes in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+        b"PRI * HTTP/2.0\r\n\r\nno preface",
         b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET /status HTTP/1.1\r\nhost: a\r\n\r\n",
         b"SSH-2.0-OpenSSH_9.9\r\n",
         b"\r\n\r\n\r\n\r\n",
