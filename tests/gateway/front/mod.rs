@@ -6,6 +6,7 @@ mod faults;
 mod forwarded;
 mod http2;
 mod http2_floods;
+mod http2_table;
 mod pages;
 mod spellings;
 mod table;
