@@ -3,10 +3,10 @@
 //! Over the pools' endpoints and their one state: balance, breaker, retries and load are those of proxied requests. Redirects
 //! are not followed.
 //!
-//! Runs on a Pingora connector of its own, which pools connections, and not on Pingora's subrequests: measured on two cores
-//! (release build, one worker), an aggregate of three parts cost 7-17 thousand answers a second by the connector and 4-6 by
-//! subrequests, each of which goes through every phase of a proxied request. What subrequests would bring besides, policies and
-//! stored answers, is asked of the engine and of [`Kept`](super::Kept) directly.
+//! Runs on Pingora connectors of its own, which pool connections, and not on Pingora's subrequests: for three parts and nothing
+//! else done with them these cost twice the CPU (`aggregate` in `bench/README.md`), as each goes through every phase of a proxied
+//! request. What they would bring besides, policies and stored answers, is asked of the engine and of [`Kept`](super::Kept)
+//! directly.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
