@@ -129,6 +129,7 @@ impl<'a> Compiler<'a> {
         self.check_sharing(node, has_auth);
         self.check_changes(node);
         self.check_open_writes(name, node, matches.as_ref(), &rules);
+        self.check_methods(name, node, matches.as_ref());
         // Every part was read before the route is given up, so that every mistake is reported.
         if let Some(target) = target.as_ref().map(|(target, _)| target) {
             let first = rules.partition_point(|rule| rule.stage < Stage::Authorize);
@@ -416,6 +417,21 @@ impl<'a> Compiler<'a> {
             );
             self.load
                 .warn_with(&auth.place, message, &matches.place, format!("it takes `{method}`"));
+        }
+    }
+
+    /// Warns of a policy that the route names itself and that says the same of all its requests, being about other methods.
+    fn check_methods(&self, name: &Spanned<String>, node: &Node, matches: Option<&Match>) {
+        let (Some(matches), Some(own)) = (matches, node.get("policies")) else {
+            return;
+        };
+        let policies = &self.defined.policies;
+        for policy in Vec::<Spanned<String>>::read(own, &Load::new()).unwrap_or_default() {
+            if let Some(outlook) = policies.outlook_for(&policy.value, |method| matches.methods.fit(method).is_some()) {
+                let message = format!("`{}` {outlook} on route `{}`, by its methods", policy.value, name.value);
+                let note = "the route takes none of them";
+                self.load.warn_with(&policy.place, message, &matches.place, note);
+            }
         }
     }
 

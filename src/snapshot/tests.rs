@@ -388,3 +388,35 @@ routes: { transfer: { match: POST /transfers, policies: [no-night-transfer], lim
         assert!(seen >= 20, "{seen} examples");
     }
 }
+
+#[test]
+fn warns_of_policies_about_other_methods_than_the_routes() {
+    let yaml = "\
+listen: [{ address: 127.0.0.1:0 }]
+policies:
+  delete: { deny: { methods: [PUT, DELETE], ip: 10.0.0.0/8 } }
+  put: { require: { methods: PUT }, unless: { methods: POST } }
+  read: { require: { ip: 10.0.0.0/8 }, when: { methods: GET } }
+  some: { deny: { methods: [GET, DELETE] }, unless: { methods: PUT } }
+  all: { deny: { ip: 10.0.0.0/8 }, unless: { methods: PUT } }
+defaults: { policies: [delete] }
+routes:
+  get: { match: GET /a, auth: none, policies: [delete, put, read, some, all], reply: { status: 200 } }
+  post: { match: 'POST,HEAD /a', auth: none, policies: [put, read], reply: { status: 200 } }
+  inherited: { match: GET /b, auth: none, reply: { status: 200 } }
+  any: { match: { path: /c }, auth: none, policies: [delete, put, read, some, all], reply: { status: 200 } }
+";
+    let takes = |column: usize, method: &str| format!("\n  t.yaml:{method}:{column}: the route takes none of them");
+    let first = takes(17, "10");
+    assert_eq!(
+        findings(yaml),
+        [
+            format!(
+                "t.yaml:10:48: warning: `delete` can never refuse on route `get`, by its methods (at `routes.get.policies[0]`){first}"
+            ),
+            format!(
+                "t.yaml:10:56: warning: `put` refuses every request on route `get`, by its methods (at `routes.get.policies[1]`){first}"
+            ),
+        ]
+    );
+}

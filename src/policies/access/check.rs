@@ -1,6 +1,6 @@
 //! One policy, compiled: whom it refuses.
 
-use http::HeaderName;
+use http::{HeaderName, Method};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -80,6 +80,20 @@ impl Check {
             Effect::Deny(_) if !may_refuse => Some("can never refuse"),
             Effect::Deny(_) | Effect::StepUp(_) if must_refuse => Some("refuses every request"),
             Effect::Require(_) if must_refuse => Some("can never hold, so it refuses every request"),
+            _ => None,
+        }
+    }
+
+    /// What the policy comes to on a route that takes the methods of which `takes` is true, where these alone settle it.
+    pub fn outlook_for(&self, takes: impl Fn(&Method) -> bool) -> Option<&'static str> {
+        let meets = |listed: &Method| takes(listed) || (*listed == Method::GET && takes(&Method::HEAD));
+        let each = |clause: &Clause| match clause {
+            Clause::Methods(listed) if !listed.iter().any(meets) => Bounds::exactly(Truth::False),
+            _ => Bounds::ANY,
+        };
+        match self.refusal(each, Bounds::ANY) {
+            (false, _) => Some("can never refuse"),
+            (_, true) => Some("refuses every request"),
             _ => None,
         }
     }

@@ -31,6 +31,7 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use serde_json::json;
 
 use super::calendar::{Calendars, Clock, did_you_mean};
@@ -147,6 +148,13 @@ impl Policies {
     /// Their names, in the order of the file.
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.named.iter().map(|policy| &policy.name)
+    }
+
+    /// What the policy of that name comes to on a route that takes the methods of which `takes` is true, where these alone
+    /// settle it.
+    pub fn outlook_for(&self, name: &str, takes: impl Fn(&Method) -> bool) -> Option<&'static str> {
+        let policy = self.named.iter().find(|policy| *policy.name == *name)?;
+        policy.check.outlook_for(takes)
     }
 
     fn find(&self, name: &Spanned<String>, load: &Load) -> Option<&Compiled> {
