@@ -128,7 +128,7 @@ fn prepared(
     route: &Route,
     aggregate: &Aggregate,
     sent: Sent,
-) -> Option<(Inputs, Inside)> {
+) -> Option<(Inputs, Arc<Inside>)> {
     let recorded = exchange.recorded.as_ref()?;
     let decision = exchange.decision.as_ref()?;
     let generation = exchange.generation.clone();
@@ -165,7 +165,7 @@ fn prepared(
         ..view
     };
     told.extend(tokens::shown(&proved, route, &decision.acts));
-    let inside = Inside {
+    let inside = Arc::new(Inside {
         live: live.clone(),
         at: exchange.at,
         id: exchange.id.clone(),
@@ -184,12 +184,13 @@ fn prepared(
         credential: Arc::from(sent.credential.as_str()),
         sent: headers.clone(),
         generation: generation.clone(),
-    };
+        lines: Default::default(),
+    });
     Some((inputs, inside))
 }
 
 /// Runs the parts for as long as the client is there: they end when it leaves.
-async fn run(session: &mut Session, aggregate: &Aggregate, inputs: Inputs, inside: &Inside) -> Result<Aggregated> {
+async fn run(session: &mut Session, aggregate: &Aggregate, inputs: Inputs, inside: &Arc<Inside>) -> Result<Aggregated> {
     let mut run = pin!(aggregate.run(inputs, inside, inside.deadline));
     let downstream = session.as_downstream_mut();
     if !downstream.is_body_done() {

@@ -9,14 +9,16 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
+use pingora::prelude::fast_timeout::fast_sleep;
 
 use super::called::{Lacks, decoded, of_reply, personal, reshaped};
 use super::exchange::{authorization, edits, told, without};
@@ -70,10 +72,19 @@ pub(super) struct Inside {
     pub deadline: tokio::time::Instant,
     pub depth: u8,
     pub held: Arc<Held>,
+    /// What goes along with each call: where the answer is the caller's, and where it is for everybody.
+    pub lines: [OnceLock<Lines>; 2],
 }
 
-impl Call for Inside {
-    async fn call(&self, wanted: Wanted) -> Outcome {
+/// Headers that go along with calls, and the same as part of a key.
+#[derive(Clone)]
+pub(super) struct Lines {
+    headers: HeaderMap,
+    key: Key,
+}
+
+impl Call for Arc<Inside> {
+    async fn call(&self, wanted: Wanted, overdue: Arc<AtomicBool>) -> Outcome {
         if !self.held.begin() {
             return Err(CallError::TooLarge.into());
         }
@@ -86,11 +97,11 @@ impl Call for Inside {
                         share: if keep.public { Share::Public } else { Share::Principal },
                     })
                 });
-                self.ask(index, wanted, rule).await?
+                self.ask(index, wanted, rule, None, overdue).await?
             }
-            Destination::Route(_) => self.clone().through(wanted).await?,
+            Destination::Route(_) => self.clone().through(wanted, overdue).await?,
         };
-        match self.held.take(called.body.len()) {
+        match self.held.take(called.size()) {
             true => Ok(called),
             false => Err(CallFailure {
                 error: CallError::TooLarge,
@@ -98,15 +109,28 @@ impl Call for Inside {
             }),
         }
     }
+
+    /// By Pingora's clock, which ticks every 10 ms and wakes nobody when it is set.
+    async fn sleep(&self, time: Duration) {
+        fast_sleep(time).await;
+    }
 }
 
 impl Inside {
-    fn through(self, wanted: Wanted) -> BoxFuture<'static, Outcome> {
-        async move { self.route(&wanted).await }.boxed()
+    fn through(self: Arc<Self>, wanted: Wanted, overdue: Arc<AtomicBool>) -> BoxFuture<'static, Outcome> {
+        async move { self.route(&wanted, overdue).await }.boxed()
     }
 
-    /// An upstream's answer: one that was kept as `rule` says, one that somebody waits for already, or its own.
-    async fn ask(&self, index: UpstreamIndex, wanted: Wanted, rule: Option<Arc<CacheRule>>) -> Outcome {
+    /// An upstream's answer: one that was kept as `rule` says, one that somebody waits for already, or its own. What is kept and
+    /// shared of an `address`, path and query, ends with a write there that succeeded (RFC 9111 §4.4).
+    async fn ask(
+        self: &Arc<Self>,
+        index: UpstreamIndex,
+        wanted: Wanted,
+        rule: Option<Arc<CacheRule>>,
+        address: Option<(&str, &str)>,
+        overdue: Arc<AtomicBool>,
+    ) -> Outcome {
         let pool = self.generation.pool(index).ok_or(CallError::NoEndpoint)?;
         // Before all else: of an upstream that is closed, nothing that was kept is given either.
         if self.without.contains(&pool.name) {
@@ -114,32 +138,34 @@ impl Inside {
         }
         let rule = rule.filter(|_| wanted.post.is_none());
         let is_public = rule.as_ref().is_some_and(|rule| rule.share == Share::Public);
-        let headers = self.headers(is_public);
         if wanted.post.is_some() {
             let _turn = self.held.turn().await.ok_or(CallError::TooLarge)?;
-            return self.fetch(pool, &wanted, &headers, is_public).await;
+            // Boxed: rare, and each call would be as large.
+            return Box::pin(self.fetch(pool, &wanted, is_public, overdue)).await;
         }
-        let key = self.key(pool, &wanted, &headers, is_public);
-        let keep = rule.map(|rule| {
-            let mut kept = Key::default();
-            kept.piece(rule.route.as_bytes());
-            kept.piece(&key);
-            (kept.finish(), rule)
-        });
+        let mut key = self.key(pool, &wanted, is_public);
+        if let Some((path, query)) = address {
+            key.piece(&self.live.cache.changes.last(&self.host, path, query).to_le_bytes());
+        }
+        if let Some(rule) = &rule {
+            key.piece(rule.route.as_bytes());
+            key.piece(format!("{:?}", rule.ttl).as_bytes());
+        }
+        let keep = rule.map(|rule| (key.clone().finish(), rule));
         if let Some((kept, _)) = &keep
             && let Some(called) = self.live.kept.find(kept, Instant::now())
         {
             return Ok(called);
         }
-        let mut flight = Key::default();
-        flight.piece(self.generation.snapshot.id.as_bytes());
-        flight.piece(format!("{:?}", (&wanted.retry, keep.as_ref().map(|(_, rule)| rule))).as_bytes());
-        flight.piece(&key);
+        key.piece(self.generation.snapshot.id.as_bytes());
+        if let Some(retry) = &wanted.retry {
+            key.piece(format!("{retry:?}").as_bytes());
+        }
         let _turn = self.held.turn().await.ok_or(CallError::TooLarge)?;
         let begin = || {
             let (inside, pool) = (self.clone(), pool.clone());
             async move {
-                let called = inside.fetch(&pool, &wanted, &headers, is_public).await?;
+                let called = inside.fetch(&pool, &wanted, is_public, overdue).await?;
                 Ok(match keep {
                     Some((kept, rule)) => inside.keep(&kept, called, &rule),
                     None => called,
@@ -147,32 +173,46 @@ impl Inside {
             }
             .boxed()
         };
-        self.live.flights.join(flight.into_bytes(), begin).await
+        self.live.flights.join(key.into_bytes(), begin).await
     }
 
-    async fn fetch(&self, pool: &Arc<Pool>, wanted: &Wanted, headers: &HeaderMap, is_public: bool) -> Outcome {
+    async fn fetch(&self, pool: &Arc<Pool>, wanted: &Wanted, is_public: bool, overdue: Arc<AtomicBool>) -> Outcome {
         let whom = Whom {
             principal: self.principal.as_deref(),
             address: self.address,
             header: &|name| self.sent.get(name).map(HeaderValue::as_bytes),
         };
-        let mut headers: Vec<_> = headers
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        if let Some(holder) = self.passport.as_ref().filter(|_| !is_public) {
-            let passports = self.generation.passports.as_ref();
-            let signed = passports.and_then(|passports| passports.bearer(holder, &pool.name, self.at).ok());
-            headers.push((header::AUTHORIZATION, signed.ok_or(CallError::Unsigned)?));
-        }
+        let passport = match self.passport.as_ref().filter(|_| !is_public) {
+            Some(holder) => {
+                let passports = self.generation.passports.as_ref();
+                let signed = passports.and_then(|passports| passports.bearer(holder, &pool.name, self.at).ok());
+                Some(signed.ok_or(CallError::Unsigned)?)
+            }
+            None => None,
+        };
         let outgoing = Outgoing {
             target: &wanted.target,
-            headers: &headers,
+            headers: &self.lines(is_public).headers,
+            authorization: passport,
             post: wanted.post.clone(),
             max_body: wanted.max_body,
+            overdue: Some(overdue),
         };
         let caller = &self.live.caller;
         decoded(caller.send(pool, &whom, &outgoing, wanted.retry.as_deref()).await?)
+    }
+
+    fn lines(&self, is_public: bool) -> &Lines {
+        let [own, public] = &self.lines;
+        let lines = if is_public { public } else { own };
+        lines.get_or_init(|| {
+            let headers = self.headers(is_public);
+            let mut key = Key::default();
+            for (name, value) in &headers {
+                key.header(name, value);
+            }
+            Lines { headers, key }
+        })
     }
 
     /// What goes along: what is said of the caller, its language, what names this request in logs, and what the route sets.
@@ -199,10 +239,12 @@ impl Inside {
         headers
     }
 
-    /// Everything that an answer may depend on: who calls, each kind of name by a letter of its own, who is asked for what, and
-    /// what is told.
-    fn key(&self, pool: &Pool, wanted: &Wanted, headers: &HeaderMap, is_public: bool) -> Box<[u8]> {
-        let mut key = Key::default();
+    /// Everything that an answer may depend on: what is told, who calls, each kind of name by a letter of its own, and who is
+    /// asked for what.
+    fn key(&self, pool: &Pool, wanted: &Wanted, is_public: bool) -> Key {
+        let mut key = self.lines(is_public).key.clone();
+        // Told lines come in pairs: what follows is no line.
+        key.piece(b"");
         match (&self.principal, is_public) {
             (_, true) => key.piece(b"*"),
             (Some(principal), false) => {
@@ -218,10 +260,7 @@ impl Inside {
         key.passport(holder, &self.generation, pool, self.at);
         key.piece(pool.name.as_bytes());
         key.piece(wanted.target.as_bytes());
-        for (name, value) in headers {
-            key.header(name, value);
-        }
-        key.finish()
+        key
     }
 
     /// Keeps a good answer as long as it says itself, or else as the rule does.
@@ -244,7 +283,7 @@ impl Inside {
     }
 
     /// Goes through the route that the path leads to.
-    async fn route(&self, wanted: &Wanted) -> Outcome {
+    async fn route(self: &Arc<Self>, wanted: &Wanted, overdue: Arc<AtomicBool>) -> Outcome {
         if self.depth >= MAX_DEPTH {
             return Err(CallError::Denied.into());
         }
@@ -288,7 +327,14 @@ impl Inside {
             (Effect::Reply(reply), _) => return Ok(of_reply(reply)),
             _ => return Err(CallError::Denied.into()),
         };
-        let inner = self.under(route, &judged, &proved);
+        let posted = wanted.post.as_ref().map_or(0, Bytes::len) as u64;
+        if acts
+            .iter()
+            .any(|act| matches!(act, Act::BodyLimit(max) if posted > *max))
+        {
+            return Err(CallError::Denied.into());
+        }
+        let inner = Arc::new(self.under(route, &judged, &proved));
         let (called, lacks) = match &route.target {
             Target::Fixed(reply) => (of_reply(reply), Lacks::new()),
             Target::Upstream(index) => {
@@ -308,7 +354,9 @@ impl Inside {
                     Act::Cache(rule) => Some(rule.clone()),
                     _ => None,
                 });
-                (inner.ask(*index, wanted, rule).await?, Lacks::new())
+                let address = Some((&*path, query));
+                let called = inner.ask(*index, wanted, rule, address, overdue).await?;
+                (called, Lacks::new())
             }
             Target::Aggregate(aggregate) => {
                 let facts = Facts {
@@ -352,6 +400,7 @@ impl Inside {
             deadline: self.deadline.min(now + route.deadline),
             depth: self.depth + 1,
             held: Arc::new(self.held.within()),
+            lines: Default::default(),
             ..self.clone()
         }
     }
@@ -364,7 +413,11 @@ impl Inside {
     }
 
     /// The answer of an aggregate, and what it goes without.
-    async fn aggregate(&self, aggregate: &Aggregate, facts: &Facts<'_>) -> Result<(Called, Lacks), CallFailure> {
+    async fn aggregate(
+        self: &Arc<Self>,
+        aggregate: &Aggregate,
+        facts: &Facts<'_>,
+    ) -> Result<(Called, Lacks), CallFailure> {
         let inputs = aggregate.inputs(facts);
         let done = aggregate.run(inputs, self, self.deadline).await;
         let lacks: Lacks = done

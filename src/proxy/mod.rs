@@ -23,7 +23,6 @@ mod told;
 mod trace;
 mod tunnel;
 mod upstream;
-mod wellformed;
 
 use std::sync::Arc;
 use std::time::Duration;

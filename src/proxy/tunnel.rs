@@ -27,12 +27,13 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::exchange::Tunnelled;
-use super::{Exchange, failure, lasting, reply, response, upstream, wellformed};
+use super::{Exchange, failure, lasting, reply, response, upstream};
 use crate::engine::{Act, Ended, EndedBy, HeaderEdits};
 use crate::front::unbound;
 use crate::live::{Cut, Live};
 use crate::policies::websocket::frames::{self, Frames};
 use crate::policies::websocket::handshake::{self, Fault};
+use crate::upstreams::wellformed;
 
 /// Bytes read at once.
 const PIECE: usize = 16 << 10;

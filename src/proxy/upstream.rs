@@ -12,10 +12,10 @@ use pingora_proxy::Session;
 use smallvec::SmallVec;
 
 use super::request::edit;
-use super::{Exchange, failure, lasting, rewrite, trace, wellformed};
+use super::{Exchange, failure, lasting, rewrite, trace};
 use crate::engine::{Forwarded, Share, grpc_timeout, is_hearsay};
 use crate::policies::cache::storable::varies_on;
-use crate::upstreams::{Endpoint, NoEndpoint, Pool, RetryAfter, Whom};
+use crate::upstreams::{Endpoint, NoEndpoint, Pool, RetryAfter, Whom, wellformed};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -5,6 +5,8 @@ pub mod fixed;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -49,6 +51,13 @@ pub struct Wanted {
 /// One request from inside. Whoever implements it brings the headers that go along and the upstreams' own timeouts; the caller
 /// bounds the whole by dropping the future, which ends the request unless others wait for the same. Redirects are not followed.
 pub trait Call: Sync {
-    /// Makes the request.
-    fn call(&self, wanted: Wanted) -> impl Future<Output = Result<Called, CallFailure>> + Send;
+    /// Makes the request. Who drops the future because it takes too long sets `overdue` first.
+    fn call(
+        &self,
+        wanted: Wanted,
+        overdue: Arc<AtomicBool>,
+    ) -> impl Future<Output = Result<Called, CallFailure>> + Send;
+
+    /// Waits.
+    fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send;
 }

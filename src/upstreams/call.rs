@@ -3,35 +3,41 @@
 //! Over the pools' endpoints and their one state: balance, breaker, retries and load are those of proxied requests. Redirects
 //! are not followed.
 //!
-//! Runs on Pingora connectors of its own, which pool connections, and not on Pingora's subrequests: for three parts and nothing
-//! else done with them these cost twice the CPU (`aggregate` in `bench/README.md`), as each goes through every phase of a proxied
-//! request. What they would bring besides, policies and stored answers, is asked of the engine and of [`Kept`](super::Kept)
-//! directly.
+//! Runs on Pingora's connectors and not on its subrequests: for three parts and nothing else done with them these cost twice the
+//! CPU (`aggregate` in `bench/README.md`), as each goes through every phase of a proxied request. What they would bring besides,
+//! policies and stored answers, is asked of the engine and of [`Kept`](super::Kept) directly. Connections of HTTP/1.1 wait in
+//! [`Idle`](super::idle::Idle), those of HTTP/2 with Pingora.
+//!
+//! What is rarely done is boxed: a future is as large as the largest that it may wait for, and is copied with every call.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::connectors::TransportConnector;
-use pingora::connectors::http::{Connector, v1};
+use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
+use pingora::prelude::fast_timeout::fast_timeout;
+use pingora::protocols::Stream;
 use pingora::protocols::http::client::HttpSession;
 use pingora::protocols::http::v1::client::HttpSession as Http1;
 use pingora::upstreams::peer::HttpPeer;
 
-use super::{Endpoint, NoEndpoint, Pool, RetryAfter, RetrySettings, Whom, distrust, fault};
+use super::{Endpoint, NoEndpoint, Pool, RetryAfter, RetrySettings, Whom, distrust, fault, wellformed};
 use crate::engine::UpstreamSummary;
 
 /// More requests from inside are not made at once; others wait for one to end.
 const AT_ONCE: usize = 4_096;
+/// What a header line takes besides its letters.
+const LINE: usize = 64;
 
 /// Makes requests from inside. One per process: it holds the connections.
 pub struct Caller {
+    /// For HTTP/2.
     connector: Connector,
-    /// For connections that serve one exchange alone.
     sockets: TransportConnector,
-    http1: v1::Connector,
     room: tokio::sync::Semaphore,
 }
 
@@ -41,11 +47,15 @@ pub struct Outgoing<'a> {
     /// Path and query: origin form, percent-encoded.
     pub target: &'a str,
     /// What goes along.
-    pub headers: &'a [(HeaderName, HeaderValue)],
+    pub headers: &'a HeaderMap,
+    /// `Authorization` in place of any among the headers.
+    pub authorization: Option<HeaderValue>,
     /// JSON to be posted; without it, a GET.
     pub post: Option<Bytes>,
     /// A body of more bytes is [`CallError::TooLarge`].
     pub max_body: usize,
+    /// Set by whoever gives the call up because it took too long: that counts against the endpoint.
+    pub overdue: Option<Arc<AtomicBool>>,
 }
 
 /// An answer, whole.
@@ -66,6 +76,12 @@ pub struct Called {
 }
 
 impl Called {
+    /// The bytes that its headers and its body take.
+    pub fn size(&self) -> usize {
+        let line = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + LINE;
+        self.headers.iter().map(line).sum::<usize>() + self.body.len()
+    }
+
     /// `Content-Type`, where there is one and it is text.
     pub fn content_type(&self) -> Option<&str> {
         self.headers.get(header::CONTENT_TYPE)?.to_str().ok()
@@ -127,7 +143,6 @@ impl Default for Caller {
         Self {
             connector: Connector::new(None),
             sockets: TransportConnector::new(None),
-            http1: v1::Connector::new(None),
             room: tokio::sync::Semaphore::new(AT_ONCE),
         }
     }
@@ -154,6 +169,9 @@ impl Caller {
                 NoEndpoint::BreakerOpen(_) => CallError::BreakerOpen,
             })?;
             tried.push(lease.at());
+            if let Some(overdue) = &outgoing.overdue {
+                lease.watch(overdue.clone());
+            }
             let answer = match lease.endpoint() {
                 Some(endpoint) => self.ask(endpoint, outgoing).await,
                 None => Err(CallError::NoEndpoint.into()),
@@ -214,53 +232,59 @@ impl Caller {
 
     /// Asks one endpoint.
     pub(super) async fn ask(&self, endpoint: &Endpoint, outgoing: &Outgoing<'_>) -> Result<Called, Unanswered> {
-        let peer = endpoint.peer();
-        let (mut session, reused) = self.connect(&peer).await?;
-        let wait = peer.options.read_timeout;
-        match exchange(&mut session, endpoint, outgoing, wait).await {
-            Ok(called) => {
-                self.release(session, &peer).await;
-                Ok(called)
-            }
-            // A pooled connection may have been closed by the endpoint a moment ago: nothing was answered, GET is safe.
-            Err(failed) if failed.error == CallError::Broken && reused && outgoing.post.is_none() => {
-                session.shutdown().await;
-                let (mut session, _) = self.connect(&peer).await?;
-                let called = exchange(&mut session, endpoint, outgoing, wait).await?;
-                self.release(session, &peer).await;
-                Ok(called)
-            }
-            Err(failed) => {
-                session.shutdown().await;
-                Err(failed)
+        if !speaks_http1(&endpoint.peer) {
+            return Box::pin(self.ask_by_http2(endpoint, outgoing)).await;
+        }
+        if let Some(stream) = endpoint.idle.take() {
+            match over(stream, endpoint, outgoing).await {
+                // It may have been closed by the endpoint a moment ago: nothing was answered, GET is safe.
+                Err(failed) if failed.error == CallError::Broken && outgoing.post.is_none() => {}
+                done => return done,
             }
         }
+        let connecting = Box::pin(self.sockets.new_stream(&endpoint.peer));
+        let stream = connecting.await.map_err(unreached)?;
+        over(stream, endpoint, outgoing).await
     }
 
-    /// A connection, and whether it was used before. What makes one is boxed: it is large, rarely needed, and would be copied
-    /// with every call.
-    async fn connect(&self, peer: &HttpPeer) -> Result<(HttpSession, bool), Unanswered> {
-        if !speaks_http1(peer) {
-            let connecting = Box::pin(self.connector.get_http_session(peer));
-            return connecting.await.map_err(unreached);
-        }
-        if let Some(session) = self.http1.reused_http_session(peer).await {
-            return Ok((HttpSession::H1(session), true));
-        }
-        let connecting = Box::pin(self.http1.get_http_session(peer));
-        let (session, reused) = connecting.await.map_err(unreached)?;
-        Ok((HttpSession::H1(session), reused))
-    }
-
-    async fn release(&self, session: HttpSession, peer: &HttpPeer) {
-        let idle = peer.options.idle_timeout;
-        match session {
-            HttpSession::H1(session) if speaks_http1(peer) => {
-                self.http1.release_http_session(session, peer, idle).await;
+    /// Over a connection that others may use at the same time.
+    async fn ask_by_http2(&self, endpoint: &Endpoint, outgoing: &Outgoing<'_>) -> Result<Called, Unanswered> {
+        let peer = &endpoint.peer;
+        loop {
+            let connecting = self.connector.get_http_session(peer);
+            let (mut session, reused) = connecting.await.map_err(unreached)?;
+            match exchange(&mut session, endpoint, outgoing).await {
+                Ok(called) => {
+                    let idle = peer.options.idle_timeout;
+                    self.connector.release_http_session(session, peer, idle).await;
+                    return Ok(called);
+                }
+                Err(failed) => {
+                    session.shutdown().await;
+                    if failed.error != CallError::Broken || !reused || outgoing.post.is_some() {
+                        return Err(failed);
+                    }
+                }
             }
-            session => self.connector.release_http_session(session, peer, idle).await,
         }
     }
+}
+
+/// Asks over a connection in HTTP/1.1 of nobody else's, which waits for the next one afterwards.
+async fn over(stream: Stream, endpoint: &Endpoint, outgoing: &Outgoing<'_>) -> Result<Called, Unanswered> {
+    let peer = &endpoint.peer;
+    let mut session = HttpSession::H1(Http1::new_with_options(stream, peer));
+    let done = exchange(&mut session, endpoint, outgoing).await;
+    match (session, &done) {
+        (HttpSession::H1(mut session), Ok(_)) => {
+            session.respect_keepalive();
+            if let (Some(stream), Some(patience)) = (session.reuse().await, peer.options.idle_timeout) {
+                endpoint.idle.keep(stream, patience);
+            }
+        }
+        (mut session, _) => session.shutdown().await,
+    }
+    done
 }
 
 /// Whether nothing else is spoken with it.
@@ -281,45 +305,68 @@ impl From<CallError> for Unanswered {
     }
 }
 
+/// One request and its answer: the header within the response timeout, the body with no longer pauses than that.
 async fn exchange(
     session: &mut HttpSession,
     endpoint: &Endpoint,
     outgoing: &Outgoing<'_>,
-    wait: Option<Duration>,
 ) -> Result<Called, Unanswered> {
     let request = request(endpoint, outgoing).map_err(|_| CallError::Broken)?;
-    session.set_read_timeout(wait);
+    let wait = endpoint.peer.options.read_timeout;
     session.set_write_timeout(wait);
     session.write_request_header(Box::new(request)).await.map_err(failed)?;
     if let Some(body) = outgoing.post.clone().filter(|body| !body.is_empty()) {
         session.write_request_body(body, true).await.map_err(failed)?;
     }
     session.finish_request_body().await.map_err(failed)?;
-    let (status, headers) = loop {
-        session.read_response_header().await.map_err(failed)?;
-        let response = session.response_header().ok_or(CallError::Broken)?;
-        if response.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(CallError::Broken.into());
-        }
-        if !response.status.is_informational() {
-            break (response.status, Arc::new(response.headers.clone()));
-        }
+    session.set_read_timeout(None);
+    let (status, headers) = match wait {
+        Some(wait) => fast_timeout(wait, answer(session))
+            .await
+            .map_err(|_| CallError::Timeout)??,
+        None => answer(session).await?,
     };
+    session.set_read_timeout(wait);
     let mut body = BytesMut::new();
+    let mut whole = None;
     while let Some(chunk) = session.read_response_body().await.map_err(failed)? {
-        if body.len() + chunk.len() > outgoing.max_body {
+        if body.len() + whole.as_ref().map_or(0, Bytes::len) + chunk.len() > outgoing.max_body {
             return Err(CallError::TooLarge.into());
         }
+        // Most come in one piece, which need not be copied.
+        if body.is_empty() && whole.is_none() {
+            whole = Some(chunk);
+            continue;
+        }
+        body.extend_from_slice(&whole.take().unwrap_or_default());
         body.extend_from_slice(&chunk);
     }
     Ok(Called {
         status,
-        headers,
-        body: body.freeze(),
+        headers: Arc::new(headers),
+        body: whole.unwrap_or_else(|| body.freeze()),
         kept: None,
         lacks: None,
         upstream: None,
     })
+}
+
+/// The header of the answer, after interim ones.
+async fn answer(session: &mut HttpSession) -> Result<(StatusCode, HeaderMap), Unanswered> {
+    for interim in 0.. {
+        session.read_response_header().await.map_err(failed)?;
+        let response = session.response_header().ok_or(CallError::Broken)?;
+        if wellformed::check(response, interim).is_err() {
+            return Err(Unanswered {
+                error: CallError::Broken,
+                fault: Some("malformed"),
+            });
+        }
+        if !response.status.is_informational() {
+            return Ok((response.status, response.headers.clone()));
+        }
+    }
+    Err(CallError::Broken.into())
 }
 
 fn request(endpoint: &Endpoint, outgoing: &Outgoing<'_>) -> pingora::Result<RequestHeader> {
@@ -328,19 +375,26 @@ fn request(endpoint: &Endpoint, outgoing: &Outgoing<'_>) -> pingora::Result<Requ
     } else {
         Method::GET
     };
-    let size = outgoing.headers.len() + 4;
-    let mut request = RequestHeader::build_no_case(method, outgoing.target.as_bytes(), Some(size))?;
-    request.insert_header(header::HOST, &*endpoint.host)?;
-    request.insert_header(header::ACCEPT_ENCODING, "identity")?;
+    let sent = outgoing.headers;
+    let mut request = RequestHeader::build_no_case(method, outgoing.target.as_bytes(), Some(sent.len() + 5))?;
+    // What the caller says stands in place of these.
+    let mut unless_sent = |name, value| match sent.contains_key(&name) {
+        true => Ok(()),
+        false => request.insert_header(name, value),
+    };
+    unless_sent(header::HOST, endpoint.host.clone())?;
+    unless_sent(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
     if let Some(body) = &outgoing.post {
-        request.insert_header(header::CONTENT_LENGTH, body.len())?;
-        request.insert_header(header::CONTENT_TYPE, "application/json")?;
+        unless_sent(header::CONTENT_LENGTH, HeaderValue::from(body.len()))?;
+        unless_sent(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
     }
-    for (name, _) in outgoing.headers {
-        request.remove_header(name);
+    for (name, value) in sent {
+        if *name != header::AUTHORIZATION || outgoing.authorization.is_none() {
+            request.append_header(name, value)?;
+        }
     }
-    for (name, value) in outgoing.headers {
-        request.append_header(name.clone(), value.clone())?;
+    if let Some(credential) = &outgoing.authorization {
+        request.insert_header(header::AUTHORIZATION, credential)?;
     }
     Ok(request)
 }

@@ -124,8 +124,7 @@ struct Weight;
 
 impl Weighter<Box<[u8]>, Stored> for Weight {
     fn weight(&self, key: &Box<[u8]>, stored: &Stored) -> u64 {
-        // Headers are few; that they are many is bounded by what Pingora reads.
-        1_024 + (key.len() + stored.called.body.len()) as u64
+        512 + (key.len() + stored.called.size()) as u64
     }
 }
 

@@ -24,8 +24,10 @@ mod breaker;
 mod call;
 mod fault;
 mod flights;
+mod idle;
 mod pool;
 mod tls;
+pub mod wellformed;
 mod window;
 
 use std::net::SocketAddr;

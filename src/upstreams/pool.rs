@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, Peer};
 use smallvec::SmallVec;
 
 use super::balance::{hash, highest, in_turn, less_busy, mix};
 use super::breaker::{Admitted, Breaker};
+use super::idle::Idle;
 use super::window::{Count, Window};
 use super::{
     Balance, BreakerFigures, CallError, Caller, Outgoing, Protocol, RetryAfter, RetrySettings, Upstream,
@@ -48,8 +49,10 @@ pub struct Endpoint {
     /// The address as text, for records and metrics.
     pub label: Arc<str>,
     /// What requests from inside say as their `Host`.
-    pub(super) host: Arc<str>,
-    peer: HttpPeer,
+    pub(super) host: HeaderValue,
+    pub(super) peer: HttpPeer,
+    /// Connections to it that wait for requests from inside.
+    pub(super) idle: Arc<Idle>,
     is_checked: bool,
     /// What stands for it when keys are shared out.
     seed: u64,
@@ -110,6 +113,8 @@ pub struct Lease {
     at: u16,
     admitted: Admitted,
     is_told: bool,
+    /// Whether it is given up because it took too long.
+    overdue: Option<Arc<AtomicBool>>,
 }
 
 impl Endpoint {
@@ -149,10 +154,15 @@ impl Pool {
             let known = before.and_then(|pool| pool.endpoints.iter().find(|known| known.address == *address));
             let label: Arc<str> = address.to_string().into();
             let tls = upstream.tls.as_ref();
+            let peer = peer(*address, &settings, tls);
+            // Connections were made as the peer says: to whom, and who the gate is there.
+            let same = known.filter(|known| known.peer.reuse_hash() == peer.reuse_hash());
+            let host = tls.map_or_else(|| label.to_string(), |tls| tls.authority(address.port()));
             Endpoint {
                 address: *address,
-                host: tls.map_or_else(|| label.clone(), |tls| tls.authority(address.port()).into()),
-                peer: peer(*address, &settings, tls),
+                host: HeaderValue::try_from(host).unwrap_or(HeaderValue::from_static("")),
+                idle: same.map_or_else(Arc::default, |known| known.idle.clone()),
+                peer,
                 is_checked: settings.health.is_some(),
                 seed: hash(b'e', label.as_bytes()),
                 state: known.map_or_else(|| Arc::new(fresh()), |known| known.state.clone()),
@@ -260,9 +270,11 @@ impl Pool {
         let wait = health.every.0.clamp(Duration::from_millis(100), Duration::from_secs(2));
         let outgoing = Outgoing {
             target: &health.path.0,
-            headers: &[],
+            headers: &HeaderMap::new(),
+            authorization: None,
             post: None,
             max_body: 64 << 10,
+            overdue: None,
         };
         let checks = self.endpoints.iter().map(|endpoint| async {
             let fault = match tokio::time::timeout(wait, caller.ask(endpoint, &outgoing)).await {
@@ -295,6 +307,7 @@ impl Lease {
             at,
             admitted,
             is_told: false,
+            overdue: None,
         };
         if let Some(state) = lease.state() {
             state.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -326,6 +339,11 @@ impl Lease {
         }
     }
 
+    /// Dropped without a word once this is set, it has failed: whoever waited has waited too long.
+    pub fn watch(&mut self, overdue: Arc<AtomicBool>) {
+        self.overdue = Some(overdue);
+    }
+
     fn tell(&mut self, failed: bool) {
         if std::mem::replace(&mut self.is_told, true) {
             return;
@@ -342,6 +360,13 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if self
+            .overdue
+            .as_ref()
+            .is_some_and(|overdue| overdue.load(Ordering::Relaxed))
+        {
+            self.tell(true);
+        }
         let Some(state) = self.state() else { return };
         state.in_flight.fetch_sub(1, Ordering::Relaxed);
         if self.admitted == Admitted::AsProbe && !self.is_told {

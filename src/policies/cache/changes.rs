@@ -41,6 +41,12 @@ impl Changes {
         noted.is_some_and(|noted| noted != 0 && noted >= micros(instant))
     }
 
+    /// Which change of the address was the last: a number that is another after each.
+    pub fn last(&self, host: &str, path: &str, query: &str) -> u64 {
+        let noted = self.slot(host, path, query);
+        noted.map_or(0, |slot| slot.load(Ordering::Acquire))
+    }
+
     fn slot(&self, host: &str, path: &str, query: &str) -> Option<&AtomicU64> {
         // Tuples of strings are framed by `Hash` itself.
         let hash = self.seed.hash_one((host, path, query));

@@ -1,9 +1,13 @@
 //! Running an aggregate: calls, waiting, and the answer.
 
 use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::{AbortHandle, AbortRegistration, Abortable};
 use futures::stream::{FuturesUnordered, StreamExt};
 use http::StatusCode;
@@ -76,17 +80,15 @@ impl Aggregate {
         };
         let mut calls = FuturesUnordered::new();
         let mut timers = FuturesUnordered::new();
+        let mut end = pin!(call.sleep(deadline.saturating_duration_since(Instant::now())).fuse());
         loop {
             run.begin_what_can_begin();
             while let Some(begun) = run.next_call(calls.len()) {
-                let called = Abortable::new(call.call(begun.wanted), begun.registration);
-                calls.push(async move { (begun.fetch, called.await) });
+                let called = Abortable::new(call.call(begun.wanted, begun.overdue), begun.registration);
+                calls.push(called.map(move |answer| (begun.fetch, answer)));
             }
             for (part, timeout) in run.new_timers() {
-                timers.push(async move {
-                    tokio::time::sleep(timeout).await;
-                    part
-                });
+                timers.push(call.sleep(timeout).map(move |()| part));
             }
             if run.is_done() {
                 run.spread();
@@ -106,7 +108,7 @@ impl Aggregate {
                     }
                 }
                 Some(part) = timers.next() => run.timed_out(part),
-                () = tokio::time::sleep_until(deadline) => run.end(),
+                () = &mut end => run.end(),
             }
         }
         let body = run.write();
@@ -176,6 +178,8 @@ struct Fetch {
     part: usize,
     wanted: Wanted,
     abort: AbortHandle,
+    /// Set before it is ended because it took too long.
+    overdue: Arc<AtomicBool>,
     is_under_way: bool,
     /// What came of it, for parts that ask the same later.
     answer: Option<Called>,
@@ -186,6 +190,7 @@ struct Begun {
     fetch: usize,
     wanted: Wanted,
     registration: AbortRegistration,
+    overdue: Arc<AtomicBool>,
 }
 
 impl Got {
@@ -328,15 +333,18 @@ impl Run<'_> {
         }
         let (abort, registration) = AbortHandle::new_pair();
         let fetch = self.fetches.len();
+        let overdue = Arc::<AtomicBool>::default();
         self.queue.push_back(Begun {
             fetch,
             wanted: wanted.clone(),
             registration,
+            overdue: overdue.clone(),
         });
         self.fetches.push(Fetch {
             part: at,
             wanted,
             abort,
+            overdue,
             is_under_way: false,
             answer: None,
         });
@@ -502,6 +510,7 @@ impl Run<'_> {
             if !self.states.iter().any(is_awaited)
                 && let Some(fetch) = self.fetches.get_mut(fetch)
             {
+                fetch.overdue.store(true, Ordering::Relaxed);
                 fetch.abort.abort();
                 fetch.is_under_way = false;
             }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use smallvec::smallvec;
@@ -89,22 +89,34 @@ struct Services {
     answers: Vec<(&'static str, Does)>,
     called: Mutex<Vec<String>>,
     dropped: AtomicUsize,
+    /// Of these, those that took too long.
+    overdue: AtomicUsize,
     drops: Notify,
 }
 
-struct CountsDrop<'a>(&'a Services, bool);
+struct CountsDrop<'a>(&'a Services, bool, Arc<AtomicBool>);
 
 impl Drop for CountsDrop<'_> {
     fn drop(&mut self) {
         if !self.1 {
             self.0.dropped.fetch_add(1, Ordering::SeqCst);
+            let late = self.2.load(Ordering::SeqCst);
+            self.0.overdue.fetch_add(usize::from(late), Ordering::SeqCst);
             self.0.drops.notify_one();
         }
     }
 }
 
 impl Call for Services {
-    fn call(&self, wanted: Wanted) -> impl Future<Output = Result<Called, CallFailure>> + Send {
+    async fn sleep(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    fn call(
+        &self,
+        wanted: Wanted,
+        overdue: Arc<AtomicBool>,
+    ) -> impl Future<Output = Result<Called, CallFailure>> + Send {
         assert_eq!(wanted.max_body, MAX_PART);
         let to = match &wanted.to {
             Destination::Upstream(upstream) => UPSTREAMS[usize::from(upstream.0)],
@@ -118,7 +130,7 @@ impl Call for Services {
             .find(|(known, _)| *known == name)
             .map(|(_, does)| does.clone());
         self.called.lock().unwrap().push(name.clone());
-        let counts = CountsDrop(self, false);
+        let counts = CountsDrop(self, false, overdue);
         async move {
             let mut counts = counts;
             let answer = match does.unwrap_or_else(|| panic!("nobody expects {name}")) {
@@ -151,6 +163,7 @@ fn services(answers: Vec<(&'static str, Does)>) -> Services {
         answers,
         called: Mutex::default(),
         dropped: AtomicUsize::new(0),
+        overdue: AtomicUsize::new(0),
         drops: Notify::new(),
     }
 }
@@ -361,6 +374,11 @@ fn fails_as_a_whole_with_a_required_part() {
         );
         assert_eq!(failure.code, "part-failed");
         assert_eq!(services.dropped.load(Ordering::SeqCst), 1);
+        assert_eq!(
+            services.overdue.load(Ordering::SeqCst),
+            0,
+            "nobody waited for it too long"
+        );
     }
 }
 
@@ -505,6 +523,7 @@ c: { get: 'accounts:/hangs', timeout: 5ms }";
     assert_eq!(body(&done), r#"{"a":null,"b":1,"c":null}"#);
     assert_eq!(lacking(&done).as_deref(), Some("a;reason=timeout, c;reason=timeout"));
     assert_eq!(services.called.lock().unwrap().len(), 2);
+    assert_eq!(services.overdue.load(Ordering::SeqCst), 1, "the hanging one alone");
 }
 
 #[test]
@@ -796,6 +815,7 @@ fn bounds_how_many_items_are_asked_for_and_how_many_at_once() {
         "{called:?}"
     );
     assert_eq!(services.dropped.load(Ordering::SeqCst), 8);
+    assert_eq!(services.overdue.load(Ordering::SeqCst), 8);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Bank, partial};
-use crate::support::{Gateway, RefusingPort, Reply, Upstream, eventually, fill};
+use crate::support::{Gate, Gateway, RefusingPort, Reply, Upstream, eventually, fill};
 
 /// What a service must not make the gate do or say, with the reason it is missing for.
 fn hostile() -> Vec<(&'static str, Reply, &'static str)> {
@@ -255,4 +255,26 @@ routes:
     assert_eq!(lacking("/posted"), 3);
     assert_eq!((broken.count_of("/posted"), well.count_of("/posted")), (3, 3));
     assert_eq!(well.last().body, b"{\"a\":1}");
+}
+
+#[test]
+fn leaves_alone_who_is_always_too_slow_for_a_part() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let slow = Upstream::http1(move |_| Reply::json(&json!(1)).held_by(&held));
+    let yaml = "
+upstreams:
+  slow: { endpoints: [$slow], timeout: { response: 60s }, breaker: { min_requests: 3, open_for: 1h } }
+routes:
+  page: { match: GET /page, auth: none, aggregate: { part: { get: 'slow:/', timeout: 50ms } } }
+";
+    let gateway = Gateway::start(&fill(yaml, &[("slow", &slow.address())]));
+    let reasons: Vec<String> = (0..6)
+        .flat_map(|_| partial(&gateway.get("/page").send()))
+        .map(|(_, reason)| reason)
+        .collect();
+    assert_eq!(reasons[..3], ["timeout"; 3]);
+    assert_eq!(reasons[3..], ["unreachable"; 3], "its breaker is open");
+    assert_eq!(slow.count(), 3);
+    gate.open();
 }

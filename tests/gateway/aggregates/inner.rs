@@ -355,3 +355,29 @@ routes:
         (&json!({"of": "/direct", "more": 1}), &json!({"of": "/routed"}))
     );
 }
+
+#[test]
+fn posts_no_more_than_the_route_takes() {
+    let upstream = Upstream::http1(|_| Reply::json(&json!(1)));
+    let yaml = "
+upstreams:
+  origin: { endpoints: [$upstream] }
+routes:
+  page:
+    match: GET /page
+    auth: none
+    aggregate:
+      small: { post: /small, body: { text: '{query.text}' } }
+      large: { post: /large, body: { text: '{query.text}' } }
+  small: { match: POST /small, auth: none, body: { max: 20B }, limits: [], upstream: origin }
+  large: { match: POST /large, auth: none, body: { max: 1KiB }, limits: [], upstream: origin }
+";
+    let gateway = Gateway::start(&fill(yaml, &[("upstream", &upstream.address())]));
+    let lacks = |text: &str| partial(&gateway.get(&format!("/page?text={text}")).send());
+    assert_eq!(lacks("short"), []);
+    assert_eq!(
+        lacks("as-long-as-it-can-get"),
+        [("small".to_owned(), "denied".to_owned())]
+    );
+    assert_eq!(upstream.count(), 3);
+}

@@ -301,3 +301,62 @@ routes:
     assert_eq!(second.header("etag"), Some(tag));
     gateway.get("/page").header("if-none-match", tag).send().expect(304);
 }
+
+#[test]
+fn keeps_answers_as_long_as_each_part_says() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&count);
+    let upstream = Upstream::http1(move |_| Reply::json(&json!(counts.fetch_add(1, Ordering::SeqCst))));
+    let yaml = "
+upstreams:
+  origin: { endpoints: [$upstream] }
+routes:
+  long:  { match: GET /long, auth: none, aggregate: { n: { get: 'origin:/n', cache: { ttl: 1h, share: public } } } }
+  short: { match: GET /short, auth: none, aggregate: { n: { get: 'origin:/n', cache: { ttl: 60s, share: public } } } }
+";
+    let gateway = Gateway::start(&fill(yaml, &[("upstream", &upstream.address())]));
+    let ask = |path: &str| {
+        let response = gateway.get(path).send();
+        let control = response
+            .expect(200)
+            .header("cache-control")
+            .unwrap_or_default()
+            .to_owned();
+        (response.json()["n"].clone(), control)
+    };
+    assert_eq!(ask("/long").0, 0);
+    assert_eq!(ask("/long").0, 0);
+    let (kept, control) = ask("/short");
+    assert_eq!(kept, 1, "what another keeps for an hour is nothing to go by");
+    assert!(!control.contains("max-age=35"), "{control}");
+}
+
+#[test]
+fn forgets_what_was_kept_of_a_place_that_was_written_to() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&count);
+    let upstream = Upstream::http1(move |_| Reply::json(&json!(counts.fetch_add(1, Ordering::SeqCst))));
+    let yaml = "
+upstreams:
+  origin: { endpoints: [$upstream] }
+$authenticators
+routes:
+  page: { match: GET /page, auth: customer, aggregate: { it: { get: /it }, other: { get: /other } } }
+  it:
+    match: { path: '/{which}', methods: [GET, POST] }
+    auth: customer
+    cache: { ttl: 1h, share: principal }
+    upstream: origin
+";
+    let issuer = Issuer::new();
+    let gateway = Gateway::start(&guarded(yaml, &upstream, &issuer));
+    let token = issuer.token(&json!({"sub": "u1"}));
+    let page = || gateway.get("/page").bearer(&token).send().expect(200).json();
+    let first = page();
+    assert_eq!(page(), first);
+    gateway.post("/it").bearer(&token).send().expect(200);
+    let second = page();
+    assert_ne!(second["it"], first["it"]);
+    assert_eq!(second["other"], first["other"]);
+    assert_eq!(page(), second);
+}

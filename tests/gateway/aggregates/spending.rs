@@ -107,3 +107,32 @@ routes:
         assert_eq!(patient.expect(200).json(), json!({"part": {"part": 1}}));
     });
 }
+
+#[test]
+fn counts_the_headers_of_answers_too() {
+    let items: Vec<usize> = (0..100).collect();
+    let origin = Upstream::http1(move |seen| match seen.path() {
+        "/list" => Reply::json(&json!(items)),
+        "/larger" => Reply::json(&json!(1)).header("x-large", &"x".repeat(200 << 10)),
+        _ => Reply::json(&json!(1)).header("x-large", &"x".repeat(100 << 10)),
+    });
+    let yaml = "
+upstreams:
+  origin: { endpoints: [$origin] }
+routes:
+  page:
+    match: GET /page
+    auth: none
+    deadline: 60s
+    aggregate:
+      list: { get: 'origin:/list' }
+      all:  { get: 'origin:/{each}', each: list }
+  larger: { match: GET /larger, auth: none, aggregate: { a: { get: 'origin:/larger' }, b: { get: 'origin:/b' } } }
+";
+    let gateway = Gateway::start(&fill(yaml, &[("origin", &origin.address())]));
+    assert!(!partial(&gateway.get("/page").send()).is_empty());
+    // Eighty make the whole; those that were under way then end, and none begins.
+    assert!(origin.count() < 1 + 82 + 16, "{}", origin.count());
+    let larger = gateway.get("/larger").send();
+    assert_eq!(partial(&larger), [("a".to_owned(), "unreadable".to_owned())]);
+}

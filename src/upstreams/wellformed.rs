@@ -12,7 +12,7 @@ const MAX_INTERIM: u32 = 16;
 const MAX_HEADER: usize = 128 << 10;
 
 /// What is wrong with the header of an answer, after so many interim ones.
-pub(super) fn check(response: &ResponseHeader, interim: u32) -> Result<(), &'static str> {
+pub fn check(response: &ResponseHeader, interim: u32) -> Result<(), &'static str> {
     match response.status == StatusCode::SWITCHING_PROTOCOLS {
         true => Err("another protocol that nobody asked for"),
         false => check_fields(response, interim),
@@ -20,7 +20,7 @@ pub(super) fn check(response: &ResponseHeader, interim: u32) -> Result<(), &'sta
 }
 
 /// The same of one that may switch protocols.
-pub(super) fn check_fields(response: &ResponseHeader, interim: u32) -> Result<(), &'static str> {
+pub fn check_fields(response: &ResponseHeader, interim: u32) -> Result<(), &'static str> {
     let status = response.status;
     if status.is_informational() && interim >= MAX_INTERIM {
         return Err("interim answers without end");
