@@ -351,7 +351,7 @@ impl Run<'_> {
         Asked::Fetch(fetch)
     }
 
-    /// The next call to make, where there is room for one.
+    /// The next call to make, where there is room for one: of the part that took longest last time.
     fn next_call(&mut self, under_way: usize) -> Option<Begun> {
         if under_way >= AT_ONCE {
             return None;
@@ -363,7 +363,17 @@ impl Run<'_> {
             let of_part = |other: &&Fetch| other.is_under_way && other.part == asks.part;
             self.fetches.iter().filter(of_part).count() >= AT_ONCE_EACH
         };
-        let next = self.queue.iter().position(|begun| !busy(begun.fetch))?;
+        let took = |fetch: usize| {
+            let part = self
+                .fetches
+                .get(fetch)
+                .and_then(|asks| self.aggregate.parts.get(asks.part));
+            part.map_or(0, |part| part.took.load(Ordering::Relaxed))
+        };
+        let waiting = self.queue.iter().enumerate().rev();
+        let free = waiting.filter(|(_, begun)| !busy(begun.fetch));
+        // Of equals the last is taken, which is the one that waits longest.
+        let (next, _) = free.max_by_key(|(_, begun)| took(begun.fetch))?;
         let begun = self.queue.remove(next)?;
         if let Some(fetch) = self.fetches.get_mut(begun.fetch) {
             fetch.is_under_way = true;
@@ -463,6 +473,8 @@ impl Run<'_> {
         let (Some(got), Some(part)) = (got, self.aggregate.parts.get(at)) else {
             return state;
         };
+        let took = since.elapsed();
+        part.note(took);
         let last = got.last();
         let (mut text, lacks) = match part.each {
             None => got
@@ -483,7 +495,7 @@ impl Run<'_> {
             status: last.and_then(|got| got.status),
             calls: got.iter().filter_map(|got| got.upstream.clone()).collect(),
             fresh: got.iter().filter_map(|got| got.fresh.clone()).collect(),
-            took: Some(since.elapsed()),
+            took: Some(took),
         })
     }
 
@@ -499,8 +511,12 @@ impl Run<'_> {
                 Asked::Got(_) => None,
             })
             .collect();
+        let took = since.elapsed();
+        if let Some(part) = self.aggregate.parts.get(at) {
+            part.note(took);
+        }
         let done = Done {
-            took: Some(since.elapsed()),
+            took: Some(took),
             ..Done::without_call(Err(Reason::Timeout))
         };
         self.set(at, State::Done(done));

@@ -1,6 +1,7 @@
 //! Parts as written, and reading them.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
@@ -368,6 +369,7 @@ pub(super) fn compile_part(
         group: settings.group.as_ref().map(|group| Arc::from(group.value.as_str())),
         headers: settings.headers.iter().map(|name| name.value.clone()).collect(),
         needs: needs.into(),
+        took: AtomicU32::new(0),
     };
     (Some(part), !is_sound)
 }

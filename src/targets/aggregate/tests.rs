@@ -957,3 +957,25 @@ fn asks_routes_of_its_own_for_paths() {
     let told: Vec<_> = aggregate.describe().collect();
     assert_eq!(told, [("a", "GET /products/{path.id}?x={query.q}".to_owned())]);
 }
+
+#[test]
+fn begins_with_who_took_longest_last_time() {
+    let answers = vec![
+        ("invest:/a", json("1")),
+        ("invest:/b", json("2")),
+        ("invest:/c", json("3")),
+    ];
+    let text = "{ a: { get: 'invest:/a' }, b: { get: 'invest:/b' }, c: { get: 'invest:/c' } }";
+    let aggregate = compile(text).unwrap();
+    let order = || {
+        let services = services(answers.clone());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        block_on(aggregate.run(inputs(&aggregate, &ASKED), &services, deadline));
+        services.called.into_inner().unwrap()
+    };
+    assert_eq!(order(), ["invest:/a", "invest:/b", "invest:/c"], "as they stand");
+    for (part, seconds) in aggregate.parts.iter().zip([1, 3, 2]) {
+        part.note(Duration::from_secs(seconds));
+    }
+    assert_eq!(order(), ["invest:/b", "invest:/c", "invest:/a"]);
+}
