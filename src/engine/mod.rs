@@ -32,7 +32,7 @@ pub use act::{
     About, Act, Acts, CacheRule, CompressRule, Edits, Forwarded, HeaderEdits, RequestEdits, Reshape, ReshapeFailure,
     Rewrite, Share,
 };
-pub use certificate::ClientCertificate;
+pub use certificate::{ClientCertificate, Said};
 pub use challenge::{Bearer, REALM};
 pub use decide::{decide, reopens_at};
 pub use decision::{Decision, Denial, DenialKind, Effect, Mark, Messages, Reply, Trail};

@@ -334,7 +334,10 @@ async fn judge(live: &Live, standing: &Standing) -> Result<Option<Timestamp>, En
         return refused(None, None);
     }
     let change = judged.next_change(view, address, standing.at, now);
-    Ok([expires, change].into_iter().flatten().min().map(gateways))
+    let certificate = standing.certificate.as_ref().and_then(|shown| shown.until(now));
+    // The last second of a certificate is a good one.
+    let ended = certificate.and_then(|last| last.checked_add(SignedDuration::from_secs(1)).ok());
+    Ok([expires, change, ended].into_iter().flatten().min().map(gateways))
 }
 
 /// The headers of a request, with the word for what is left out.

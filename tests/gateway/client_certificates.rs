@@ -5,10 +5,11 @@ use std::process::Command;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, SanType, date_time_ymd};
+use rcgen::{CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, SanType, date_time_ymd};
 use serde_json::{Value, json};
 
-use crate::support::{Authority, Certificate, Gateway, Issuer, Launch, Reply, Seen, TlsClient, Upstream, fill};
+use crate::sockets::kit::{Endpoint, KEY};
+use crate::support::{Authority, Certificate, Gateway, Issuer, Launch, Reply, Seen, TlsClient, Upstream, fill, talk};
 
 const NAME: &str = "gate.example";
 const ACME: &str = "spiffe://acme.example/orders";
@@ -214,6 +215,73 @@ fn refuses_whom_the_certificate_does_not_prove() {
         );
     }
     assert_eq!(gate.upstream.count(), 0);
+}
+
+#[test]
+fn what_was_shown_and_cannot_be_read_is_nobody_and_not_anybody() {
+    let gate = Gate::open();
+    let odd = machine(&gate.partners, "acme", &[], |params| {
+        let names = vec![0x30, 0x04, 0x82, 0x02, 0xff, 0xfe];
+        params.custom_extensions = vec![CustomExtension::from_oid_content(&[2, 5, 29, 17], names)];
+    });
+    let client = gate.client(Some(&odd));
+    for path in ["/partners", "/machines", "/first", "/last"] {
+        assert_eq!(
+            code(&client, path, &[]),
+            (401, "certificate-unreadable".into()),
+            "{path}"
+        );
+    }
+    assert_eq!(gate.upstream.count(), 0);
+    let bound = gate.issuer.token(&json!({ "cnf": { "x5t#S256": thumbprint(&odd) } }));
+    let with = [("authorization", format!("Bearer {bound}"))];
+    let with = with.each_ref().map(|(name, value)| (*name, value.as_str()));
+    assert_eq!(ask(&client, "/customer", &with).1["user"], "u1");
+}
+
+#[test]
+fn knows_callers_whose_certificates_never_end() {
+    let gate = Gate::open();
+    let device = machine(&gate.partners, "acme", &[ACME], |params| {
+        params.not_after = date_time_ymd(9999, 12, 31);
+    });
+    assert_eq!(ask(&gate.client(Some(&device)), "/partners", &[]).1["user"], ACME);
+}
+
+#[test]
+fn a_socket_ends_with_the_first_of_the_chain() {
+    const LIVE: &str = "
+listen:
+  - address: 127.0.0.1:0
+    tls: { certificate: own.pem, key: own.key, clients: { authorities: partners.pem } }
+upstreams:
+  live: { endpoints: [$endpoint] }
+authenticators:
+  partners: { client_certificate: { authorities: partners.pem } }
+routes:
+  live: { match: GET /live, auth: partners, websocket: true, upstream: live }
+";
+    let (own, partners) = (Authority::new(), Authority::new());
+    let between = partners.between(|params| params.not_after = date_time_ymd(2035, 1, 1));
+    let mut shown = between.client("partner");
+    shown.chain.push_str(&between.pem());
+    let server = own.server(&[NAME]);
+    let gateway = Gateway::with(&fill(LIVE, &[("endpoint", &Endpoint::echo().address)]))
+        .file("own.pem", &server.chain)
+        .file("own.key", &server.key)
+        .file("partners.pem", &partners.pem())
+        .rehearse_at("2026-11-24T12:00:00+09:00")
+        .start();
+    let client = TlsClient::new(gateway.address(), &own, Some(&shown)).offering(&["http/1.1"]);
+    let open = format!(
+        "GET /live HTTP/1.1\r\nHost: {NAME}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: {KEY}\r\nGwanmun-At: 2034-12-31T23:59:58Z\r\n\r\n"
+    );
+    let mut socket = client.connect(NAME).unwrap();
+    let heard = talk(&mut socket, open.as_bytes(), b"certificate-expired");
+    let heard = String::from_utf8_lossy(&heard);
+    assert!(heard.starts_with("HTTP/1.1 101 "), "{heard}");
+    assert!(heard.ends_with("certificate-expired"), "{heard}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub use npm::installed;
 pub use provider::Provider;
 pub use recorder::Recorder;
 pub use rest::RestServer;
-pub use tls::{Authority, Certificate, TlsClient, TlsServer, names_shown};
+pub use tls::{Authority, Certificate, TlsClient, TlsServer, names_shown, talk};
 pub use upstream::{Gate, RefusingPort, Reply, Seen, Upstream};
 pub use verifier::{Verifier, passport_in};
 

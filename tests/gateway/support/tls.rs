@@ -11,11 +11,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::runtime;
+use super::{WATCHDOG, runtime};
 
 /// Who signs certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -34,6 +36,16 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, "Gwanmun tests");
         let key = KeyPair::generate().expect("a key");
         Self(CertifiedIssuer::self_signed(params, key).expect("an authority"))
+    }
+
+    /// One that this one vouches for.
+    pub fn between(&self, more: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = CertificateParams::new(Vec::<String>::new()).expect("an authority's certificate");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "between");
+        more(&mut params);
+        let key = KeyPair::generate().expect("a key");
+        Self(CertifiedIssuer::signed_by(params, key, &self.0).expect("an authority"))
     }
 
     pub fn pem(&self) -> String {
@@ -85,9 +97,9 @@ impl Certificate {
     }
 
     fn read(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-        let chain = CertificateDer::from_pem_slice(self.chain.as_bytes()).expect("a certificate");
+        let chain = CertificateDer::pem_slice_iter(self.chain.as_bytes()).collect::<Result<_, _>>();
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("a key");
-        (vec![chain], key)
+        (chain.expect("certificates"), key)
     }
 }
 
@@ -211,6 +223,25 @@ impl TlsClient {
         let request = http::Request::get(format!("https://{name}{path}")).body(Bytes::new());
         self.send(name, request.expect("a request"))
     }
+}
+
+/// Sends bytes on an open connection, and returns what comes until these last ones have, or the connection is at its end.
+pub fn talk(stream: &mut TlsStream<TcpStream>, bytes: &[u8], last: &[u8]) -> Vec<u8> {
+    let talk = async {
+        let mut heard = Vec::new();
+        if stream.write_all(bytes).await.is_err() || stream.flush().await.is_err() {
+            return heard;
+        }
+        while !heard.windows(last.len()).any(|window| window == last) {
+            match stream.read_buf(&mut heard).await {
+                Ok(1..) => {}
+                _ => break,
+            }
+        }
+        heard
+    };
+    let talk = runtime().block_on(async { timeout(WATCHDOG, talk).await });
+    talk.expect("an answer, or the end of the connection")
 }
 
 /// The name that the server's certificate goes by, one of those it is for.

@@ -17,12 +17,14 @@
 //!
 //! A listener with `tls: clients:` says who may come in, and an authenticator who is believed: the certificate has to be signed
 //! by its own `authorities`, whichever listener it came by. It comes from the handshake alone, never from a header, and is
-//! looked at for every request: one that has run out on an open connection, or was resumed by a ticket, is refused.
+//! looked at for every request. A connection whose certificate has run out since its handshake, or since the one that it was
+//! resumed from, is closed before the next request, as a new handshake would fail.
 //!
 //! 401 `certificate-missing` where nothing but a certificate would do and none was shown; 401 `certificate-untrusted`,
 //! `certificate-expired` and `certificate-not-yet-valid`; 401 `certificate-unknown` for one that is none of the `callers`, or has
-//! no name of the kind, or more than one that could be meant. The challenge is `ClientCertificate`. A browser shows its
-//! certificate whoever makes it send a request, so that proves nothing for an unsafe one from another site: 403 `cross-site`.
+//! no name of the kind, or more than one that could be meant; 401 `certificate-unreadable` for one that was shown and cannot be
+//! read. The challenge is `ClientCertificate`. A browser shows its certificate whoever makes it send a request, so that proves
+//! nothing for an unsafe one from another site: 403 `cross-site`.
 //!
 //! The name becomes the claim `sub`, `roles` and `scopes` the claims `roles` and `scope`. `jti` is the certificate's thumbprint
 //! (`x5t#S256`), under which it is recorded and can be revoked alone; `iat` and `exp` are when it is good. Further claims:
@@ -46,7 +48,7 @@ use serde_json::{Map, Value, json};
 pub use self::settings::{ClientCertificateSettings, NameKind};
 use super::claimed::{Claimed, is_subject};
 use super::credential::Source;
-use crate::engine::{ClientCertificate, CredentialRefusal, Principal};
+use crate::engine::{ClientCertificate, CredentialRefusal, Principal, Said};
 
 /// Certificates that were verified are remembered, so many of an authenticator.
 const REMEMBERED: usize = 4_096;
@@ -72,7 +74,7 @@ struct Rights {
     scopes: Vec<Box<str>>,
 }
 
-/// A certificate that was verified, and holds until the first of its chain ends.
+/// A certificate that was verified, and holds until one more of its chain ends.
 #[derive(Debug, Clone)]
 struct Proved {
     principal: Arc<Principal>,
@@ -114,10 +116,13 @@ impl CertificateAuthenticator {
 
     /// Whom the certificate proves at an instant. Costs a look-up; the first time, the verification of its chain.
     pub fn prove(&self, certificate: &ClientCertificate, now: Timestamp) -> Result<Arc<Principal>, CredentialRefusal> {
-        if now < certificate.begins {
+        let Some(said) = &certificate.said else {
+            return Err(refusal("certificate-unreadable", None));
+        };
+        if now < said.begins {
             return Err(refusal("certificate-not-yet-valid", None));
         }
-        if now > certificate.ends {
+        if now > said.ends {
             return Err(refusal("certificate-expired", None));
         }
         // Both ends: on a rehearsal clock time may stand anywhere.
@@ -126,14 +131,14 @@ impl CertificateAuthenticator {
             return Ok(proved.principal);
         }
         self.verify(certificate, now).map_err(|code| refusal(code, None))?;
-        let unknown = || refusal("certificate-unknown", Some(certificate.subject.clone()));
-        let (subject, rights) = self.named(certificate).ok_or_else(unknown)?;
-        let claims = claims(certificate, subject, &rights);
+        let unknown = || refusal("certificate-unknown", Some(said.subject.clone()));
+        let (subject, rights) = self.named(said).ok_or_else(unknown)?;
+        let claims = claims(&certificate.thumbprint, said, subject, &rights);
         let principal = Arc::new(self.claimed().principal(claims).ok_or_else(unknown)?);
         let proved = Proved {
             principal: principal.clone(),
             from: now,
-            until: certificate.chain_ends,
+            until: certificate.until(now).unwrap_or(now),
         };
         self.proved.insert(certificate.thumbprint.clone(), proved);
         Ok(principal)
@@ -158,12 +163,12 @@ impl CertificateAuthenticator {
     }
 
     /// The one of its names that says who calls, and what that caller may. Which of several is meant nobody could say.
-    fn named<'c>(&self, certificate: &'c ClientCertificate) -> Option<(&'c str, Rights)> {
+    fn named<'c>(&self, said: &'c Said) -> Option<(&'c str, Rights)> {
         let names: Vec<&str> = match self.kind {
-            NameKind::Dn => vec![&certificate.subject],
-            NameKind::Dns => certificate.dns.iter().map(|name| &**name).collect(),
-            NameKind::Uri => certificate.uris.iter().map(|name| &**name).collect(),
-            NameKind::Email => certificate.emails.iter().map(|name| &**name).collect(),
+            NameKind::Dn => vec![&said.subject],
+            NameKind::Dns => said.dns.iter().map(|name| &**name).collect(),
+            NameKind::Uri => said.uris.iter().map(|name| &**name).collect(),
+            NameKind::Email => said.emails.iter().map(|name| &**name).collect(),
         };
         let mut meant = names.into_iter().filter_map(|name| match &self.callers {
             None => Some((name, Rights::default())),
@@ -177,21 +182,21 @@ impl CertificateAuthenticator {
 }
 
 /// What a token would claim.
-fn claims(certificate: &ClientCertificate, subject: &str, rights: &Rights) -> Map<String, Value> {
+fn claims(thumbprint: &str, said: &Said, subject: &str, rights: &Rights) -> Map<String, Value> {
     let tagged = |tag: &'static str, names: &[Box<str>]| -> Vec<Value> {
         names.iter().map(|name| format!("{tag}:{name}").into()).collect()
     };
     let sans: Vec<Value> = [
-        tagged("DNS", &certificate.dns),
-        tagged("URI", &certificate.uris),
-        tagged("email", &certificate.emails),
+        tagged("DNS", &said.dns),
+        tagged("URI", &said.uris),
+        tagged("email", &said.emails),
     ]
     .concat();
     let mut claims = Map::new();
     claims.insert("sub".into(), subject.into());
-    claims.insert("jti".into(), (*certificate.thumbprint).into());
-    claims.insert("iat".into(), certificate.begins.as_second().into());
-    claims.insert("exp".into(), certificate.ends.as_second().into());
+    claims.insert("jti".into(), thumbprint.into());
+    claims.insert("iat".into(), said.begins.as_second().into());
+    claims.insert("exp".into(), said.ends.as_second().into());
     if !rights.roles.is_empty() {
         let roles = rights.roles.iter().map(|role| Value::from(&**role));
         claims.insert("roles".into(), roles.collect::<Vec<_>>().into());
@@ -202,9 +207,9 @@ fn claims(certificate: &ClientCertificate, subject: &str, rights: &Rights) -> Ma
     claims.insert(
         "cert".into(),
         json!({
-            "subject": certificate.subject,
-            "issuer": certificate.issuer,
-            "serial": certificate.serial,
+            "subject": said.subject,
+            "issuer": said.issuer,
+            "serial": said.serial,
             "sans": sans,
         }),
     );
@@ -216,6 +221,7 @@ fn refusal(code: &'static str, claimed_sub: Option<Box<str>>) -> CredentialRefus
         "certificate-expired" => "The client certificate has expired.",
         "certificate-not-yet-valid" => "The client certificate is not valid yet.",
         "certificate-unknown" => "The client certificate is not known here.",
+        "certificate-unreadable" => "The client certificate cannot be read.",
         _ => "The client certificate is from an authority that is not accepted here.",
     };
     CredentialRefusal {

@@ -138,6 +138,56 @@ fn is_good_within_its_time_however_often_it_was_seen() {
 }
 
 #[test]
+fn what_has_no_end_is_good_for_as_long_as_can_be_written() {
+    let mut params = params("root", 1);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_after = rcgen::date_time_ymd(9999, 12, 31);
+    let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let certificate = chain(&root, 10, &[&root], |params| {
+        params.not_after = rcgen::date_time_ymd(9999, 12, 31);
+    });
+    assert_eq!(certificate.until(noon()), Some(Timestamp::MAX));
+    let principal = authenticator(&root, "").prove(&certificate, noon()).unwrap();
+    assert_eq!(
+        principal.expires.map(Timestamp::as_second),
+        Some(Timestamp::MAX.as_second())
+    );
+}
+
+#[test]
+fn what_cannot_be_read_was_shown_and_proves_nobody() {
+    let root = authority("root");
+    let certificate = chain(&root, 10, &[], |params| {
+        let names = vec![0x30, 0x04, 0x82, 0x02, 0xff, 0xfe];
+        params.custom_extensions = vec![rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 17], names)];
+    });
+    assert!(certificate.said.is_none());
+    assert_eq!(
+        said(&authenticator(&root, ""), &certificate, 1),
+        "certificate-unreadable"
+    );
+    // When it ends can be.
+    let end = noon() + SignedDuration::from_hours(240);
+    assert_eq!(certificate.until(noon()), Some(end));
+    let odd = ClientCertificate::read(&[certificate.chain[0].clone(), b"?".as_slice().into()]).unwrap();
+    assert_eq!(odd.until(noon()), None);
+}
+
+#[test]
+fn tells_when_the_next_of_the_chain_ends() {
+    let root = authority("root");
+    let mut between = params("between", 5);
+    between.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let between = CertifiedIssuer::signed_by(between, KeyPair::generate().unwrap(), &root).unwrap();
+    let certificate = chain(&between, 10, &[&between], |_| {});
+    let day = |days: i64| noon() + SignedDuration::from_hours(24 * days);
+    let half = SignedDuration::from_millis(500);
+    assert_eq!(certificate.until(day(5) + half), Some(day(5)));
+    assert_eq!(certificate.until(day(6)), Some(day(10)));
+    assert_eq!(certificate.until(day(11)), None);
+}
+
+#[test]
 fn an_authority_between_that_has_run_out_vouches_for_nobody() {
     let root = authority("root");
     let mut between = params("between", 5);
