@@ -7,6 +7,9 @@ use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::tls::TlsStream;
 use rustls::ServerConfig;
+use rustls::server::danger::ClientCertVerifier;
+
+use super::shown::{self, Shown};
 
 /// How clients come in by a listener.
 #[derive(Clone)]
@@ -20,29 +23,50 @@ pub enum Entrance {
     Tls(Arc<TlsDoor>),
 }
 
+/// What a door shakes hands by.
+#[derive(Clone)]
+pub struct TlsSettings {
+    /// All that the handshake needs.
+    pub config: Arc<ServerConfig>,
+    /// Judges clients' certificates, where any are asked for; the same that `config` has.
+    pub verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
 /// Shakes hands with clients.
-pub struct TlsDoor(ArcSwap<Acceptor>);
+pub struct TlsDoor(ArcSwap<(Acceptor, TlsSettings)>);
 
 impl TlsDoor {
     /// A door by these settings.
-    pub fn new(config: Arc<ServerConfig>) -> Arc<Self> {
-        Arc::new(Self(ArcSwap::from_pointee(Acceptor::from_server_config(config))))
+    pub fn new(settings: TlsSettings) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(with_acceptor(settings))))
     }
 
     /// From now on by others; connections that are open stay as they are.
-    pub fn renew(&self, config: Arc<ServerConfig>) {
-        self.0.store(Arc::new(Acceptor::from_server_config(config)));
+    pub fn renew(&self, settings: TlsSettings) {
+        self.0.store(Arc::new(with_acceptor(settings)));
     }
 
-    /// `None` where client and gateway do not come together; the client has been told why.
-    pub(super) async fn shake_hands(&self, stream: L4Stream) -> Option<TlsStream<L4Stream>> {
-        let acceptor = self.0.load_full();
-        match super::shown::shake_hands(&acceptor, stream).await {
-            Ok(stream) => Some(stream),
+    /// The connection, with what the client has shown. `None` where client and gateway do not come together; the client has been
+    /// told why, unless it was let in by a ticket and what that stands for has run out.
+    pub(super) async fn shake_hands(&self, stream: L4Stream) -> Option<(TlsStream<L4Stream>, Option<Box<Shown>>)> {
+        let standing = self.0.load_full();
+        let (acceptor, settings) = &*standing;
+        let stream = match shown::shake_hands(acceptor, stream).await {
+            Ok(stream) => stream,
             Err(error) => {
                 log::debug!("no TLS: {error}");
-                None
+                return None;
             }
+        };
+        let mut shown = Shown::on(&stream, settings.verifier.as_ref()).map(Box::new);
+        if !shown::is_good(&mut shown) {
+            log::debug!("no TLS: a client certificate has run out that a ticket stands for");
+            return None;
         }
+        Some((stream, shown))
     }
+}
+
+fn with_acceptor(settings: TlsSettings) -> (Acceptor, TlsSettings) {
+    (Acceptor::from_server_config(settings.config.clone()), settings)
 }

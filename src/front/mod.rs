@@ -40,13 +40,14 @@ use connections::{Connections, EnteredFrom, Turned};
 use framing::Framing;
 use head::{Head, HeadFault};
 use refuse::refuse;
+use shown::Shown;
 use stream::{Awaited, Downstream};
 use transport::Transport;
 
 use crate::live::until_cut;
 
 pub use bounds::{Bounds, Settings};
-pub use door::{Entrance, TlsDoor};
+pub use door::{Entrance, TlsDoor, TlsSettings};
 pub use pace::Pace;
 pub use proxied::Proxies;
 pub use refuse::Refusals;
@@ -114,8 +115,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
                         let Some((tcp, peer, _entered_from)) = front.welcome(tcp, peer).await else {
                             return;
                         };
-                        if let Some(transport) = front.open(tcp, peer, &entrance).await {
-                            front.serve(transport, &entrance, peer, shutdown).await;
+                        if let Some((transport, shown)) = front.open(tcp, peer, &entrance).await {
+                            front.serve(transport, shown, &entrance, peer, shutdown).await;
                         }
                     });
                 }
@@ -157,20 +158,28 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         Some((tcp, caller, Some(entered)))
     }
 
-    /// The connection, ready for requests. The handshake has as long as a header has.
-    async fn open(&self, tcp: TcpStream, peer: SocketAddr, entrance: &Entrance) -> Option<Transport> {
+    /// The connection, ready for requests, and the certificate that the client has shown. The handshake has as long as a header
+    /// has.
+    async fn open(
+        &self,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        entrance: &Entrance,
+    ) -> Option<(Transport, Option<Box<Shown>>)> {
         let tcp = prepare(tcp, peer)?;
         let Entrance::Tls(door) = entrance else {
-            return Some(Transport::Plain(tcp));
+            return Some((Transport::Plain(tcp), None));
         };
         let deadline = self.settings.load().bounds.header_deadline;
         let shaken = timeout(deadline, door.shake_hands(tcp)).await;
-        Some(Transport::Tls(Box::new(shaken.ok().flatten()?)))
+        let (stream, shown) = shaken.ok().flatten()?;
+        Some((Transport::Tls(Box::new(stream)), shown))
     }
 
     async fn serve(
         &self,
         mut transport: Transport,
+        mut shown: Option<Box<Shown>>,
         entrance: &Entrance,
         peer: SocketAddr,
         mut shutdown: watch::Receiver<bool>,
@@ -184,7 +193,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         };
         let mut stream = match opening {
             Opening::Http1 => Box::new(Downstream::new(transport)),
-            Opening::Http2 => return http2::serve(self, transport, ahead.freeze(), peer, shutdown).await,
+            Opening::Http2 => return http2::serve(self, transport, shown, ahead.freeze(), peer, shutdown).await,
             Opening::Nothing => return,
             Opening::Fault(fault) => {
                 let mut stream = Downstream::new(transport);
@@ -198,6 +207,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
                 Ok(None) => return,
                 Err(fault) => return refuse(&*self.refusals, &mut stream, peer, &ahead, fault).await,
             };
+            if !shown::is_good(&mut shown) {
+                return;
+            }
             // Bytes beyond this request are the next one's: Pingora would end the connection over them.
             let (prefix, awaited) = match take(&head, &mut ahead) {
                 Ok(taken) => taken,

@@ -11,7 +11,7 @@ use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
-use crate::front::{Entrance, TlsDoor};
+use crate::front::{Entrance, TlsDoor, TlsSettings};
 use crate::snapshot::{Listen, ListenTls, Snapshot};
 
 /// What the listeners of one gateway shake hands with, in the order of the configuration.
@@ -31,16 +31,16 @@ struct Tickets {
 }
 
 /// What [`Doors::follow`] puts in force.
-pub(super) struct Prepared(Vec<Option<(Arc<ServerConfig>, Tickets)>>);
+pub(super) struct Prepared(Vec<Option<(TlsSettings, Tickets)>>);
 
 impl Doors {
     pub fn open(snapshot: &Snapshot) -> Result<Self, String> {
         let open = |listen: &Listen| {
-            let Some((config, tickets)) = prepare(listen, None)? else {
+            let Some((settings, tickets)) = prepare(listen, None)? else {
                 return Ok(None);
             };
             Ok(Some(Door {
-                door: TlsDoor::new(config),
+                door: TlsDoor::new(settings),
                 tickets: Mutex::new(tickets),
             }))
         };
@@ -69,15 +69,15 @@ impl Doors {
     /// From now on these count. Connections that are open stay as they are.
     pub fn follow(&self, prepared: Prepared) {
         for (door, next) in self.0.iter().zip(prepared.0) {
-            if let (Some(door), Some((config, tickets))) = (door, next) {
+            if let (Some(door), Some((settings, tickets))) = (door, next) {
                 *door.tickets.lock() = tickets;
-                door.door.renew(config);
+                door.door.renew(settings);
             }
         }
     }
 }
 
-fn prepare(listen: &Listen, standing: Option<Tickets>) -> Result<Option<(Arc<ServerConfig>, Tickets)>, String> {
+fn prepare(listen: &Listen, standing: Option<Tickets>) -> Result<Option<(TlsSettings, Tickets)>, String> {
     let Some(tls) = &listen.tls else { return Ok(None) };
     let failed = |error: rustls::Error| format!("TLS on `{}`: {error}", listen.address);
     let judged_by = tls.clients.as_ref().map(|clients| clients.fingerprint.clone());
@@ -88,8 +88,11 @@ fn prepare(listen: &Listen, standing: Option<Tickets>) -> Result<Option<(Arc<Ser
             sealer: ring::Ticketer::new().map_err(failed)?,
         },
     };
-    let config = config(tls, tickets.sealer.clone()).map_err(failed)?;
-    Ok(Some((Arc::new(config), tickets)))
+    let settings = TlsSettings {
+        config: Arc::new(config(tls, tickets.sealer.clone()).map_err(failed)?),
+        verifier: tls.clients.as_ref().map(|clients| clients.verifier.clone()),
+    };
+    Ok(Some((settings, tickets)))
 }
 
 fn config(tls: &ListenTls, sealer: Arc<dyn ProducesTickets>) -> Result<ServerConfig, rustls::Error> {

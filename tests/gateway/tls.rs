@@ -2,11 +2,17 @@
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use rcgen::ExtendedKeyUsagePurpose;
+use rustls::HandshakeKind;
 use serde_json::json;
 
-use crate::support::{Authority, Certificate, Gateway, Reply, TlsClient, Upstream, eventually, fill, names_shown};
+use crate::support::http2::{Http2, request};
+use crate::support::{
+    Authority, Certificate, Gateway, Reply, TlsClient, Upstream, eventually, fill, names_shown, talk,
+};
 
 const ROUTES: &str = "
 upstreams:
@@ -155,6 +161,74 @@ fn a_ticket_does_not_outlive_who_may_come_in() {
     }
     assert!(gateway.reload_beside("partners.pem", &new.pem()));
     assert!(client.get("gate.example", "/hello").is_err());
+}
+
+#[test]
+fn a_certificate_that_has_run_out_opens_nothing_any_more() {
+    const HELLO: &[u8] = b"GET /hello HTTP/1.1\r\nHost: gate.example\r\n\r\n";
+    const LAST: &[u8] = b"true}";
+    let (authority, partners, upstream) = (Authority::new(), Authority::new(), upstream());
+    let own = authority.server(&["gate.example"]);
+    let gateway = start(
+        "{ certificate: a.pem, key: a.key, clients: { authorities: partners.pem } }",
+        &[
+            ("a.pem", &own.chain),
+            ("a.key", &own.key),
+            ("partners.pem", &partners.pem()),
+        ],
+        &upstream,
+    );
+    let end = SystemTime::now() + Duration::from_secs(6);
+    let short = partners.sign(&[], |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_after = end.into();
+    });
+    // The same clients throughout: they keep the tickets they are given.
+    let client = |protocol| TlsClient::new(gateway.address(), &authority, Some(&short)).offering(&[protocol]);
+    let (one, two) = (client("http/1.1"), client("h2"));
+    let mut kept = one.connect("gate.example").unwrap();
+    let mut kept_streams = Http2::encrypted(two.connect("gate.example").unwrap());
+    let ask = request("GET", "/hello");
+    assert!(talk(&mut kept, HELLO, LAST).starts_with(b"HTTP/1.1 200 "));
+    assert_eq!(kept_streams.exchange(1, &ask).status, 200);
+    let mut resumed = one.connect("gate.example").unwrap();
+    assert_eq!(resumed.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+    assert!(talk(&mut resumed, HELLO, LAST).starts_with(b"HTTP/1.1 200 "));
+
+    let left = end.duration_since(SystemTime::now()).expect("so far it is good");
+    std::thread::sleep(left + Duration::from_secs(1));
+    assert_eq!(talk(&mut kept, HELLO, LAST), b"");
+    assert_eq!(kept_streams.exchange(3, &ask).status, 0);
+    assert_eq!(kept_streams.end(), Some(0));
+    let mut resumed = one.connect("gate.example").unwrap();
+    assert_eq!(resumed.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+    assert_eq!(talk(&mut resumed, HELLO, LAST), b"");
+    let resumed = two.connect("gate.example").unwrap();
+    assert_eq!(resumed.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+    assert_eq!(Http2::encrypted(resumed).exchange(1, &ask).status, 0);
+    assert_eq!(gateway.records(3).len(), 3);
+}
+
+#[test]
+fn what_runs_out_beside_the_chain_that_counts_closes_nothing() {
+    let (authority, partners, upstream) = (Authority::new(), Authority::new(), upstream());
+    let own = authority.server(&["gate.example"]);
+    let gateway = start(
+        "{ certificate: a.pem, key: a.key, clients: { authorities: partners.pem } }",
+        &[
+            ("a.pem", &own.chain),
+            ("a.key", &own.key),
+            ("partners.pem", &partners.pem()),
+        ],
+        &upstream,
+    );
+    let old = partners.between(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+    let mut shown = partners.client("partner");
+    shown.chain.push_str(&old.pem());
+    let client = TlsClient::new(gateway.address(), &authority, Some(&shown));
+    for _ in 0..2 {
+        assert_eq!(client.get("gate.example", "/hello").unwrap().status(), 200);
+    }
 }
 
 #[test]

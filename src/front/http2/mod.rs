@@ -27,6 +27,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connections::Cut;
 use super::head::HeadFault;
+use super::shown::{self, Shown};
 use super::transport::Transport;
 use super::{Bounds, Front};
 use crate::engine::{Denial, DenialKind, problem};
@@ -57,6 +58,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) async fn serve<A>(
     front: &Front<A>,
     transport: Transport,
+    mut shown: Option<Box<Shown>>,
     ahead: Bytes,
     peer: SocketAddr,
     mut shutdown: watch::Receiver<bool>,
@@ -85,7 +87,7 @@ pub(super) async fn serve<A>(
             next = accept(&mut connection, &gauge) => next,
             () = under_way.none_for(if is_ending { LINGER } else { bounds.idle }) => Next::Idle,
         };
-        let (request, reply) = match next {
+        let (request, mut reply) = match next {
             Next::Request(request) => request,
             Next::Stop => {
                 connection.graceful_shutdown();
@@ -99,6 +101,11 @@ pub(super) async fn serve<A>(
             }
             Next::Gone(why) => return why.into_iter().for_each(|why| front.connections.cut(why)),
         };
+        if !shown::is_good(&mut shown) {
+            // Nobody has seen it: the client may send it again.
+            reply.send_reset(Reason::REFUSED_STREAM);
+            return end(connection, Reason::NO_ERROR).await;
+        }
         accepted += 1;
         if is_ending && accepted > STREAMS {
             // More than can have been on their way when the client was told.
