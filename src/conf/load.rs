@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::excerpt::is_unprintable;
 use super::names::Names;
 use super::read::unknown;
+use super::secret::SecretsMark;
 use super::{Entry, Node, Place, Source, Value, nearest, yaml};
 
 /// Larger files are refused before they are parsed.
@@ -99,6 +100,8 @@ pub struct Load {
     unkept: Cell<usize>,
     files: RefCell<Vec<Arc<Source>>>,
     wanted: RefCell<Vec<PathBuf>>,
+    /// What the secrets are.
+    pub(super) secrets: Cell<SecretsMark>,
     /// Findings that stand at several places at once, by what they are about.
     shared: RefCell<HashMap<(&'static str, String), usize>>,
     /// The names that the configuration defines and refers to.

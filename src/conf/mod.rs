@@ -35,7 +35,7 @@ pub use read::{
     Entry, Fields, Named, Node, OneOrMany, Read, Spanned, Value, nearest, parse_method, parse_network, read_word,
 };
 pub use schema::{Describe, Key, Schema, Schemas};
-pub use secret::Secret;
+pub use secret::{Secret, SecretsMark};
 /// JSON, as schemas are made of.
 pub use serde_json::Value as Json;
 pub use units::{ByteSize, Instant, Percent, Rate};

@@ -2,7 +2,10 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
+use ring::hmac;
+use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use super::{Describe, Load, Node, Place, Read, Schema, Schemas, Value};
@@ -11,6 +14,11 @@ use super::{Describe, Load, Node, Place, Read, Schema, Schemas, Value};
 const REFERENCE: &str = "reference";
 
 impl Load {
+    /// Tells the secrets that were read so far from others.
+    pub fn secrets_mark(&self) -> SecretsMark {
+        self.secrets.get()
+    }
+
     /// Reports references to secrets where none is expected: nothing is put in their place there.
     pub fn check_references(&self, document: &Node) {
         match &document.value {
@@ -26,6 +34,39 @@ impl Load {
             Value::List(items) => items.iter().for_each(|item| self.check_references(item)),
             Value::Map(entries) => entries.iter().for_each(|entry| self.check_references(&entry.value)),
         }
+    }
+}
+
+/// Tells whether secrets are others than before, and nothing else of them: it is made with a key that only this process has, and
+/// nothing shows it.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct SecretsMark([u8; 32]);
+
+impl SecretsMark {
+    /// The mark of these secrets and one more; `None` for one that is missing.
+    fn and(&self, secret: Option<&[u8]>) -> Self {
+        static KEY: LazyLock<hmac::Key> = LazyLock::new(|| {
+            let mut seed = [0; 32];
+            // Where there is no randomness, no gateway starts.
+            let _ = SystemRandom::new().fill(&mut seed);
+            hmac::Key::new(hmac::HMAC_SHA256, &seed)
+        });
+        let mut context = hmac::Context::with_key(&KEY);
+        context.update(&self.0);
+        context.update(&[u8::from(secret.is_some())]);
+        context.update(secret.unwrap_or_default());
+        let mut next = Self::default();
+        next.0
+            .iter_mut()
+            .zip(context.sign().as_ref())
+            .for_each(|(to, from)| *to = *from);
+        next
+    }
+}
+
+impl fmt::Debug for SecretsMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretsMark")
     }
 }
 
@@ -90,9 +131,14 @@ impl Secret {
         Ok(bytes)
     }
 
-    /// Has the file watched, and warns at the reference if it can be read by others than its owner and group.
+    /// Marks what it is now, has the file watched, and warns at the reference if it can be read by others than its owner and
+    /// group.
     fn attend(&self, load: &Load) {
         use std::os::unix::fs::PermissionsExt;
+        // Before it is fetched for use: what changes in between is news the next time, never missed.
+        let now = self.fetch().ok();
+        load.secrets
+            .set(load.secrets.get().and(now.as_ref().map(|bytes| bytes.as_slice())));
         let Reference::File(path) = &self.reference else { return };
         load.watch(path);
         if let Ok(metadata) = std::fs::metadata(path)
@@ -204,5 +250,27 @@ mod tests {
         let secret = Secret::read(&load.text("t.yaml", &yaml).unwrap(), &load).unwrap();
         assert_eq!(secret.fetch().unwrap().as_slice(), b"s3cret");
         assert!(!format!("{secret:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn marks_tell_secrets_apart_and_show_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let mark = |text: Option<&str>| {
+            match text {
+                Some(text) => std::fs::write(&path, text).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            }
+            let load = Load::new();
+            let yaml = format!("[\"${{file:{0}}}\", \"${{file:{0}}}\"]", path.display());
+            Vec::<Secret>::read(&load.text("t.yaml", &yaml).unwrap(), &load).unwrap();
+            load.secrets_mark()
+        };
+        let first = mark(Some("one"));
+        assert_eq!(mark(Some("one")), first);
+        assert_ne!(mark(Some("two")), first);
+        assert_ne!(mark(None), first);
+        assert_ne!(first, SecretsMark::default());
+        assert_eq!(format!("{first:?}"), "SecretsMark");
     }
 }

@@ -60,9 +60,9 @@ impl Reloads {
         };
         let attempt = snapshot::attempt(&self.config, occasion);
         // What is in force already is not tested anew, unless somebody wants to know.
-        let is_news = |snapshot: &Snapshot| asked || snapshot.id != before.id;
+        let is_news = |snapshot: &Snapshot| asked || !snapshot.is_made_as(&before);
         match next(attempt.snapshot, &attempt.findings, live, &before, is_news) {
-            Ok(snapshot) if snapshot.id == before.id && !asked => self.files.follow(&self.config, &attempt.files),
+            Ok(snapshot) if snapshot.is_made_as(&before) && !asked => self.files.follow(&self.config, &attempt.files),
             Ok(snapshot) => match self.follow(&snapshot, live, watchers) {
                 Ok(()) => {
                     let snapshot = Arc::new(snapshot);

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, header};
 use jiff::Timestamp;
 
-use crate::conf::{Fields, Finding, Load, Named, Node, Place, Value, mend};
+use crate::conf::{Fields, Finding, Load, Named, Node, Place, SecretsMark, Value, mend};
 use crate::engine::{Freezable, Rule, is_hearsay};
 use crate::observe::anomaly::Anomalies;
 use crate::observe::audit::AuditSettings;
@@ -53,6 +53,8 @@ pub use settings::{AdminSettings, AdminToken, TrustedProxies};
 pub struct Snapshot {
     /// The SHA-256 of every file that was read, in hexadecimal. Secrets are not in it, but the public part of what signs.
     pub id: Arc<str>,
+    /// What its secrets are.
+    secrets: SecretsMark,
     /// Where requests are accepted.
     pub listen: Vec<Listen>,
     /// Keys of listeners and upstreams that could not be read, each with its place and the reason.
@@ -316,6 +318,7 @@ pub fn compile(document: &Node, occasion: Occasion, load: &Load) -> Option<Snaps
     let files = load.files();
     Some(Snapshot {
         id: hash(&files, defined.passport.as_deref()),
+        secrets: load.secrets_mark(),
         listen: listen?,
         unfetched,
         admin,
@@ -420,6 +423,11 @@ fn hash(files: &[Arc<crate::conf::Source>], passport: Option<&Passport>) -> Arc<
 }
 
 impl Snapshot {
+    /// Whether the other was made of the same files and secrets.
+    pub fn is_made_as(&self, other: &Self) -> bool {
+        self.id == other.id && self.secrets == other.secrets
+    }
+
     /// Those of the headers that no rule and no upstream may read from a caller: those that the gate alone writes, hearsay,
     /// names with `_`, which many servers read as the same name with `-`, and `Upgrade`, where no socket is asked for that some
     /// route opens. A token proves itself, whatever it stands in; what a trusted proxy says of the caller stays where it is one

@@ -2,9 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
-use crate::support::{Gate, Gateway, Issuer, Reply, Upstream, fill, refused_start};
+use crate::support::{Gate, Gateway, Issuer, Reply, Upstream, eventually, fill, refused_start};
 
 const BANK: &str = "
 upstreams:
@@ -112,6 +114,60 @@ fn follows_the_files_it_names() {
     assert_eq!(order(), 200);
     assert!(bank.gateway.reload_beside("holidays.yaml", MORE_HOLIDAYS));
     assert_eq!(order(), 403);
+}
+
+#[test]
+fn follows_secrets_whose_reference_stays_as_it_is() {
+    const YAML: &str = "
+admin: { address: 127.0.0.1:0, token: '${file:admin.token}' }
+authenticators:
+  customer: { jwt: { issuer: https://id.example, audience: bank, algorithms: HS256, secret: '${file:customer.secret}' } }
+routes:
+  hello: { match: GET /hello, auth: customer, reply: { status: 200, json: { hello: true } } }
+";
+    const OLD: &str = "an old secret that nobody can guess at all";
+    const NEW: &str = "a new secret that nobody can guess either!";
+    const OLD_TOKEN: &str = "an-old-token-that-nobody-can-guess";
+    const NEW_TOKEN: &str = "a-new-token-that-nobody-can-guess!";
+    let gateway = Gateway::with(YAML)
+        .file("admin.token", OLD_TOKEN)
+        .file("customer.secret", OLD)
+        .start();
+    let hello = |secret: &str| gateway.get("/hello").bearer(&signed(secret)).send().status;
+    let told = |token: &str| gateway.admin("GET", "/status").bearer(token).send().status;
+    let put = |name: &str, text: &str| {
+        let new = gateway.folder().join("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, gateway.folder().join(name)).unwrap();
+    };
+    assert_eq!((hello(OLD), hello(NEW)), (200, 401));
+    assert_eq!((told(OLD_TOKEN), told(NEW_TOKEN)), (200, 401));
+    put("customer.secret", NEW);
+    eventually("the new secret", || (hello(NEW) == 200).then_some(()));
+    assert_eq!((hello(OLD), told(OLD_TOKEN)), (401, 200));
+    put("admin.token", NEW_TOKEN);
+    eventually("the new token", || (told(NEW_TOKEN) == 200).then_some(()));
+    assert_eq!((told(OLD_TOKEN), hello(NEW)), (401, 200));
+    eventually("two reloads", || {
+        let reloads = gateway
+            .metrics()
+            .value("gwanmun_config_reloads_total", &[("result", "ok")]);
+        (reloads == Some(2.0)).then_some(())
+    });
+}
+
+/// A token of `https://id.example`, signed by a shared secret.
+fn signed(secret: &str) -> String {
+    let now = jiff::Timestamp::now().as_second();
+    let part = |json: serde_json::Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let head = part(json!({ "alg": "HS256", "typ": "JWT" }));
+    let claims = json!({ "iss": "https://id.example", "aud": "bank", "sub": "u1", "iat": now, "exp": now + 600 });
+    let text = format!("{head}.{}", part(claims));
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
+    format!(
+        "{text}.{}",
+        URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, text.as_bytes()))
+    )
 }
 
 #[test]
