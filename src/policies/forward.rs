@@ -7,15 +7,14 @@
 //! Every header named in any `forward:` of the file is stripped from every request first, so that no caller can spell
 //! one, and so is what servers take for a proxy's word on who calls or from where (`x-forwarded-user`, `remote-user`,
 //! `client-cert`, …; all of them in `engine/hearsay.rs`), named or not. Lists are joined by a space. What is absent is left
-//! out; what cannot stand in a header, a control character in a role, is 403 `caller-untellable`, as an upstream must not take
-//! the caller for one without it. `authorization` is
-//! `keep` (the default of routes with `auth`), `drop` (of routes without), or `passport`: a token of the gateway's own
-//! instead of the caller's ([`passport`]).
+//! out; what cannot stand in a header as it is, is 403 `caller-untellable`, as an upstream must not take the caller for one
+//! without it, or for another: a control character, a space before or after the value, which readers take away (RFC 9110 §5.5),
+//! a space within a role, which would be two. `authorization` is `keep` (the default of routes with `auth`), `drop` (of routes
+//! without), or `passport`: a token of the gateway's own instead of the caller's ([`passport`]).
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::InvalidHeaderValue;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value as Json};
 
@@ -233,27 +232,49 @@ pub(super) enum Source {
     Claim(String),
 }
 
+/// What would reach its reader as something else.
+#[derive(Debug)]
+pub(super) struct Untellable;
+
 impl Source {
     /// What stands in its header; an error where it cannot.
-    fn value(&self, facts: &Facts<'_>) -> Option<Result<HeaderValue, InvalidHeaderValue>> {
-        Some(HeaderValue::from_str(&self.text(facts)?))
+    fn value(&self, facts: &Facts<'_>) -> Option<Result<HeaderValue, Untellable>> {
+        Some(self.text(facts)?.and_then(|text| header_value(&text)))
     }
 
     /// The fact in words; `None` where it is not known.
-    pub(super) fn text<'a>(&self, facts: &'a Facts<'_>) -> Option<Cow<'a, str>> {
+    pub(super) fn text<'a>(&self, facts: &'a Facts<'_>) -> Option<Result<Cow<'a, str>, Untellable>> {
         if let Self::Client = self {
-            return Some(Cow::Borrowed(&*facts.client.name)).filter(|name| !name.is_empty());
+            let name = Some(&*facts.client.name).filter(|name| !name.is_empty())?;
+            return Some(Ok(Cow::Borrowed(name)));
         }
         let principal = facts.principal.as_deref()?;
-        Some(match self {
+        Some(Ok(match self {
             Self::Subject => Cow::Borrowed(&*principal.subject),
             Self::Issuer => Cow::Borrowed(&*principal.issuer),
-            Self::Scopes => principal.scopes.join(" ").into(),
-            Self::Roles => principal.roles.join(" ").into(),
+            Self::Scopes => return Some(list(&principal.scopes)),
+            Self::Roles => return Some(list(&principal.roles)),
             Self::Acr => Cow::Borrowed(principal.acr.as_deref()?),
             Self::Claim(path) => claim(principal, path)?.into(),
             Self::Client => return None,
-        })
+        }))
+    }
+}
+
+/// Items with a space between them, none of which may be taken for more or fewer than one.
+fn list(items: &[Box<str>]) -> Result<Cow<'static, str>, Untellable> {
+    let is_one = |item: &Box<str>| !item.is_empty() && !item.contains([' ', '\t']);
+    match items.iter().all(is_one) {
+        true => Ok(items.join(" ").into()),
+        false => Err(Untellable),
+    }
+}
+
+/// The value of a header that reads as this text: space around a value is none of it (RFC 9110 §5.5).
+pub(super) fn header_value(text: &str) -> Result<HeaderValue, Untellable> {
+    match text.trim_matches([' ', '\t']) == text {
+        true => HeaderValue::from_str(text).map_err(|_| Untellable),
+        false => Err(Untellable),
     }
 }
 

@@ -201,6 +201,60 @@ fn shows_no_upstream_a_token_that_was_not_for_it() {
 }
 
 #[test]
+fn tells_no_upstream_what_would_be_read_as_something_else() {
+    const TOLD: &str = "
+upstreams:
+  origin: { endpoints: [$upstream] }
+$authenticators
+routes:
+  told:
+    match: GET /told
+    auth: customer
+    forward: { x-user: principal.sub, x-roles: principal.roles, x-branch: claims.branch }
+    upstream: origin
+  set:
+    match: GET /set
+    auth: customer
+    request: { headers: { set: { x-user: '{principal.sub}', x-roles: 'of {principal.roles}' } } }
+    upstream: origin
+";
+    let issuer = Issuer::new();
+    let upstream = Upstream::http1(|seen| {
+        let told = ["x-user", "x-roles", "x-branch"].map(|name| seen.header(name));
+        Reply::json(&json!(told))
+    });
+    let values: [(&str, &dyn std::fmt::Display); 2] = [
+        ("upstream", &upstream.address()),
+        ("authenticators", &issuer.authenticator()),
+    ];
+    let gateway = Gateway::start(&fill(TOLD, &values));
+    let ask = |path: &str, claims: &serde_json::Value| gateway.get(path).bearer(&issuer.token(claims)).send();
+    let good = json!({ "sub": "two words", "roles": ["teller", "staff"], "branch": "Jongno 1" });
+    assert_eq!(
+        ask("/told", &good).expect(200).json(),
+        json!(["two words", "teller staff", "Jongno 1"])
+    );
+    assert_eq!(
+        ask("/set", &good).expect(200).json(),
+        json!(["two words", "of teller staff", null])
+    );
+    for odd in [
+        json!({ "sub": " admin" }),
+        json!({ "sub": "admin  " }),
+        json!({ "sub": "u1", "branch": " x" }),
+        json!({ "sub": "u1", "branch": "x " }),
+        json!({ "sub": "u1", "roles": ["teller admin"] }),
+        json!({ "sub": "u1", "roles": ["teller\tadmin"] }),
+        json!({ "sub": "u1", "roles": ["", "admin"] }),
+    ] {
+        ask("/told", &odd).expect_problem(403, "caller-untellable");
+    }
+    assert_eq!(upstream.count(), 2);
+    let odd = json!({ "sub": " admin", "roles": ["teller admin"] });
+    assert_eq!(ask("/set", &odd).expect(200).json(), json!([null, null, null]));
+}
+
+#[test]
 fn stores_answers_by_who_asks_and_not_by_the_token() {
     let (upstream, issuer) = (mirror(), Issuer::new());
     let gateway = start(&upstream, &issuer);

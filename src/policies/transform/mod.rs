@@ -15,7 +15,8 @@
 //! `drop` comes first, then `rename`, then `set`, which takes the place of whatever the caller sent under that name, as a new
 //! name does. A text may refer to `{principal.sub}`, `.issuer`, `.scopes`, `.roles`, `.acr`, `{claims.NAME}`, `{client}`,
 //! `{path.NAME}`, `{query.NAME}` and `{header.NAME}`; `{{` is a brace. Where a value that is referred to is absent, repeated or
-//! cannot stand there, nothing is set, and the caller's own goes all the same. Values are percent-encoded in a query.
+//! cannot stand there as it is, such as one with a space around it in a header, nothing is set, and the caller's own goes all the
+//! same. Values are percent-encoded in a query.
 //!
 //! What routes, rules, limits, cache and records see is the request as it came; a route with `cache` gives no header another
 //! name, and reads none. Parts of aggregates that go through the route are changed as well. Not to be touched: headers that frame the
@@ -33,8 +34,9 @@ mod tests;
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 
+use super::forward::header_value;
 use super::shape::{BodyPlan, ByPath, Path};
 use super::{Draft, Inherit, Kind, Scope};
 use crate::conf::{Describe, Node, Place, Read, Value};
@@ -202,7 +204,7 @@ impl Transform {
     }
 
     fn edits(&self, facts: &Facts<'_>) -> RequestEdits {
-        let header = |text: String| HeaderValue::from_str(&text).ok();
+        let header = |text: String| header_value(&text).ok();
         let body = self.body.as_ref().map(|(plan, set)| {
             let values = set.iter().map(|(path, set)| {
                 let value = match set {

@@ -65,13 +65,13 @@ impl Template {
         is_good.then_some(Self(pieces))
     }
 
-    /// The text for this request; `None` where something it refers to is not there.
+    /// The text for this request; `None` where something it refers to is not there, or cannot be told.
     pub fn fill(&self, facts: &Facts<'_>) -> Option<String> {
         let mut text = String::new();
         for piece in &self.0 {
             match piece {
                 Piece::Literal(literal) => text.push_str(literal),
-                Piece::Fact(source) => text.push_str(&source.text(facts)?),
+                Piece::Fact(source) => text.push_str(&source.text(facts)?.ok()?),
                 Piece::Path(name) => text.push_str(&facts.params.get(name)?),
                 Piece::Query(name) => {
                     let mut values = facts.request.query_sent(name);
