@@ -8,9 +8,23 @@ use http::HeaderName;
 /// Whether a header, its name in lower case, is hearsay.
 ///
 /// The families are those of reverse proxies and single sign-on in front of applications, of Kubernetes (`x-remote-…`) and of
-/// client certificates (RFC 9440 and its forerunners).
+/// client certificates (RFC 9440 and its forerunners), and of the gates of Amazon, Cloudflare, Envoy, Google and Microsoft.
 pub fn is_hearsay(name: &str) -> bool {
-    const FAMILIES: [&str; 5] = ["forwarded", "original-", "auth-request-", "ssl-", "remote-"];
+    const FAMILIES: [&str; 13] = [
+        "forwarded",
+        "original-",
+        "auth-request-",
+        "ssl-",
+        "remote-",
+        "client-cert",
+        "tls-client-",
+        "arr-clientcert",
+        "amzn-mtls-",
+        "amzn-oidc-",
+        "goog-authenticated-user-",
+        "goog-iap-",
+        "ms-client-principal",
+    ];
     let is_named = |rest: &str, families: &[&str]| families.iter().any(|family| rest.starts_with(family));
     match name.as_bytes().first() {
         Some(b'x') => name.strip_prefix("x-").is_some_and(|rest| {
@@ -19,21 +33,29 @@ pub fn is_hearsay(name: &str) -> bool {
                 "real-ip"
                     | "client-ip"
                     | "client-dn"
+                    | "client-s-dn"
+                    | "client-i-dn"
                     | "client-verify"
                     | "cluster-client-ip"
+                    | "envoy-external-address"
                     | "proxyuser-ip"
                     | "rewrite-url"
                     | "scheme"
                     | "url-scheme"
                     | "webauth-user"
             );
-            single || is_named(rest, &FAMILIES) || rest.starts_with("client-cert")
+            single || is_named(rest, &FAMILIES)
         }),
         Some(b'r') => matches!(
             name,
             "remote-addr" | "remote-email" | "remote-groups" | "remote-name" | "remote-user"
         ),
-        Some(b'c') => name.starts_with("client-cert") || name.starts_with("cf-connecting-ip"),
+        Some(b'c') => {
+            name.starts_with("client-cert")
+                || name.strip_prefix("cf-").is_some_and(|rest| {
+                    is_named(rest, &["connecting-ip", "client-cert-", "access-authenticated-user-"])
+                })
+        }
         Some(b'f') => matches!(
             name,
             "forwarded" | "fastly-client-ip" | "fly-client-ip" | "front-end-https"
@@ -77,6 +99,19 @@ mod tests {
             "remote-user",
             "cf-connecting-ip",
             "cf-connecting-ipv6",
+            "cf-client-cert-verified",
+            "cf-access-authenticated-user-email",
+            "x-amzn-mtls-clientcert",
+            "x-amzn-mtls-clientcert-subject",
+            "x-amzn-oidc-identity",
+            "x-arr-clientcert",
+            "x-client-s-dn",
+            "x-tls-client-cert",
+            "x-goog-authenticated-user-email",
+            "x-goog-iap-jwt-assertion",
+            "x-ms-client-principal",
+            "x-ms-client-principal-name",
+            "x-envoy-external-address",
             "fastly-client-ip",
             "true-client-ip",
         ] {
@@ -93,6 +128,12 @@ mod tests {
             "x-original",
             "x-auth",
             "x-api-key",
+            "x-amzn-trace-id",
+            "x-goog-request-params",
+            "x-ms-version",
+            "x-envoy-attempt-count",
+            "cf-ray",
+            "cf-access-client-id",
             "remote",
             "client",
             "content-type",
