@@ -85,11 +85,12 @@ fn version1(line: &[u8]) -> Option<Option<SocketAddr>> {
 
 fn version2(rest: [u8; 4], block: &[u8]) -> Option<Option<SocketAddr>> {
     let [version, family, ..] = rest;
-    let is_local = match version {
-        0x20 => true,
-        0x21 => false,
+    match version {
+        // For itself, a health check say: whatever stands there besides is skipped (§2.2).
+        0x20 => return Some(None),
+        0x21 => {}
         _ => return None,
-    };
+    }
     let (address, extensions) = match family {
         0x11 | 0x12 => {
             let (address, extensions) = block.split_at_checked(12)?;
@@ -109,11 +110,11 @@ fn version2(rest: [u8; 4], block: &[u8]) -> Option<Option<SocketAddr>> {
     check_extensions(rest, block, extensions)?;
     // UDP carries no HTTP/1 and no HTTP/2.
     let is_stream = family & 0x0f != 2;
-    let address = match address.filter(|_| !is_local && is_stream) {
+    let address = match address.filter(|_| is_stream) {
         Some((ip, port)) => Some(SocketAddr::new(ip, u16::from_be_bytes(port.try_into().ok()?))),
         None => None,
     };
-    match is_local || family == 0 || address.is_some() {
+    match family == 0 || address.is_some() {
         true => Some(address),
         false => None,
     }
@@ -221,7 +222,15 @@ mod tests {
         assert_eq!(told(&second(0x21, 0x11, &more)), Ok((Some("192.0.2.1:4660".into()), 3)));
         // For itself, or not said for whom.
         assert_eq!(told(&second(0x20, 0x11, &V4)), Ok((None, 3)));
-        assert_eq!(told(&second(0x20, 0x00, &[])), Ok((None, 3)));
+        for (family, block) in [
+            (0x00, &[][..]),
+            (0x11, &[]),
+            (0x11, &V4[..11]),
+            (0x99, b"whatever"),
+            (0x12, &V4),
+        ] {
+            assert_eq!(told(&second(0x20, family, block)), Ok((None, 3)), "{family:x}");
+        }
         assert_eq!(told(&second(0x21, 0x00, b"whatever")), Ok((None, 3)));
         for (version, family, block) in [
             (0x21, 0x11, &V4[..11]),
