@@ -71,7 +71,7 @@ impl fmt::Debug for SecretsMark {
 }
 
 /// A secret that the configuration names as `${env:NAME}` or `${file:PATH}`. Its value is fetched when a snapshot is made,
-/// is in no log and no hash, and is wiped when dropped.
+/// is in no log and in no hash but [`SecretsMark`], and is wiped when dropped.
 #[derive(Clone)]
 pub struct Secret {
     reference: Reference,
