@@ -83,7 +83,7 @@ impl Lookup for Says {
                 Question::Certificate {
                     authenticators,
                     certificate,
-                } => (authenticators, &*certificate.subject),
+                } => (authenticators, &*certificate.said.as_ref().unwrap().subject),
                 _ => panic!(),
             };
             let ids: Vec<u16> = authenticators.iter().map(|id| id.0).collect();
