@@ -24,7 +24,7 @@ demo: native
 	@trap : INT; cargo run --locked --quiet -- demo $(DEMO) || { status=$$?; test $$status -eq 130 || exit $$status; }
 
 test: lint
-	@.ci/debian promtool=prometheus systemd-analyze=systemd node=nodejs npm openssl
+	@.ci/debian promtool=prometheus systemd-analyze=systemd node=nodejs npm openssl curl h2load=nghttp2-client slowhttptest
 	@if cargo nextest --version >/dev/null 2>&1; \
 	then set -x; cargo nextest run --locked --no-fail-fast; \
 	else set -x; cargo test --locked --no-fail-fast --tests; fi

@@ -13,6 +13,7 @@ mod door;
 mod framing;
 mod head;
 mod http2;
+mod kernel;
 mod pace;
 mod proxied;
 mod refuse;
@@ -376,6 +377,7 @@ enum Opening {
 fn prepare(tcp: TcpStream, peer: SocketAddr) -> Option<L4Stream> {
     use std::os::fd::AsRawFd;
     tcp.set_nodelay(true).ok()?;
+    kernel::hold_little(tcp.as_raw_fd());
     let digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
     let _ = digest
         .peer_addr

@@ -52,8 +52,14 @@ impl Watch {
 
     /// It is the client's turn. Ready once it has taken too long; wakes the task then.
     pub fn poll_wait(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.poll_taken(context, 0)
+    }
+
+    /// The same where of the bytes that were moved so many have not come to the client yet.
+    pub fn poll_taken(&mut self, context: &mut Context<'_>, untaken: u64) -> Poll<()> {
         let since = *self.since.get_or_insert_with(Instant::now);
-        let earned = Duration::from_millis(self.moved.saturating_mul(1000) / self.pace.rate.max(1));
+        let taken = self.moved.saturating_sub(untaken);
+        let earned = Duration::from_millis(taken.saturating_mul(1000) / self.pace.rate.max(1));
         let allowed = (self.pace.grace + earned).saturating_sub(self.waited);
         let deadline = since + allowed;
         let deadline = self.until.map_or(deadline, |until| until.min(deadline));
@@ -119,6 +125,28 @@ mod tests {
             moved += 1;
             assert!(moved < 20);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn counts_for_nothing_what_was_not_taken() {
+        let mut watch = Watch::new(
+            Pace {
+                rate: 100,
+                grace: 10 * SECOND,
+            },
+            None,
+        );
+        watch.moved(1_000_000);
+        let is_too_slow = |watch: &mut Watch, untaken| {
+            let polled = poll_fn(|context| watch.poll_taken(context, untaken));
+            polled.now_or_never().is_some()
+        };
+        assert!(!is_too_slow(&mut watch, 1_000_000));
+        advance(11 * SECOND).await;
+        // Meanwhile as much as buys five seconds was taken, and then no more.
+        assert!(!is_too_slow(&mut watch, 999_500));
+        advance(5 * SECOND).await;
+        assert!(is_too_slow(&mut watch, 999_500));
     }
 
     #[tokio::test(start_paused = true)]

@@ -29,6 +29,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::chunks::Chunks;
+use super::kernel;
 use super::pace::{Pace, Watch};
 use super::transport::{Transport, read_some};
 
@@ -125,7 +126,12 @@ impl Downstream {
                 watch.moved(*written.as_ref().unwrap_or(&0));
                 Poll::Ready(written)
             }
-            Poll::Pending => watch.poll_wait(context).map(|()| Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => {
+                let socket = self.inner.id();
+                ready!(watch.poll_taken(context, kernel::untaken(socket)));
+                kernel::drop_untaken(socket);
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod bounds;
+mod clients;
 mod faults;
 mod forwarded;
 mod http2;
