@@ -10,9 +10,10 @@ use crate::observe::audit::reader::{Line, Recorded, RecordedDecision, read_line}
 use crate::rehearse::Difference;
 use crate::snapshot::{self, Judged, Occasion, Snapshot, judge};
 
-/// Refusals of requests that could not be read: nothing was decided about them.
-const UNDECIDED: [&str; 11] = [
+/// Refusals of requests that could not be read, or belong on another connection: nothing was decided about them.
+const UNDECIDED: [&str; 12] = [
     "expectation-failed",
+    "misdirected",
     "path-invalid",
     "request-invalid",
     "header-too-large",

@@ -13,6 +13,7 @@ mod distinguished;
 mod facts;
 mod freeze;
 mod grpc;
+mod handshake;
 mod head;
 mod hearsay;
 pub mod json;
@@ -39,6 +40,7 @@ pub use decision::{Decision, Denial, DenialKind, Effect, Mark, Messages, Reply, 
 pub use facts::{Client, Facts, Headers, NoHeaders, Params, RequestView};
 pub use freeze::{Freezable, Freeze, FreezeChange};
 pub use grpc::{grpc_timeout, is_grpc, is_trailers_only, trailers_only};
+pub use handshake::{Handshake, Hosts};
 pub use head::Head;
 pub use hearsay::{is_hearsay, never_read};
 pub use lookup::{

@@ -10,6 +10,7 @@ use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
 
 use super::shown::{self, Shown};
+use crate::engine::Hosts;
 
 /// How clients come in by a listener.
 #[derive(Clone)]
@@ -30,6 +31,8 @@ pub struct TlsSettings {
     pub config: Arc<ServerConfig>,
     /// Judges clients' certificates, where any are asked for; the same that `config` has.
     pub verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// For which hosts the certificates are that `config` has.
+    pub hosts: Arc<Hosts>,
 }
 
 /// Shakes hands with clients.
@@ -51,7 +54,7 @@ impl TlsDoor {
     pub(super) async fn shake_hands(&self, stream: L4Stream) -> Option<(TlsStream<L4Stream>, Option<Box<Shown>>)> {
         let standing = self.0.load_full();
         let (acceptor, settings) = &*standing;
-        let stream = match shown::shake_hands(acceptor, stream).await {
+        let stream = match shown::shake_hands(acceptor, &settings.hosts, stream).await {
             Ok(stream) => stream,
             Err(error) => {
                 log::debug!("no TLS: {error}");

@@ -15,20 +15,28 @@ use pingora::protocols::tls::{TlsRef, TlsStream};
 use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerifier;
 
-use crate::engine::ClientCertificate;
+use crate::engine::{ClientCertificate, Handshake, Hosts};
 
-/// Shakes hands; a certificate that was shown, and that the settings have verified, stands in the connection's digest then.
-pub(super) async fn shake_hands(acceptor: &Acceptor, stream: L4Stream) -> pingora::Result<TlsStream<L4Stream>> {
-    handshake_with_callback(acceptor, stream, &Reading).await
+/// Shakes hands; what that came to stands in the connection's digest then, with a certificate that the settings have verified.
+pub(super) async fn shake_hands(
+    acceptor: &Acceptor,
+    hosts: &Arc<Hosts>,
+    stream: L4Stream,
+) -> pingora::Result<TlsStream<L4Stream>> {
+    handshake_with_callback(acceptor, stream, &Reading(hosts.clone())).await
 }
 
-struct Reading;
+struct Reading(Arc<Hosts>);
 
 #[async_trait]
 impl TlsAccept for Reading {
     async fn handshake_complete_callback(&self, tls: &TlsRef) -> Option<Arc<dyn Any + Send + Sync>> {
-        let certificate = ClientCertificate::read(tls.peer_cert_chain_der()?)?;
-        Some(Arc::new(Arc::new(certificate)))
+        let certificate = tls.peer_cert_chain_der().and_then(ClientCertificate::read);
+        Some(Arc::new(Handshake {
+            certificate: certificate.map(Arc::new),
+            name: tls.server_name().map(Into::into),
+            hosts: self.0.clone(),
+        }))
     }
 }
 
@@ -45,7 +53,7 @@ impl Shown {
     /// What was shown on a new connection; `None` where nothing was.
     pub fn on(stream: &TlsStream<L4Stream>, verifier: Option<&Arc<dyn ClientCertVerifier>>) -> Option<Self> {
         let digest = stream.get_ssl_digest()?;
-        let certificate: Arc<ClientCertificate> = digest.extension.get().cloned()?;
+        let certificate = digest.extension.get::<Handshake>()?.certificate.clone()?;
         Some(Self {
             verifier: verifier?.clone(),
             // Some handshake has verified it, and nothing of it had run out then.

@@ -17,7 +17,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use smallvec::SmallVec;
 
 use super::{Exchange, aggregate, reply, rewrite, shape, tokens, tunnel};
-use crate::engine::{ClientCertificate, Denial, DenialKind, Effect, Headers, RecordedRequest, RequestView};
+use crate::engine::{ClientCertificate, Denial, DenialKind, Effect, Handshake, Headers, RecordedRequest, RequestView};
 use crate::live::{Asking, Live};
 use crate::policies::authn::{Credential, Source};
 use crate::policies::websocket::handshake;
@@ -98,9 +98,14 @@ impl Headers for View<'_> {
     }
 }
 
+/// What the handshake came to, where there was one.
+fn handshake_of(session: &Session) -> Option<&Handshake> {
+    session.digest()?.ssl_digest.as_ref()?.extension.get()
+}
+
 /// The certificate that the client has shown when it connected.
 pub(super) fn certificate(session: &Session) -> Option<&Arc<ClientCertificate>> {
-    session.digest()?.ssl_digest.as_ref()?.extension.get()
+    handshake_of(session)?.certificate.as_ref()
 }
 
 /// Decides, and answers what is answered here. True where an answer was written.
@@ -267,6 +272,12 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
         Ok(address) => address,
         Err(denial) => return unreadable(recorded, exchange, denial),
     };
+    if handshake_of(session).is_some_and(|handshake| handshake.misses(&host)) {
+        let detail = "this connection was made for another host";
+        let status = StatusCode::MISDIRECTED_REQUEST;
+        let denial = Denial::new(DenialKind::Refuse, status, "misdirected", detail);
+        return unreadable(recorded, exchange, Box::new(denial));
+    }
     let mut expected = request.headers.get_all(header::EXPECT).iter();
     if !expected.all(|what| what.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         let detail = "no other expectation than `100-continue` can be met";

@@ -1,6 +1,5 @@
 //! What listeners with TLS are set to: made from a snapshot, and anew at every reload.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
+use crate::engine::Hosts;
 use crate::front::{Entrance, TlsDoor, TlsSettings};
 use crate::snapshot::{Listen, ListenTls, Snapshot};
 
@@ -88,14 +88,16 @@ fn prepare(listen: &Listen, standing: Option<Tickets>) -> Result<Option<(TlsSett
             sealer: ring::Ticketer::new().map_err(failed)?,
         },
     };
+    let hosts = Arc::new(Hosts::new(tls.certificates.iter().map(|one| &*one.names)));
     let settings = TlsSettings {
-        config: Arc::new(config(tls, tickets.sealer.clone()).map_err(failed)?),
+        config: Arc::new(config(tls, hosts.clone(), tickets.sealer.clone()).map_err(failed)?),
+        hosts,
         verifier: tls.clients.as_ref().map(|clients| clients.verifier.clone()),
     };
     Ok(Some((settings, tickets)))
 }
 
-fn config(tls: &ListenTls, sealer: Arc<dyn ProducesTickets>) -> Result<ServerConfig, rustls::Error> {
+fn config(tls: &ListenTls, hosts: Arc<Hosts>, sealer: Arc<dyn ProducesTickets>) -> Result<ServerConfig, rustls::Error> {
     let mut provider = ring::default_provider();
     provider.cipher_suites.clone_from(&tls.suites);
     let versions = if tls.has_tls12 {
@@ -108,7 +110,7 @@ fn config(tls: &ListenTls, sealer: Arc<dyn ProducesTickets>) -> Result<ServerCon
         Some(clients) => builder.with_client_cert_verifier(clients.verifier.clone()),
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_cert_resolver(Arc::new(ByName::new(tls)));
+    let mut config = builder.with_cert_resolver(Arc::new(ByName::new(tls, hosts)));
     config.ticketer = sealer;
     let offered: &[&[u8]] = if tls.http2 {
         &[b"h2", b"http/1.1"]
@@ -121,54 +123,30 @@ fn config(tls: &ListenTls, sealer: Arc<dyn ProducesTickets>) -> Result<ServerCon
 
 /// Chooses a certificate by the name that the client asks for, and among several by what the client can verify.
 struct ByName {
-    first: Vec<Arc<CertifiedKey>>,
-    named: HashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
+    certified: Vec<Arc<CertifiedKey>>,
+    hosts: Arc<Hosts>,
 }
 
 impl fmt::Debug for ByName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.named.keys()).finish()
+        self.hosts.fmt(f)
     }
 }
 
 impl ByName {
-    fn new(tls: &ListenTls) -> Self {
-        let mut named: HashMap<Box<str>, Vec<Arc<CertifiedKey>>> = HashMap::new();
-        for certificate in &tls.certificates {
-            for name in &certificate.names {
-                let of_name = named.entry(name.clone()).or_default();
-                of_name.push(certificate.certified.clone());
-            }
-        }
-        Self {
-            first: tls
-                .certificates
-                .iter()
-                .take(1)
-                .map(|first| first.certified.clone())
-                .collect(),
-            named,
-        }
-    }
-
-    /// Those that name it, else those with a wildcard for its first label (RFC 9525 §6.3), else the first of all.
-    fn find(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
-        let Some(name) = name.map(str::to_ascii_lowercase) else {
-            return &self.first;
-        };
-        let wildcard = || {
-            let (_, parent) = name.split_once('.')?;
-            self.named.get(format!("*.{parent}").as_str())
-        };
-        self.named.get(name.as_str()).or_else(wildcard).unwrap_or(&self.first)
+    fn new(tls: &ListenTls, hosts: Arc<Hosts>) -> Self {
+        let certified = tls.certificates.iter().map(|one| one.certified.clone()).collect();
+        Self { certified, hosts }
     }
 }
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let found = self.find(hello.server_name());
+        let found = self.hosts.find(hello.server_name());
+        let mut found = found.iter().filter_map(|at| self.certified.get(*at)).peekable();
+        let first = found.peek().copied();
         let can_verify =
             |certified: &&Arc<CertifiedKey>| certified.key.choose_scheme(hello.signature_schemes()).is_some();
-        found.iter().find(can_verify).or(found.first()).cloned()
+        found.find(can_verify).or(first).cloned()
     }
 }

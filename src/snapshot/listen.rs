@@ -18,10 +18,13 @@
 //! in the clear). Nobody is asked to change over: `Upgrade: h2c` is not listened to.
 //!
 //! Which certificate is shown is chosen by the name that the client asks for (SNI, RFC 6066 §3): one that names it, then one
-//! with a fitting wildcard, else the first; of several for one name the first whose kind of key the client knows. Certificates
-//! and keys are read again when their files change; connections that are open keep theirs. A certificate that has run out, or will
-//! within 14 days, is a warning: a restart must not take the gate down. A connection is closed before the next request once the
-//! certificate that its client came in by has run out, also where a ticket stands for that.
+//! with a fitting wildcard, else the first; of several for one name the first whose kind of key the client knows. A request for a
+//! host that this one is not for, and another of the listener's is, belongs on a connection of its own: 421 `misdirected`
+//! (RFC 9110 §15.5.20). A host that none of them is for may come by any.
+//!
+//! Certificates and keys are read again when their files change; connections that are open keep theirs. A certificate that has
+//! run out, or will within 14 days, is a warning: a restart must not take the gate down. A connection is closed before the next
+//! request once the certificate that its client came in by has run out, also where a ticket stands for that.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -112,6 +112,45 @@ fn shows_the_certificate_that_the_client_asks_for() {
 }
 
 #[test]
+fn sends_a_request_back_that_belongs_on_another_connection() {
+    let (authority, upstream) = (Authority::new(), upstream());
+    let bank = authority.server(&["bank.example"]);
+    let shop = authority.server(&["*.shop.example"]);
+    let gateway = start(
+        "{ certificate: a.pem, key: a.key, also: [{ certificate: b.pem, key: b.key }] }",
+        &[
+            ("a.pem", &bank.chain),
+            ("a.key", &bank.key),
+            ("b.pem", &shop.chain),
+            ("b.key", &shop.key),
+        ],
+        &upstream,
+    );
+    for protocol in ["h2", "http/1.1"] {
+        let client = TlsClient::new(gateway.address(), &authority, None).offering(&[protocol]);
+        let ask = |name: &str, host: &str| {
+            let request = http::Request::get(format!("https://{host}/hello")).body(Bytes::new());
+            let response = client.send(name, request.unwrap()).unwrap();
+            (response.status().as_u16(), json_of(&response)["code"].clone())
+        };
+        let misdirected = (421, json!("misdirected"));
+        assert_eq!(ask("bank.example", "a.shop.example:443"), misdirected);
+        assert_eq!(ask("a.shop.example", "bank.example"), misdirected);
+        for (name, host) in [
+            ("bank.example", "bank.example"),
+            ("a.shop.example", "b.shop.example"),
+            ("bank.example", "nobody.example"),
+            ("a.shop.example", "127.0.0.1"),
+        ] {
+            assert_eq!(ask(name, host).0, 200, "{name} {host}");
+        }
+    }
+    let records = gateway.records(12);
+    let misdirected = records.iter().filter(|record| record["status"] == 421);
+    assert_eq!(misdirected.count(), 4);
+}
+
+#[test]
 fn lets_in_clients_with_a_certificate_alone() {
     let (authority, partners, upstream) = (Authority::new(), Authority::new(), upstream());
     let own = authority.server(&["gate.example"]);
