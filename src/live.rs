@@ -3,6 +3,7 @@
 //! A [`Generation`] is a snapshot with the live state bound to its indices. A request pins one and sees no other; what two
 //! snapshots have in common is carried over.
 
+mod ends;
 mod lasting;
 
 use std::sync::Arc;
@@ -30,7 +31,8 @@ use crate::snapshot::Snapshot;
 use crate::targets::UpstreamIndex;
 use crate::upstreams::{Caller, Flights, Kept, Pool};
 
-pub use lasting::{Cut, Lasting, Lasts, Standing, until_cut, watch_over};
+pub use ends::{Deadline, is_header_overdue, owe_header, settle_header, until_cut};
+pub use lasting::{Cut, Lasting, Lasts, Standing, watch_over};
 
 /// A filler that takes longer than this no longer holds the others up.
 const FILL: Duration = Duration::from_secs(10);

@@ -8,7 +8,8 @@
 //! A client may send its next request before it has the answer (RFC 9112 §9.3.2). Pingora listens to the client while it
 //! waits for the upstream, and takes early bytes for a fault that ends the connection without an answer. It is told of
 //! nothing but this request's own bytes, and of the client's leaving. Chunks come to it in their one form; a body that has
-//! none is an error of [`io::ErrorKind::InvalidData`], a client that dawdles one of [`io::ErrorKind::TimedOut`].
+//! none is an error of [`io::ErrorKind::InvalidData`], a client that dawdles one of [`io::ErrorKind::TimedOut`]; where it is the
+//! endpoint that dawdles with its header, reading fails, too ([`is_header_overdue`]).
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -32,6 +33,7 @@ use super::chunks::Chunks;
 use super::kernel;
 use super::pace::{Pace, Watch};
 use super::transport::{Transport, read_some};
+use crate::live::is_header_overdue;
 
 /// A header and a small body; larger bodies are not copied.
 const HELD: usize = 4096;
@@ -224,6 +226,9 @@ impl AsyncRead for Downstream {
         if !self.held.is_empty() {
             // A client that does not take what it is sent may still be read from; what is wrong shows on the next write.
             let _ = self.poll_release(context);
+        }
+        if is_header_overdue() {
+            return Poll::Ready(Err(io::Error::other("the answer is overdue")));
         }
         let this = &mut *self;
         match this.awaited {

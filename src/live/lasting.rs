@@ -7,11 +7,8 @@
 //! `now` are held as they were at the start. API keys and client certificates are judged again, so that one that is no longer
 //! known takes its sockets along.
 
-use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
@@ -24,7 +21,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
-use super::{Generation, Live};
+use super::{Generation, Live, ends};
 use crate::engine::{
     Act, Answer, Answers, AuthenticatorId, ClientCertificate, CredentialRefusal, Effect, Ended, EndedBy, Headers,
     LimitAnswer, Lookup, Principal, Question, RequestView,
@@ -97,7 +94,7 @@ pub struct Cut {
 }
 
 impl Cut {
-    fn end(&self, ended: Ended) {
+    pub(super) fn end(&self, ended: Ended) {
         if self.ended.set(ended).is_ok() {
             self.waker.wake();
         }
@@ -117,38 +114,11 @@ impl Cut {
         .await
     }
 
-    fn poll(&self, context: &Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&self, context: &Context<'_>) -> Poll<()> {
         self.waker.register(context.waker());
         match self.ended.get() {
             Some(_) => Poll::Ready(()),
             None => Poll::Pending,
-        }
-    }
-}
-
-tokio::task_local! {
-    /// What ends the exchange that this task is busy with, where it is one that lasts.
-    static CUT: OnceCell<Arc<Cut>>;
-}
-
-/// Runs an exchange to its end; `None` where it had to end before.
-pub async fn until_cut<F: Future + Unpin>(exchange: F) -> Option<F::Output> {
-    CUT.scope(OnceCell::new(), UntilCut(exchange)).await
-}
-
-struct UntilCut<F>(F);
-
-impl<F: Future + Unpin> Future for UntilCut<F> {
-    type Output = Option<F::Output>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Poll::Ready(done) = Pin::new(&mut self.0).poll(context) {
-            return Poll::Ready(Some(done));
-        }
-        let is_cut = CUT.try_with(|cut| cut.get().is_some_and(|cut| cut.poll(context).is_ready()));
-        match is_cut {
-            Ok(true) => Poll::Ready(None),
-            _ => Poll::Pending,
         }
     }
 }
@@ -166,9 +136,9 @@ impl Lasts {
         &self.cut
     }
 
-    /// Has the exchange of this task dropped when it has to end ([`until_cut`]).
+    /// Has the exchange of this task dropped when it has to end ([`until_cut`](super::until_cut)).
     pub fn drop_when_told(&self) {
-        let _ = CUT.try_with(|cut| cut.set(self.cut.clone()));
+        ends::drop_when_told(&self.cut);
     }
 }
 
@@ -425,46 +395,5 @@ impl Again<'_> {
             Ok(principal) => Answer::Principal(principal),
             Err(refusal) => Answer::Refused(refusal),
         }
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn what_is_not_told_to_end_comes_to_its_end() {
-        let exchange = Box::pin(async {
-            tokio::task::yield_now().await;
-            7
-        });
-        assert_eq!(until_cut(exchange).await, Some(7));
-    }
-
-    #[tokio::test]
-    async fn what_is_told_to_end_is_dropped_and_nothing_else() {
-        let cut = Arc::<Cut>::default();
-        let told = cut.clone();
-        let exchange = |cut: Option<Arc<Cut>>| {
-            Box::pin(async move {
-                if let Some(cut) = cut {
-                    let _ = CUT.try_with(|slot| slot.set(cut));
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            })
-        };
-        let ended = tokio::spawn(until_cut(Box::pin(async move {
-            exchange(Some(cut)).await;
-            std::future::pending::<()>().await;
-        })));
-        let other = tokio::spawn(until_cut(exchange(None)));
-        tokio::task::yield_now().await;
-        told.end(EndedBy::Expiry.into());
-        told.end(EndedBy::Shutdown.into());
-        assert_eq!(ended.await.unwrap(), None);
-        assert_eq!(other.await.unwrap(), Some(()));
-        // The first word counts.
-        assert_eq!(told.told().await.by, EndedBy::Expiry);
     }
 }

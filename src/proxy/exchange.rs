@@ -72,6 +72,8 @@ pub(super) struct Attempt {
     pub tried: SmallVec<[u16; 4]>,
     /// The try that is under way.
     pub lease: Option<Lease>,
+    /// What its endpoint is waited for.
+    pub awaited: Awaited,
     pub began: Option<Instant>,
     pub header_after: Option<std::time::Duration>,
     pub status: Option<u16>,
@@ -81,6 +83,22 @@ pub(super) struct Attempt {
     pub interim: u32,
     /// Headers that the origin varies on, which a request for everybody's answer carries from the second try on.
     pub keyed: Vec<HeaderName>,
+}
+
+/// What an endpoint is waited for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// Nothing yet, or what follows the header of its answer.
+    #[default]
+    Nothing,
+    /// The header, within `timeout.response`.
+    Header,
+    /// The same, and then maybe events, with `timeout.idle` between them.
+    Events,
+    /// What a call of gRPC is answered, header and all, with `timeout.idle` between its pieces.
+    Call,
+    /// The same with less patience than `timeout.response`, which is the caller's own.
+    HurriedCall,
 }
 
 /// What is done to bodies on the way.

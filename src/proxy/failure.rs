@@ -4,21 +4,32 @@ use http::StatusCode;
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
+use super::exchange::Awaited;
 use super::{Exchange, reply, request, response};
 use crate::engine::{Denial, DenialKind};
+use crate::live::settle_header;
 use crate::upstreams::{NoEndpoint, fault};
 
 /// Answers a request that failed, if the client is still there and nothing was sent yet.
 pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+    let is_overdue = settle_header();
+    if is_overdue {
+        give_up(exchange);
+    }
     if is_gone(error) && exchange.failure.is_none() {
         return FailToProxy {
             error_code: 0,
             can_reuse_downstream: false,
         };
     }
-    exchange.attempt.fault = fault(error, exchange.attempt.status.is_some());
+    let attempt = &mut exchange.attempt;
+    if !is_overdue {
+        attempt.fault = fault(error, attempt.status.is_some());
+    }
     // Before the client knows: its next request finds the breaker open.
-    if let (ErrorSource::Upstream, Some(lease)) = (error.esource(), &mut exchange.attempt.lease) {
+    if let (ErrorSource::Upstream, Some(lease)) = (error.esource(), &mut attempt.lease)
+        && !(attempt.awaited == Awaited::HurriedCall && is_timeout(error))
+    {
         lease.failed();
     }
     let denial = exchange.failure.clone().unwrap_or_else(|| told(error));
@@ -37,6 +48,15 @@ pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut 
     FailToProxy {
         error_code,
         can_reuse_downstream: false,
+    }
+}
+
+/// Notes that the endpoint owes the header of its answer for too long.
+pub(super) fn give_up(exchange: &mut Exchange) {
+    exchange.failure.get_or_insert_with(too_slow);
+    exchange.attempt.fault = Some("response-timeout");
+    if let Some(lease) = &mut exchange.attempt.lease {
+        lease.failed();
     }
 }
 
@@ -68,6 +88,22 @@ pub(super) fn broken() -> Denial {
         StatusCode::BAD_GATEWAY,
         "upstream-broken",
         "the service behind the gate broke off",
+    )
+}
+
+fn too_slow() -> Denial {
+    refuse(
+        StatusCode::GATEWAY_TIMEOUT,
+        "upstream-timeout",
+        "the service behind the gate is too slow",
+    )
+}
+
+/// Whether whoever was asked, or is asked, took too long.
+fn is_timeout(error: &Error) -> bool {
+    matches!(
+        error.etype(),
+        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout
     )
 }
 
@@ -104,11 +140,7 @@ fn told(error: &Error) -> Denial {
             "request-invalid",
             "the request cannot be read unambiguously",
         ),
-        (_, ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout) => refuse(
-            StatusCode::GATEWAY_TIMEOUT,
-            "upstream-timeout",
-            "the service behind the gate is too slow",
-        ),
+        _ if is_timeout(error) => too_slow(),
         (
             _,
             ErrorType::ConnectRefused

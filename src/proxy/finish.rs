@@ -6,11 +6,11 @@ use std::sync::Arc;
 use pingora::Error;
 use pingora_proxy::Session;
 
-use super::{Exchange, cache, reply, response};
+use super::{Exchange, cache, failure, reply, response};
 use crate::engine::{
     Answer, Decision, Denial, DenialKind, Effected, Ended, EndedBy, Record, RecordedRequest, UpstreamSummary,
 };
-use crate::live::Lasts;
+use crate::live::{Lasts, settle_header};
 
 /// What the connection says of an exchange.
 struct Seen {
@@ -59,17 +59,23 @@ pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Ex
     hand_over(exchange, seen);
 }
 
-/// The same of an exchange that was watched over, and dropped because it had to end. Of others this is no news.
+/// The same of an exchange that was dropped because it had to end: it was watched over, or its endpoint was too slow. Of others
+/// this is no news.
 pub(super) fn record_cut(exchange: &mut Exchange) {
-    let Some(lasts) = exchange.lasts.take() else {
+    let lasts = exchange.lasts.take();
+    let is_overdue = settle_header();
+    if is_overdue {
+        failure::give_up(exchange);
+    } else if lasts.is_none() {
         return;
-    };
+    }
+    let untold = if is_overdue { 504 } else { 499 };
     let seen = Seen {
-        status: exchange.attempt.status.unwrap_or(499),
+        status: exchange.attempt.status.unwrap_or(untold),
         received: exchange.body.received,
         sent: exchange.body.sent,
         cache: None,
-        ended: Some(ended(&lasts, false)),
+        ended: lasts.map(|lasts| ended(&lasts, false)),
     };
     hand_over(exchange, seen);
 }

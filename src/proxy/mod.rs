@@ -81,7 +81,12 @@ impl ProxyHttp for Gate {
         exchange: &mut Self::CTX,
     ) -> Result<()> {
         lasting::notice_length(session, exchange, end).map_err(|error| error.into_down())?;
-        request::count_body(body, end, exchange)
+        request::count_body(body, end, exchange)?;
+        if end {
+            let had_body = body.is_some() || exchange.body.received > 0;
+            upstream::await_header(had_body, exchange);
+        }
+        Ok(())
     }
 
     fn request_cache_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<()> {

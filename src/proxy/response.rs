@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::shape::Change;
 use super::{Exchange, lasting, reply, request, shape};
 use crate::engine::Head;
+use crate::live::settle_header;
 use crate::policies::compress::accept::Coding;
 use crate::policies::compress::encode::Encoder;
 use crate::policies::compress::negotiate;
@@ -31,6 +32,8 @@ pub(super) async fn filter(
     if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
+    // Where the cache answers for an endpoint, that one is waited for no more.
+    settle_header();
     lasting::notice_stream(session, exchange, &response.headers)?;
     strip(response);
     exchange.body.encoder = None;

@@ -11,12 +11,16 @@ use pingora::{BError, Error, ErrorType, OrErr, Result};
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 
+use super::exchange::Awaited;
 use super::request::edit;
-use super::{Exchange, failure, lasting, rewrite, trace};
-use crate::engine::{Forwarded, Share, grpc_timeout, is_hearsay};
+use super::{Exchange, failure, rewrite, trace};
+use crate::engine::{Forwarded, Share, grpc_timeout, is_grpc, is_hearsay};
+use crate::live::{Deadline, owe_header, settle_header};
 use crate::policies::cache::storable::varies_on;
-use crate::upstreams::{Endpoint, NoEndpoint, Pool, RetryAfter, Whom, wellformed};
+use crate::upstreams::{Endpoint, NoEndpoint, Pool, Protocol, RetryAfter, Whom, wellformed};
 
+/// What waits to be sent when the last of a body has been read may take so long.
+const SENDING: Duration = Duration::from_secs(30);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -69,10 +73,12 @@ pub(super) fn peer(session: &Session, exchange: &mut Exchange) -> Result<Box<Htt
         }
     };
     let mut peer = lease.endpoint().map(Endpoint::peer);
-    if let (Some(peer), Some(pool)) = (&mut peer, &attempt.pool)
-        && let Some(idle) = stream_idle(headers, pool)
-    {
-        peer.options.read_timeout = Some(idle);
+    settle_header();
+    attempt.awaited = Awaited::Nothing;
+    if let (Some(peer), Some(pool)) = (&mut peer, &attempt.pool) {
+        let (awaited, silence) = patience(headers, pool);
+        attempt.awaited = awaited;
+        peer.options.read_timeout = Some(silence);
     }
     attempt.tried.push(lease.at());
     attempt.lease = Some(lease);
@@ -81,18 +87,44 @@ pub(super) fn peer(session: &Session, exchange: &mut Exchange) -> Result<Box<Htt
     peer.map(Box::new).ok_or_else(|| Error::new(ErrorType::InternalError))
 }
 
-/// How long nothing may come of an answer that is open as long as it likes, where such a one is asked for.
-fn stream_idle(headers: &HeaderMap, pool: &Pool) -> Option<Duration> {
+/// What the endpoint is waited for, and how long nothing may come of it.
+fn patience(headers: &HeaderMap, pool: &Pool) -> (Awaited, Duration) {
+    let timeout = &pool.settings.timeout;
+    let (response, idle) = (timeout.response.0, timeout.idle.0);
+    let content_type = headers.get(header::CONTENT_TYPE);
+    let says_grpc = content_type.is_some_and(|content_type| is_grpc(content_type.as_bytes()));
+    // It is spoken over HTTP/2 alone: elsewhere these are headers like any. Its servers send the header with the first message.
+    if says_grpc && pool.settings.protocol == Protocol::Http2 {
+        let until = headers.get("grpc-timeout");
+        let until = until.and_then(|until| grpc_timeout(until.as_bytes()));
+        return match until.filter(|until| *until < idle) {
+            Some(until) if until < response => (Awaited::HurriedCall, until),
+            until => (Awaited::Call, until.unwrap_or(idle)),
+        };
+    }
     let accepted = headers.get(header::ACCEPT);
-    let wants_events = accepted.is_some_and(|accepted| {
+    let takes_events = accepted.is_some_and(|accepted| {
         let mut kinds = accepted.as_bytes().split(|byte| matches!(byte, b',' | b';'));
         kinds.any(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
     });
-    let idle = pool.settings.timeout.idle.0;
-    let is_call = lasting::is_stream(headers);
-    let until = headers.get("grpc-timeout").filter(|_| is_call);
-    let until = until.and_then(|until| grpc_timeout(until.as_bytes()));
-    (is_call || wants_events).then(|| until.map_or(idle, |until| until.min(idle)))
+    match takes_events {
+        true => (Awaited::Events, response.max(idle)),
+        false => (Awaited::Header, response),
+    }
+}
+
+/// Notes that all of the request is on its way: now the endpoint owes the header of its answer.
+pub(super) fn await_header(had_body: bool, exchange: &Exchange) {
+    let attempt = &exchange.attempt;
+    let is_alone = match attempt.awaited {
+        Awaited::Header => false,
+        Awaited::Events => true,
+        Awaited::Nothing | Awaited::Call | Awaited::HurriedCall => return,
+    };
+    let Some(pool) = &attempt.pool else { return };
+    let sending = if had_body { SENDING } else { Duration::ZERO };
+    let at = tokio::time::Instant::now() + pool.settings.timeout.response.0 + sending;
+    owe_header(Deadline { at, is_alone });
 }
 
 /// Nothing was sent: another endpoint may be tried, whatever the method.
@@ -263,6 +295,11 @@ pub(super) fn read_response(session: &Session, response: &ResponseHeader, exchan
     if response.status.is_informational() {
         exchange.attempt.interim += 1;
         return Ok(());
+    }
+    settle_header();
+    let awaited = &mut exchange.attempt.awaited;
+    if matches!(awaited, Awaited::Header | Awaited::Events) {
+        *awaited = Awaited::Nothing;
     }
     if varies_on_more(session, response, exchange) {
         return Err(try_again("an answer that varies on a header it was not shown"));

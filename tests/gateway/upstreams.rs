@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use crate::sockets::kit::Endpoint;
+use crate::support::http2::{Http2, request};
 use crate::support::{Gate, Gateway, RefusingPort, Reply, Upstream, eventually, fill};
 
 /// One route each for reading and writing `/x`, on an upstream described by the rest of its YAML.
@@ -129,6 +131,89 @@ fn says_that_an_upstream_is_too_slow() {
     // The next request is served as if nothing had been.
     slow.answer_with(|_| Reply::text("awake"));
     gateway.get("/x").send().expect(200);
+}
+
+#[test]
+fn no_caller_hurries_an_endpoint_into_its_breaker() {
+    let hurried = |gateway: &Gateway| {
+        let call = gateway.post("/x").header("content-type", "application/grpc");
+        call.header("grpc-timeout", "1n").body("x").send()
+    };
+    let settings = "breaker: { window: 60s, open_for: 1h, min_requests: 2 }\ntimeout: { response: 30s }";
+    // It is no gRPC: nobody's word counts.
+    let upstream = named("a");
+    let plain = gateway(&format!("endpoints: [{}]\n{settings}", upstream.address()));
+    for _ in 0..4 {
+        assert_eq!(hurried(&plain).expect(200).text(), "a");
+    }
+    // It is: the caller may give up early, and that is not the endpoint's failure.
+    let upstream = Upstream::http2(|seen| match seen.header("grpc-timeout") {
+        Some(_) => Reply::never(),
+        None => Reply::text("b"),
+    });
+    let calls = gateway(&format!(
+        "endpoints: [{}]\nprotocol: http2\n{settings}",
+        upstream.address()
+    ));
+    for _ in 0..4 {
+        hurried(&calls).expect_problem(504, "upstream-timeout");
+    }
+    assert_eq!(calls.get("/x").send().expect(200).text(), "b");
+}
+
+#[test]
+fn who_takes_events_waits_no_longer_for_a_header() {
+    let events = "timeout: { response: 200ms, idle: 1h }";
+    let http1 = Upstream::http1(|_| Reply::never());
+    let http2 = Upstream::http2(|_| Reply::never());
+    for (upstream, protocol) in [(&http1, "http1"), (&http2, "http2")] {
+        let gateway = gateway(&format!(
+            "endpoints: [{}]\nprotocol: {protocol}\n{events}",
+            upstream.address()
+        ));
+        let asked = gateway.get("/x").header("accept", "text/event-stream").send();
+        asked.expect_problem(504, "upstream-timeout");
+        let mut client = Http2::plain(gateway.address());
+        let lines = [request("GET", "/x"), vec![("accept", "text/event-stream")]].concat();
+        assert_eq!(client.exchange(1, &lines).status, 504, "{protocol}");
+        for record in gateway.stop() {
+            assert_eq!(
+                (&record["status"], &record["upstream"]["fault"]),
+                (&json!(504), &json!("response-timeout")),
+                "{record}"
+            );
+        }
+    }
+    // Between events there may be more time.
+    let endpoint = Endpoint::start(|mut wire, _| {
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        wire.send(b"data: late\n\n");
+    });
+    let gateway = gateway(&format!("endpoints: [{}]\n{events}", endpoint.address));
+    let answer = gateway.get("/x").header("accept", "text/event-stream").send();
+    assert_eq!(answer.expect(200).text(), "data: late\n\n");
+}
+
+#[test]
+fn a_header_has_one_deadline_however_it_comes() {
+    // A byte at a time, without end.
+    let endpoint = Endpoint::start(|mut wire, _| {
+        wire.send(b"HTTP/1.1 200 OK\r\nX: ");
+        while wire.send(b"x") {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    });
+    let gateway = gateway(&format!(
+        "endpoints: [{}]\ntimeout: {{ response: 1s }}",
+        endpoint.address
+    ));
+    gateway.get("/x").send().expect_problem(504, "upstream-timeout");
+    let mut client = Http2::plain(gateway.address());
+    assert_eq!(client.exchange(1, &request("GET", "/x")).status, 504);
+    for record in gateway.stop() {
+        assert_eq!(record["upstream"]["fault"], "response-timeout", "{record}");
+    }
 }
 
 #[test]

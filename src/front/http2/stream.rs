@@ -2,7 +2,7 @@
 //!
 //! Each body has its pace, as in HTTP/1. What a client's fault comes to is told by the kind of the error: `ReadTimedout` for
 //! a body that dawdles, `ConnectionClosed` for a client that has left, `ReadError` with [`io::ErrorKind::InvalidData`] for a
-//! body that is none.
+//! body that is none. Where an endpoint's answer is overdue, whoever reads is told that the client has left.
 
 use std::future::poll_fn;
 use std::io;
@@ -31,6 +31,7 @@ use tokio::time::{Instant, timeout};
 use super::super::pace::{Pace, Watch};
 use super::Bounds;
 use super::wire::Gauge;
+use crate::live::is_header_overdue;
 
 /// What is kept of a body for another try; as in Pingora's other sessions.
 const KEPT: usize = 64 << 10;
@@ -99,6 +100,9 @@ impl Stream {
         if self.is_done {
             return Poll::Ready(Ok(None));
         }
+        if is_header_overdue() {
+            return Poll::Ready(Err(overdue()));
+        }
         match self.body.poll_data(context) {
             Poll::Ready(Some(Ok(data))) => {
                 self.read += data.len();
@@ -123,8 +127,11 @@ impl Stream {
         }
     }
 
-    /// Ready once the client wants no answer any more.
+    /// Ready once the client wants no answer any more, or there will be none.
     fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<BError> {
+        if is_header_overdue() {
+            return Poll::Ready(overdue());
+        }
         let reset = match &mut self.answer {
             Some(answer) => answer.poll_reset(context),
             None => self.reply.poll_reset(context),
@@ -252,6 +259,10 @@ fn broken(error: h2::Error) -> BError {
         return Error::because(ErrorType::ReadError, "a body that is none", invalid).into_down();
     }
     gone(error.to_string())
+}
+
+fn overdue() -> BError {
+    gone("the answer is overdue".to_owned())
 }
 
 fn gone(why: String) -> BError {
