@@ -219,7 +219,8 @@ async fn serve(live: &Arc<Live>, session: &mut Session, exchange: &mut Exchange)
             }
             if handshake::is_asked(&session.req_header().headers) {
                 if exchange.has_socket() {
-                    tunnel::open(live, session, exchange).await?;
+                    // Rarely taken, and large: it would be a part of every request's future.
+                    Box::pin(tunnel::open(live, session, exchange)).await?;
                     return Ok(true);
                 }
                 session.req_header_mut().remove_header(&header::UPGRADE);

@@ -24,7 +24,7 @@ use pingora::protocols::http::v1::client::HttpSession as Http1;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::exchange::Tunnelled;
 use super::{Exchange, failure, lasting, reply, response, upstream};
@@ -51,8 +51,18 @@ pub(super) async fn open(live: &Arc<Live>, session: &mut Session, exchange: &mut
         Err(fault) => return refuse(session, exchange, fault).await,
     };
     let lasts = lasting::watch(session, exchange, true)?;
-    let (mut client, answer) = ask(live, session, exchange).await?;
+    let cut = lasts.cut().clone();
+    let (mut client, answer) = match ask(live, session, exchange, &cut).await {
+        Ok(asked) => asked,
+        Err(error) => {
+            // It is recorded why it had to end.
+            exchange.lasts = cut.ended().is_some().then_some(lasts);
+            return Err(error);
+        }
+    };
     if answer.status != StatusCode::SWITCHING_PROTOCOLS {
+        // From here on it is watched over like any answer.
+        drop(lasts);
         return pass_on(session, exchange, client, answer).await;
     }
     if answer.version != Version::HTTP_11 || !handshake::is_opened(&answer.headers, &accept) {
@@ -73,7 +83,6 @@ pub(super) async fn open(live: &Arc<Live>, session: &mut Session, exchange: &mut
     let idle = exchange.attempt.pool.as_ref().map(|pool| pool.settings.timeout.idle.0);
     let stream = take(session, head).await?;
     let tunnel = Tunnel::new(stream, client.into_inner());
-    let cut = lasts.cut().clone();
     // What is dropped from here on is a socket that was open.
     exchange.lasts = Some(lasts);
     exchange.tunnel = Some(tunnel.run(first, idle.unwrap_or(Duration::MAX), &cut).await);
@@ -104,7 +113,12 @@ async fn refuse(session: &mut Session, exchange: &mut Exchange, fault: Fault) ->
 }
 
 /// Hands the handshake to an endpoint, and reads what it answers.
-async fn ask(live: &Arc<Live>, session: &mut Session, exchange: &mut Exchange) -> Result<(Http1, ResponseHeader)> {
+async fn ask(
+    live: &Arc<Live>,
+    session: &mut Session,
+    exchange: &mut Exchange,
+    cut: &Cut,
+) -> Result<(Http1, ResponseHeader)> {
     loop {
         let peer = upstream::peer(session, exchange)?;
         let mut client = match live.caller.dial(&peer).await {
@@ -126,7 +140,7 @@ async fn ask(live: &Arc<Live>, session: &mut Session, exchange: &mut Exchange) -
         request.insert_header(header::UPGRADE, "websocket")?;
         let sent = client.write_request_header(Box::new(request)).await;
         sent.map_err(|error| error.into_up())?;
-        match read_answer(session, exchange, &mut client).await {
+        match read_answer(session, exchange, &mut client, cut).await {
             Ok(answer) => return Ok((client, answer)),
             Err(error) if error.retry() => {}
             Err(error) => return Err(error),
@@ -134,14 +148,26 @@ async fn ask(live: &Arc<Live>, session: &mut Session, exchange: &mut Exchange) -
     }
 }
 
-/// The answer, interim ones left out.
-async fn read_answer(session: &Session, exchange: &mut Exchange, client: &mut Http1) -> Result<ResponseHeader> {
+/// The answer, interim ones left out, unless the client leaves before or the exchange has to end.
+async fn read_answer(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    client: &mut Http1,
+    cut: &Cut,
+) -> Result<ResponseHeader> {
+    let pool = exchange.attempt.pool.as_ref();
+    let patience = pool.map(|pool| pool.settings.timeout.response.0);
+    let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+    // One deadline holds for all of the header, and not for each piece of it.
+    client.read_timeout = None;
     loop {
-        client.read_response().await.map_err(|error| error.into_up())?;
-        let answer = client
-            .resp_header()
-            .ok_or_else(|| Error::new(ErrorType::InternalError))?;
-        let answer = answer.clone();
+        let answer = tokio::select! {
+            answer = while_there(session, read_header(client, deadline)) => answer?,
+            _ = cut.told() => {
+                let error = Error::explain(ErrorType::ConnectionClosed, "a socket that has to end before it is open");
+                return Err(error.into_down());
+            }
+        };
         if answer.status != StatusCode::SWITCHING_PROTOCOLS {
             upstream::read_response(session, &answer, exchange)?;
         } else if let Err(fault) = wellformed::check_fields(&answer, exchange.attempt.interim) {
@@ -149,7 +175,36 @@ async fn read_answer(session: &Session, exchange: &mut Exchange, client: &mut Ht
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, fault).into_up());
         }
         if !answer.status.is_informational() || answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            client.read_timeout = patience;
             return Ok(answer);
+        }
+    }
+}
+
+/// The header of the next answer, interim or not.
+async fn read_header(client: &mut Http1, deadline: Option<Instant>) -> Result<ResponseHeader> {
+    let reading = client.read_response();
+    let read = match deadline {
+        Some(deadline) => timeout_at(deadline, reading)
+            .await
+            .unwrap_or_else(|_| Error::e_explain(ErrorType::ReadTimedout, "while reading the header of an answer")),
+        None => reading.await,
+    };
+    read.map_err(|error| error.into_up())?;
+    let answer = client
+        .resp_header()
+        .ok_or_else(|| Error::new(ErrorType::InternalError))?;
+    Ok(answer.clone())
+}
+
+/// What comes of an endpoint, unless the client leaves before.
+async fn while_there<T>(session: &mut Session, asked: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        asked = asked => asked,
+        // What it sends early is kept for the endpoint.
+        left = session.as_downstream_mut().read_body_or_idle(true) => {
+            let left = left.err().unwrap_or_else(|| Error::explain(ErrorType::ConnectionClosed, "the client left"));
+            Err(left.into_down())
         }
     }
 }
@@ -167,12 +222,18 @@ async fn pass_on(
         head.set_version(Version::HTTP_11);
         head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
+    if lasting::is_stream(&head.headers) {
+        client.read_timeout = exchange.attempt.pool.as_ref().map(|pool| pool.settings.timeout.idle.0);
+    }
     response::filter(session, &mut head, exchange).await?;
     session.write_response_header(Box::new(head), !has_body).await?;
     loop {
-        let mut body = client.read_body_bytes().await.map_err(|error| error.into_up())?;
+        let reading = async { client.read_body_bytes().await.map_err(|error| error.into_up()) };
+        let mut body = while_there(session, reading).await?;
         let end = body.is_none();
+        lasting::notice_length(session, exchange, end)?;
         response::body(&mut body, end, exchange)?;
+        exchange.body.sent += body.as_ref().map_or(0, |body| body.len() as u64);
         // Of an answer that is held back, nothing was written yet.
         if response::written(session).is_some() && (end || body.is_some()) {
             session.write_response_body(body, end).await?;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::sockets::kit::{Endpoint, Wire, frame, switch};
+use crate::sockets::kit::{Endpoint, Wire, frame, handshake, switch};
 use crate::support::{Gateway, Issuer, fill};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef-not-a-secret";
@@ -223,6 +223,46 @@ fn an_operator_closes_what_is_open() {
             ("live", "revocation")
         ]
     );
+}
+
+#[test]
+fn a_socket_that_is_not_open_yet_ends_as_well() {
+    let (asked, was_asked) = std::sync::mpsc::channel();
+    let mute = Endpoint::start(move |mut wire, _| {
+        asked.send(()).unwrap();
+        wire.rest();
+    });
+    let bank = Bank::before(&mute, "[]\n");
+    let mut client = Wire::open(bank.gateway.address());
+    client.send(handshake("/live/1", &bank.lines(&json!({}), NOON)).as_bytes());
+    was_asked.recv().unwrap();
+    bank.order("PUT", "/freezes/live", &json!({ "for": "1h" }));
+    assert_eq!(client.rest(), b"");
+    let ends = bank.ends(1);
+    let frozen = json!({ "by": "refusal", "code": "frozen", "rule": "freeze" });
+    assert_eq!(ends, [("live".to_owned(), frozen)]);
+}
+
+#[test]
+fn a_handshake_that_opens_no_socket_is_an_answer_like_any() {
+    // For thirty seconds; what is that long is noticed after ten.
+    let endless = Endpoint::start(|mut wire, _| {
+        wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for _ in 0..300 {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            if !wire.send(b"3\r\nyes\r\n") {
+                return;
+            }
+        }
+        wire.send(b"0\r\n\r\n");
+    });
+    let bank = Bank::before(&endless, "[]\n");
+    let mut client = Wire::open(bank.gateway.address());
+    let lines = bank.lines(&json!({ "exp": NOW + 2 }), NOON);
+    client.send(handshake("/live/1", &lines).as_bytes());
+    let rest = client.rest();
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "it is cut off");
+    assert_eq!(bank.ends(1), [("live".to_owned(), json!({ "by": "expiry" }))]);
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::sockets::kit::Endpoint;
+use crate::sockets::kit::{Endpoint, handshake};
 use crate::support::http2::{Http2, request};
-use crate::support::{Gate, Gateway, RefusingPort, Reply, Upstream, eventually, fill};
+use crate::support::{Connection, Gate, Gateway, RefusingPort, Reply, Upstream, eventually, fill};
 
 /// One route each for reading and writing `/x`, on an upstream described by the rest of its YAML.
 fn gateway(upstream: &str) -> Gateway {
@@ -15,6 +15,7 @@ $upstream
 routes:
   read:  { match: GET /x, auth: none, upstream: origin }
   write: { match: POST /x, auth: none, upstream: origin }
+  socket: { match: GET /socket, auth: none, websocket: true, upstream: origin }
 ";
     let upstream: String = upstream.lines().map(|line| format!("    {}\n", line.trim())).collect();
     Gateway::start(&fill(yaml, &[("upstream", &upstream)]))
@@ -211,6 +212,9 @@ fn a_header_has_one_deadline_however_it_comes() {
     gateway.get("/x").send().expect_problem(504, "upstream-timeout");
     let mut client = Http2::plain(gateway.address());
     assert_eq!(client.exchange(1, &request("GET", "/x")).status, 504);
+    let mut client = Connection::open(gateway.address());
+    client.send(handshake("/socket", "").as_bytes());
+    client.response().expect_problem(504, "upstream-timeout");
     for record in gateway.stop() {
         assert_eq!(record["upstream"]["fault"], "response-timeout", "{record}");
     }

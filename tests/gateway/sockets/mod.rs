@@ -324,6 +324,24 @@ fn closes_a_socket_in_which_nothing_moves() {
 }
 
 #[test]
+fn who_leaves_before_there_is_an_answer_is_not_waited_for() {
+    let (asked, was_asked) = std::sync::mpsc::channel();
+    let endpoint = Endpoint::start(move |mut wire, _| {
+        asked.send(()).unwrap();
+        wire.rest();
+    });
+    let gateway = Gateway::start(&yaml(endpoint.address, ""));
+    let mut client = Wire::open(gateway.address());
+    client.send(handshake("/live/1", "").as_bytes());
+    was_asked.recv().unwrap();
+    drop(client);
+    // Recorded while the endpoint still has not answered.
+    let record = gateway.records(1).remove(0);
+    assert_eq!(record["status"], 499, "{record}");
+    assert!(record["upstream"].get("fault").is_none(), "{record}");
+}
+
+#[test]
 fn tells_who_left() {
     let endpoint = Endpoint::echo();
     let gateway = Gateway::start(&yaml(endpoint.address, ""));
