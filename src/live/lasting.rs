@@ -27,6 +27,7 @@ use crate::engine::{
     LimitAnswer, Lookup, Principal, Question, RequestView,
 };
 use crate::policies::authn::Authenticator;
+use crate::policies::freeze;
 use crate::snapshot::judge_later_alone;
 use crate::targets::Target;
 
@@ -80,6 +81,8 @@ pub struct Standing {
     pub certificate: Option<Arc<ClientCertificate>>,
     /// Who calls.
     pub principal: Option<Arc<Principal>>,
+    /// The upstream that answers it, whatever the route's is by now.
+    pub upstream: Option<Arc<str>>,
     /// Whether it is a socket.
     pub is_socket: bool,
     /// How it is ended.
@@ -288,6 +291,11 @@ async fn judge(live: &Live, standing: &Standing) -> Result<Option<Timestamp>, En
         let by = EndedBy::Refusal;
         Err(Ended { by, code, rule })
     };
+    // The route may have another upstream by now; what is open is still this one's.
+    let upstream = standing.upstream.as_slice();
+    if !live.freezes.held().concerning("", upstream, now).is_empty() {
+        return refused(Some(freeze::CODE.into()), Some(freeze::NAME.into()));
+    }
     match &judged.decision.effect {
         Effect::Forward => {}
         Effect::Deny(_) => {

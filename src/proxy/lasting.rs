@@ -86,6 +86,7 @@ pub(super) fn watch(session: &Session, exchange: &mut Exchange, is_socket: bool)
             .decision
             .as_ref()
             .and_then(|decision| decision.principal.clone()),
+        upstream: exchange.attempt.pool.as_ref().map(|pool| pool.name.clone()),
         is_socket,
         cut: Arc::<Cut>::default(),
     });

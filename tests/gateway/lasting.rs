@@ -226,6 +226,29 @@ fn an_operator_closes_what_is_open() {
 }
 
 #[test]
+fn a_socket_ends_with_the_upstream_that_it_is_on() {
+    let bank = Bank::open();
+    let mut socket = bank.socket(&json!({}), NOON);
+    let moved = bank
+        .yaml
+        .replace("websocket: true, upstream: live", "websocket: true, upstream: other");
+    let other = Endpoint::echo();
+    let moved = moved.replace(
+        "upstreams:\n",
+        &format!("upstreams:\n  other: {{ endpoints: [{}] }}\n", other.address),
+    );
+    assert!(bank.gateway.reload(&moved));
+    echoes(&mut socket);
+    let mut new = bank.socket(&json!({}), NOON);
+    bank.order("PUT", "/freezes/live?kind=upstream", &json!({}));
+    assert_eq!(socket.closed(), (1008, "frozen".to_owned()));
+    echoes(&mut new);
+    drop(new);
+    let frozen = json!({ "by": "refusal", "code": "frozen", "rule": "freeze" });
+    assert_eq!(bank.ends(2)[0], ("live".to_owned(), frozen));
+}
+
+#[test]
 fn a_socket_that_is_not_open_yet_ends_as_well() {
     let (asked, was_asked) = std::sync::mpsc::channel();
     let mute = Endpoint::start(move |mut wire, _| {

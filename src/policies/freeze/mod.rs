@@ -25,6 +25,8 @@ pub use store::{FreezeFailure, Freezes, Turn, read_held};
 
 /// The name of the rule in trails, records and metrics.
 pub const NAME: &str = "freeze";
+/// The code of its refusals.
+pub const CODE: &str = "frozen";
 
 /// The rule on one route.
 #[derive(Debug)]
@@ -43,7 +45,7 @@ impl FreezeRule {
         let mut refusal = Denial::new(
             DenialKind::Freeze,
             StatusCode::SERVICE_UNAVAILABLE,
-            "frozen",
+            CODE,
             "This is closed for the time being.",
         );
         refusal.zone = zone;
