@@ -7,8 +7,9 @@
 //! `now` are held as they were at the start. API keys and client certificates are judged again, so that one that is no longer
 //! known takes its sockets along.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
@@ -33,6 +34,8 @@ use crate::targets::Target;
 
 /// More are refused: nothing lasts that nobody watches over.
 const MAX: usize = 65_536;
+/// Of these, from one address: one HTTP/2 client after another would leave no room for anybody else's.
+const MAX_PER_ADDRESS: usize = MAX / 8;
 /// What is over by then was judged often enough.
 const FIRST: SignedDuration = SignedDuration::from_secs(1);
 /// The wall clock may be set: what is due is looked for at least so often.
@@ -52,6 +55,8 @@ pub struct Lasting {
 struct Open {
     next: u64,
     all: HashMap<u64, (Arc<Standing>, Option<Timestamp>)>,
+    /// How many there are from each network.
+    by_address: HashMap<IpAddr, usize>,
     /// Which is to be judged again, and when.
     due: BTreeSet<(Timestamp, u64)>,
     is_over: bool,
@@ -148,19 +153,23 @@ impl Lasts {
 impl Drop for Lasts {
     fn drop(&mut self) {
         let mut open = self.live.lasting.open.lock();
-        if let Some((_, Some(due))) = open.all.remove(&self.number) {
+        let Some((standing, due)) = open.all.remove(&self.number) else {
+            return;
+        };
+        if let Some(due) = due {
             open.due.remove(&(due, self.number));
         }
+        open.leave(standing.address);
     }
 }
 
 impl Live {
-    /// Watches over an exchange from now on; `None` where there are too many, or the gateway stops.
+    /// Watches over an exchange from now on; `None` where there are too many, of all or of its address, or the gateway stops.
     pub fn watch(self: &Arc<Self>, standing: Standing) -> Option<Lasts> {
         let cut = standing.cut.clone();
         let due = self.clock.now().saturating_add(FIRST).unwrap_or(Timestamp::MAX);
         let mut open = self.lasting.open.lock();
-        if open.is_over || open.all.len() >= MAX {
+        if open.is_over || open.all.len() >= MAX || !open.enter(standing.address) {
             return None;
         }
         let number = open.next;
@@ -177,6 +186,33 @@ impl Live {
             number,
             cut,
         })
+    }
+}
+
+impl Open {
+    /// Counts one more of an address, unless it has its share.
+    fn enter(&mut self, address: IpAddr) -> bool {
+        let count = self.by_address.entry(network(address)).or_default();
+        let has_room = *count < MAX_PER_ADDRESS;
+        *count += usize::from(has_room);
+        has_room
+    }
+
+    fn leave(&mut self, address: IpAddr) {
+        if let Entry::Occupied(mut count) = self.by_address.entry(network(address)) {
+            match count.get() {
+                0 | 1 => drop(count.remove()),
+                _ => *count.get_mut() -= 1,
+            }
+        }
+    }
+}
+
+/// Whoever has an IPv6 address has a /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        address => address,
     }
 }
 
@@ -403,5 +439,26 @@ impl Again<'_> {
             Ok(principal) => Answer::Principal(principal),
             Err(refusal) => Answer::Refused(refusal),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_takes_the_room_of_others() {
+        let of = |text: &str| text.parse::<IpAddr>().unwrap();
+        let mut open = Open::default();
+        // Two addresses of one network are one.
+        for at in 0..MAX_PER_ADDRESS {
+            assert!(open.enter(of(if at % 2 == 0 { "2001:db8::1" } else { "2001:db8::2" })));
+        }
+        assert!(!open.enter(of("2001:db8::3")));
+        assert!(open.enter(of("2001:db8:0:1::1")) && open.enter(of("192.0.2.1")));
+        open.leave(of("2001:db8::1"));
+        assert!(open.enter(of("2001:db8::3")));
+        open.leave(of("192.0.2.1"));
+        assert_eq!(open.by_address.len(), 2, "who has none is forgotten");
     }
 }

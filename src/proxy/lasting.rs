@@ -1,7 +1,8 @@
 //! Exchanges that are open as long as they like: from when on they are watched over.
 //!
 //! A socket is from the start, a stream of events and a gRPC call from the header of the answer, all else that still runs after
-//! ten seconds from the next piece of a body on. Where too many are open already, it is refused: `503 too-many-open`.
+//! ten seconds from the next piece of a body on. Where too many are open already, of all or from one address, it is refused:
+//! `503 too-many-open`.
 
 use std::sync::Arc;
 use std::time::Duration;
