@@ -112,6 +112,10 @@ pub(super) fn certificate(session: &Session) -> Option<&Arc<ClientCertificate>> 
 pub(super) async fn filter(live: &Arc<Live>, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
     session.as_downstream_mut().set_read_timeout(Some(READ));
     session.as_downstream_mut().set_write_timeout(Some(WRITE));
+    if session.req_header().version == Version::HTTP_10 {
+        // It knows no interim answers (RFC 9110 §15.2).
+        session.as_downstream_mut().set_ignore_info_resp(true);
+    }
     if session.as_downstream().get_keepalive_reuses_remaining() == Some(0) {
         session.set_keepalive(None);
     }

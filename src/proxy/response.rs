@@ -30,12 +30,16 @@ pub(super) async fn filter(
     exchange: &mut Exchange,
 ) -> Result<()> {
     if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+        strip(response);
         return Ok(());
     }
     // Where the cache answers for an endpoint, that one is waited for no more.
     settle_header();
     lasting::notice_stream(session, exchange, &response.headers)?;
     strip(response);
+    if response.status == StatusCode::RESET_CONTENT {
+        response.insert_header(header::CONTENT_LENGTH, 0)?;
+    }
     exchange.body.encoder = None;
     if shape::take_over(session, response, exchange).await? {
         return Ok(());
@@ -73,9 +77,19 @@ pub(super) fn strip(response: &mut ResponseHeader) {
     };
     let is_foreign = |name: &&HeaderName| is_ours(name) || !keeps_connection && is_of_connection(name);
     foreign.extend(response.headers.keys().filter(is_foreign).cloned());
+    if is_unframed(response.status) {
+        foreign.extend([header::CONTENT_LENGTH, header::TRANSFER_ENCODING]);
+    }
     for name in foreign {
         response.remove_header(&name);
     }
+}
+
+/// Whether an answer of that status has no body, and must not speak of one (RFC 9110 §8.6, RFC 9112 §6.1); of 205 the length
+/// is told (RFC 9110 §15.3.6).
+fn is_unframed(status: StatusCode) -> bool {
+    let without = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
+    without || status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
 fn is_ours(name: &HeaderName) -> bool {
@@ -142,6 +156,10 @@ pub(super) fn encoder(coding: Coding) -> Result<Encoder> {
 
 /// Passes a body on: held back where it changes as a whole, then encoded.
 pub(super) fn body(body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange) -> Result<()> {
+    if exchange.attempt.status == Some(StatusCode::RESET_CONTENT.as_u16()) && exchange.failure.is_none() {
+        // It has none (RFC 9110 §15.3.6), whatever the endpoint sends.
+        *body = None;
+    }
     shape::body(body, end, exchange)?;
     let Some(encoder) = &mut exchange.body.encoder else {
         return Ok(());

@@ -158,6 +158,20 @@ fn older_clients_get_no_chunks() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "{\"id\":1,\"more\":2}");
 }
 
+#[test]
+fn older_clients_get_no_interim_answers() {
+    for interim in ["100 Continue\r\n", "103 Early Hints\r\nLink: </a>\r\n"] {
+        let answer = format!("HTTP/1.1 {interim}\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast");
+        let upstream = Upstream::raw(answer.leak().as_bytes());
+        let gateway = gateway(&upstream);
+        let mut client = Wire::open(gateway.address());
+        client.send(b"GET /up/x HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\n\r\n");
+        let head = client.head().unwrap();
+        assert!(head.contains(" 200 "), "{head}");
+        assert_eq!(client.rest(), b"last");
+    }
+}
+
 fn curl(arguments: &[&str]) -> Command {
     let mut command = Command::new("curl");
     command.args(["--max-time", "60", "--noproxy", "*"]).args(arguments);

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::sockets::kit::{Endpoint, handshake};
+use crate::sockets::kit::{Endpoint, Wire, handshake, header};
 use crate::support::http2::{Http2, request};
 use crate::support::{Connection, Gate, Gateway, RefusingPort, Reply, Upstream, eventually, fill};
 
@@ -217,6 +217,50 @@ fn a_header_has_one_deadline_however_it_comes() {
     client.response().expect_problem(504, "upstream-timeout");
     for record in gateway.stop() {
         assert_eq!(record["upstream"]["fault"], "response-timeout", "{record}");
+    }
+}
+
+#[test]
+fn says_nothing_of_a_body_where_there_is_none() {
+    for (answer, status, length) in [
+        (
+            &b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"[..],
+            "204",
+            None,
+        ),
+        (
+            b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "204",
+            None,
+        ),
+        (
+            b"HTTP/1.1 205 Reset Content\r\nContent-Length: 2\r\n\r\nok",
+            "205",
+            Some("0"),
+        ),
+        (
+            b"HTTP/1.1 205 Reset Content\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            "205",
+            Some("0"),
+        ),
+        (
+            b"HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+            "103",
+            None,
+        ),
+    ] {
+        let upstream = Upstream::raw(answer);
+        let gateway = gateway(&format!("endpoints: [{}]", upstream.address()));
+        let mut client = Wire::open(gateway.address());
+        client.send(b"GET /x HTTP/1.1\r\nHost: gate.example\r\nConnection: close\r\n\r\n");
+        let head = client.head().unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        assert_eq!(header(&head, "content-length"), length, "{head}");
+        assert_eq!(header(&head, "transfer-encoding"), None, "{head}");
+        match status {
+            "103" => assert!(client.head().unwrap().starts_with("HTTP/1.1 204 ")),
+            _ => assert_eq!(client.rest(), b"", "{head}"),
+        }
     }
 }
 
