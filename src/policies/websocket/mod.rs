@@ -5,8 +5,9 @@
 //! ```
 //!
 //! A browser opens sockets for any page, with the cookies of the one that is asked (RFC 6455 §10.2). So where a request names
-//! its `Origin`, that is the host it asks, or one that the route's `cors` names; else `403 origin-not-allowed`. The scheme is not
-//! compared: TLS may have ended before the gate. `origins: '*'` counts where `auth` is `none` alone.
+//! its `Origin`, that is the host it asks, or one that the route's `cors` names; else `403 origin-not-allowed`. Of the host itself
+//! either scheme will do, as TLS may have ended before the gate, unless `cors` names an origin of that host: then nothing but
+//! what is named, scheme and all (RFC 6454 §5). `origins: '*'` counts where `auth` is `none` alone.
 //!
 //! What is no handshake is answered `400 websocket-invalid`, another version of it `426 websocket-version`; an upstream that
 //! switches without having read the key, `502 upstream-broken`. An upstream's answer other than 101 goes to the caller as any.
@@ -61,7 +62,12 @@ struct WebSocket {
 
 impl WebSocket {
     fn allows(&self, origin: &str, host: Option<&str>) -> bool {
-        self.any || self.origins.iter().any(|listed| listed == origin) || host.is_some_and(|host| is_of(origin, host))
+        if self.any || self.origins.iter().any(|listed| listed == origin) {
+            return true;
+        }
+        let is_own = |origin: &str| host.is_some_and(|host| is_of(origin, host));
+        let names_own = self.origins.iter().any(|listed| listed.to_str().is_ok_and(is_own));
+        is_own(origin) && !names_own
     }
 }
 
@@ -106,6 +112,27 @@ impl Policy for WebSocket {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn compares_the_scheme_where_the_own_origin_is_named() {
+        let named = |origins: &[&'static str]| WebSocket {
+            origins: origins.iter().map(|origin| HeaderValue::from_static(origin)).collect(),
+            any: false,
+        };
+        let (plain, encrypted) = ("http://bank.example", "https://bank.example");
+        for (origins, origin, is_allowed) in [
+            (&[][..], plain, true),
+            (&[], encrypted, true),
+            (&["https://app.example"], plain, true),
+            (&["https://bank.example"], encrypted, true),
+            (&["https://bank.example"], plain, false),
+            (&["http://bank.example"], encrypted, false),
+            (&["https://bank.example", "http://bank.example"], plain, true),
+        ] {
+            let allows = named(origins).allows(origin, Some("bank.example"));
+            assert_eq!(allows, is_allowed, "{origins:?} {origin}");
+        }
+    }
 
     #[test]
     fn tells_the_own_origin_from_others() {
