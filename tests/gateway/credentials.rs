@@ -215,12 +215,12 @@ routes:
   set:
     match: GET /set
     auth: customer
-    request: { headers: { set: { x-user: '{principal.sub}', x-roles: 'of {principal.roles}' } } }
+    request: { headers: { set: { x-who: '{principal.sub}', x-kinds: 'of {principal.roles}' } } }
     upstream: origin
 ";
     let issuer = Issuer::new();
     let upstream = Upstream::http1(|seen| {
-        let told = ["x-user", "x-roles", "x-branch"].map(|name| seen.header(name));
+        let told = ["x-user", "x-roles", "x-branch", "x-who", "x-kinds"].map(|name| seen.header(name));
         Reply::json(&json!(told))
     });
     let values: [(&str, &dyn std::fmt::Display); 2] = [
@@ -232,11 +232,11 @@ routes:
     let good = json!({ "sub": "two words", "roles": ["teller", "staff"], "branch": "Jongno 1" });
     assert_eq!(
         ask("/told", &good).expect(200).json(),
-        json!(["two words", "teller staff", "Jongno 1"])
+        json!(["two words", "teller staff", "Jongno 1", null, null])
     );
     assert_eq!(
         ask("/set", &good).expect(200).json(),
-        json!(["two words", "of teller staff", null])
+        json!([null, null, null, "two words", "of teller staff"])
     );
     for odd in [
         json!({ "sub": " admin" }),
@@ -251,7 +251,10 @@ routes:
     }
     assert_eq!(upstream.count(), 2);
     let odd = json!({ "sub": " admin", "roles": ["teller admin"] });
-    assert_eq!(ask("/set", &odd).expect(200).json(), json!([null, null, null]));
+    assert_eq!(
+        ask("/set", &odd).expect(200).json(),
+        json!([null, null, null, null, null])
+    );
 }
 
 #[test]
