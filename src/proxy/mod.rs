@@ -82,6 +82,11 @@ impl ProxyHttp for Gate {
     ) -> Result<()> {
         lasting::notice_length(session, exchange, end).map_err(|error| error.into_down())?;
         request::count_body(body, end, exchange)?;
+        if end && body.as_ref().is_some_and(Bytes::is_empty) {
+            // To an upstream in HTTP/1, Pingora would write it as the last chunk, and then the last chunk: what follows there
+            // is another caller's.
+            *body = None;
+        }
         if end {
             let had_body = body.is_some() || exchange.body.received > 0;
             upstream::await_header(had_body, exchange);

@@ -103,7 +103,14 @@ impl Stream {
         if is_header_overdue() {
             return Poll::Ready(Err(overdue()));
         }
-        match self.body.poll_data(context) {
+        let data = loop {
+            match self.body.poll_data(context) {
+                // An empty one says at most that the body ends. As a piece of it, it would be an end of its own in HTTP/1.
+                Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
+                data => break data,
+            }
+        };
+        match data {
             Poll::Ready(Some(Ok(data))) => {
                 self.read += data.len();
                 self.reading.moved(data.len());

@@ -1,6 +1,8 @@
 //! Bodies in pieces, and what stands behind them on the connection.
 
 use super::Open;
+use crate::support::http2::{DATA, END_HEADERS, END_STREAM, HEADERS, Http2, fields, frame, request};
+use crate::support::{Gateway, Recorder, Reply, Upstream, fill};
 
 /// What the upstream has of requests, whole or not, may only be the beginning of one.
 impl Open {
@@ -132,4 +134,104 @@ fn a_header_that_breaks_off_leaves_its_record() {
     }
     let records = open.gateway.records(2);
     assert!(records.iter().all(|record| record["status"] == 400), "{records:?}");
+}
+
+const ENDS: &str = "
+upstreams:
+  origin: { endpoints: [$upstream] }
+  shaky: { endpoints: [$busy, $upstream], retry: { attempts: 1, after: [503], budget: 100% } }
+routes:
+  plain: { match: { path: /plain }, auth: none, upstream: origin }
+  changed:
+    match: { path: /changed }
+    auth: none
+    upstream: origin
+    request: { body: { set: { b: 2 } } }
+  again: { match: { path: /again }, auth: none, upstream: shaky }
+";
+
+/// Whatever a body ends with, nothing of it is left on the upstream's connection, where the next caller would get its answer.
+#[test]
+fn a_body_ends_once_for_the_upstream() {
+    let (recorder, busy) = (Recorder::start(), Upstream::http1(|_| Reply::status(503)));
+    let yaml = fill(ENDS, &[("upstream", &recorder.address()), ("busy", &busy.address())]);
+    let gateway = Gateway::start(&yaml);
+    let data = |flags, piece: &[u8]| frame(DATA, flags, 1, piece);
+    let trailers = || frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields(&[("x", "y")]));
+    let endings: [(&str, Vec<Vec<u8>>); 7] = [
+        ("an empty piece alone", vec![data(END_STREAM, b"")]),
+        ("a last piece", vec![data(END_STREAM, br#"{"a":1}"#)]),
+        (
+            "an empty last piece",
+            vec![data(0, br#"{"a":1}"#), data(END_STREAM, b"")],
+        ),
+        (
+            "empty pieces in between",
+            vec![
+                data(0, b""),
+                data(0, br#"{"a":"#),
+                data(0, b""),
+                data(0, b"1}"),
+                data(0, b""),
+                data(END_STREAM, b""),
+            ],
+        ),
+        ("trailers", vec![data(0, br#"{"a":1}"#), trailers()]),
+        (
+            "an empty piece and trailers",
+            vec![data(0, br#"{"a":1}"#), data(0, b""), trailers()],
+        ),
+        ("trailers alone", vec![trailers()]),
+    ];
+    for (what, pieces) in endings {
+        for path in ["/plain", "/changed", "/again"] {
+            // At once, and piece by piece.
+            for is_slow in [false, true] {
+                let mut client = Http2::plain(gateway.address());
+                let mut named = request("PUT", path);
+                named.push(("content-type", "application/json"));
+                client.open(1, &named);
+                for piece in &pieces {
+                    if is_slow {
+                        gateway.get("/plain").send().expect(200);
+                    }
+                    client.send(piece);
+                }
+                let told = client.answer(1);
+                assert_eq!(told.status, 200, "{what} to {path}: {told:?}");
+                let length = match what.contains("alone") {
+                    true => 0,
+                    false if path == "/changed" => r#"{"a":1,"b":2}"#.len(),
+                    false => r#"{"a":1}"#.len(),
+                };
+                assert_eq!(told.body, format!("PUT {path} {length}").as_bytes(), "{what}");
+                let next = client.exchange(3, &request("GET", "/plain"));
+                assert_eq!(next.body, b"GET /plain 0", "after {what} to {path}");
+            }
+        }
+    }
+    // The same in HTTP/1.1.
+    for path in ["/plain", "/changed", "/again"] {
+        let mut connection = gateway.connect();
+        let head = format!(
+            "PUT {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
+        for pieces in [&["7\r\n{\"a\":1}\r\n", "0\r\n\r\n"][..], &["0\r\n", "\r\n"]] {
+            connection.send(head.as_bytes());
+            for piece in pieces {
+                gateway.get("/plain").send().expect(200);
+                connection.send(piece.as_bytes());
+            }
+            connection.response().expect(200);
+            connection.send(b"GET /plain HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(
+                connection.response().expect(200).text(),
+                "GET /plain 0",
+                "{path} {pieces:?}"
+            );
+        }
+    }
+    // Whatever the strict reader of the recorder does not take for requests, it does not forgive.
+    assert!(recorder.requests().len() > 100);
+    assert!(busy.count() > 0);
 }
