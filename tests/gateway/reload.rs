@@ -242,7 +242,7 @@ fn fails_no_request_while_it_changes() {
             };
             assert!(bank.gateway.reload(&bank.closed_during(night)));
             assert_eq!(bank.transfer(), status);
-            crate::support::eventually("requests go on", || {
+            eventually("requests go on", || {
                 (served.load(Ordering::Relaxed) >= before + 20).then_some(())
             });
         }
@@ -404,7 +404,7 @@ fn answers_with_one_configuration_alone() {
             let name = if n % 2 == 0 { "a" } else { "b" };
             let before = seen[usize::from(name == "b")].load(Ordering::Relaxed);
             assert!(gateway.reload(&version(name)));
-            crate::support::eventually("answers under the new one", || {
+            eventually("answers under the new one", || {
                 let now = seen[usize::from(name == "b")].load(Ordering::Relaxed);
                 (now >= before + 10).then_some(())
             });
