@@ -16,7 +16,8 @@
 //! ```
 //!
 //! The answer's members are the parts, in the order of the file, each as its upstream wrote it: `pick` takes a member of it,
-//! `group` puts it into an object of that name, `spread` puts its members in its place. A `get` names an upstream and a path
+//! `group` puts it into an object of that name, `spread` puts its members in its place, and fails where one of their names is
+//! another's, by the file or by a part before it. `headers` of its answer go with the whole. A `get` names an upstream and a path
 //! with references, `{principal.sub}`, `{path.x}`, `{query.x}`, `{header.x}`, or a value of another part. Values are
 //! percent-encoded, those of an array joined by commas; one that is absent, `null`, an object or an array skips the part, and so
 //! does an empty, `.` or `..` one in the path. With `each` one call is made for every item of an array, and the answers are an
@@ -26,11 +27,11 @@
 //! passed on, finds nothing. One request makes at most 512 calls, over all aggregates within aggregates.
 //!
 //! A part fails without a whole answer in its time (504), or with a status neither 2xx nor in `pass_status`, with 206, or without
-//! a JSON body within the bounds (502), in a coding that is known or in none; 204 is `null`. A `required` part that fails fails
-//! the whole (`part-failed`); the others give their `default`, or `null`, and are named in `Gwanmun-Partial`, as are those that
-//! are aggregates which lack a part themselves; of an `each`, items that fail are `null`. A part that is refused, by its route or
-//! because its upstream is frozen, is `denied`. A part whose `when` does not hold is its `default` and has not failed. Partial
-//! answers are not for caches.
+//! a JSON body within the bounds (502), in a coding that is known or in none; 204 and 205 are `null`. A `required` part that
+//! fails fails the whole (`part-failed`); the others give their `default`, or `null`, and are named in `Gwanmun-Partial`, as are
+//! those that are aggregates which lack a part themselves; of an `each`, items that fail are `null`. A part that is refused, by
+//! its route or because its upstream is frozen, is `denied`. A part whose `when` does not hold is its `default` and has not
+//! failed. Partial answers are not for caches.
 
 mod cycle;
 mod outcome;

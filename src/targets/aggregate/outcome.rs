@@ -132,7 +132,8 @@ pub(super) fn reason(error: CallError) -> Reason {
 /// The JSON text of a good answer; `None` where its status says that there is nothing.
 pub(super) fn judge(called: &Called, part: &Part) -> Result<Option<Bytes>, Reason> {
     const NULL: Bytes = Bytes::from_static(b"null");
-    if called.status == StatusCode::NO_CONTENT {
+    // Neither has a body (RFC 9110 §15.3.5, §15.3.6), whatever is sent as one.
+    if matches!(called.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) {
         return Ok(Some(NULL));
     }
     if part.pass_status.contains(&called.status) && !part.required {

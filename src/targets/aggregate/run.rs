@@ -598,7 +598,9 @@ impl Run<'_> {
         for (part, state) in self.aggregate.parts.iter().zip(self.states) {
             let (failed, lacks, status, took, calls) = match state {
                 State::Done(of) => {
-                    for name in &part.headers {
+                    // What stands in for a part that is missing comes without them.
+                    let carried = part.headers.iter().filter(|_| matches!(of.text, Ok(Some(_))));
+                    for name in carried {
                         let values = of.fresh.iter().flat_map(|fresh| fresh.headers.get_all(name));
                         done.headers.extend(values.map(|value| (name.clone(), value.clone())));
                     }

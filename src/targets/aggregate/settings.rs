@@ -45,11 +45,13 @@ crate::settings! {
         pub cache: Option<Spanned<PartCache>>,
         /// The member of its answer that stands for the whole of it, such as `data.items`.
         pub pick: Option<Spanned<String>> as Option<PartPath>,
-        /// Its members stand beside those of other parts: `true` for all, or a list of them.
+        /// Its members stand beside those of other parts: `true` for all, or a list of them. The names of its `default`, or those
+        /// listed, are its own.
         pub spread: Spread = Spread::No,
         /// The object of the answer that it stands in.
         pub group: Option<Spanned<String>> as Option<Group>,
-        /// The headers of its answer that the whole carries, too.
+        /// The headers of its answer that the whole carries, too, where the part has not failed and its status is not in
+        /// `pass_status`.
         pub headers: Vec<Spanned<HeaderName>> = Vec::new(),
     }
 }

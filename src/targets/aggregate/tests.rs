@@ -359,7 +359,6 @@ fn fails_as_a_whole_with_a_required_part() {
             Reason::Unreadable,
         ),
         (Does::Answer(200, "application/json", ""), 502, Reason::Unreadable),
-        (Does::Answer(205, "application/json", ""), 502, Reason::Unreadable),
     ] {
         // The other part never ends: the failure does not wait for it, and its call is dropped.
         let services = services(vec![
@@ -646,6 +645,14 @@ fn names_mistakes_with_their_places() {
             "a: { get: 'invest:/x', spread: [b] }\nb: { get: 'invest:/x' }",
             "two members would be called `b`",
         ),
+        (
+            "a: { get: 'invest:/x', spread: true, default: { x: 1, b: 0 } }\nb: { get: 'invest:/x' }",
+            "t.yaml:2:1: two members would be called `b`\n  t.yaml:1:55: the other one",
+        ),
+        (
+            "a: { get: 'invest:/x', spread: true, default: { b: 0 } }\nb: { get: 'invest:/y', spread: true, default: { b: 1 } }",
+            "t.yaml:2:49: two members would be called `b`\n  t.yaml:1:49: the other one",
+        ),
         ("a: { get: 'invest:/x y' }", "percent-encoded"),
         ("a: { get: 'invest:/x#y' }", "percent-encoded"),
         ("a: { get: 'invest:/x', requird: true }", "did you mean `required`?"),
@@ -925,6 +932,24 @@ c: { get: 'invest:/c' }";
     let second = (r#"{"x":1,"c":1}"#.to_owned(), "b;reason=unreadable".to_owned());
     assert_eq!(with(r#"{"x":1}"#, r#"{"\u0078":2}"#), second);
     assert_eq!(with(r#"{"x":1}"#, "null").1, "");
+    // The names of a default are its part's own, whether it is there or stands by.
+    let own = (r#"{"q":1,"y":2,"c":1}"#.to_owned(), String::new());
+    assert_eq!(with(r#"{"q":1}"#, r#"{"y":2}"#), own);
+    let both = (
+        r#"{"q":0,"c":1}"#.to_owned(),
+        "a;reason=unreadable, b;reason=unreadable".to_owned(),
+    );
+    assert_eq!(with("[1]", r#"{"q":2}"#), both);
+    let stood_by = (r#"{"x":1,"c":1}"#.to_owned(), "b;reason=unreadable".to_owned());
+    assert_eq!(with(r#"{"x":1}"#, r#"{"q":2}"#), stood_by);
+    let grouped = text.replace("c' }", "c' }\nd: { get: 'invest:/b', spread: true, group: g }");
+    let services_of = services(vec![
+        ("invest:/a", json("7")),
+        ("invest:/b", json(r#"{"q":2}"#)),
+        ("invest:/c", json("1")),
+    ]);
+    let done = run(&grouped, &ASKED, &services_of);
+    assert_eq!(body(&done), r#"{"q":0,"c":1,"g":{"q":2}}"#, "an object of its own");
     let required = "a: { get: 'invest:/a', spread: true, required: true }";
     let services = services(vec![("invest:/a", json("7"))]);
     assert_eq!(
@@ -943,6 +968,37 @@ fn carries_the_headers_that_are_chosen() {
         [(HeaderName::from_static("x-of"), HeaderValue::from_static("invest"))]
     );
     assert_eq!(done.freshness.len(), 2);
+}
+
+#[test]
+fn carries_no_headers_of_what_is_not_there() {
+    let text = "a: { get: 'invest:/a', headers: [x-of], default: 1, pass_status: [404] }";
+    for (status, kind, body) in [
+        (500, "application/json", "{}"),
+        (404, "application/json", "{}"),
+        (206, "application/json", "{}"),
+        (304, "application/json", ""),
+        (200, "text/html", "{}"),
+    ] {
+        let services = services(vec![("invest:/a", Does::Answer(status, kind, body))]);
+        assert_eq!(run(text, &ASKED, &services).headers, [], "{status}");
+    }
+    let spread = "{ a: { get: 'invest:/a', headers: [x-of], spread: true }, b: { get: 'accounts:/b' } }";
+    let services = services(vec![("invest:/a", json(r#"{"b":1}"#)), ("accounts:/b", json("2"))]);
+    let done = run(spread, &ASKED, &services);
+    assert_eq!((body(&done), &done.headers[..]), (r#"{"b":2}"#, &[][..]));
+}
+
+#[test]
+fn takes_no_body_of_a_status_that_has_none() {
+    for status in [204, 205] {
+        let services = services(vec![(
+            "invest:/a",
+            Does::Answer(status, "application/json", r#"{"x":1}"#),
+        )]);
+        let done = run("a: { get: 'invest:/a' }", &ASKED, &services);
+        assert_eq!((body(&done), lacking(&done)), (r#"{"a":null}"#, None), "{status}");
+    }
 }
 
 #[test]

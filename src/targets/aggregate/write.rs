@@ -1,13 +1,13 @@
 //! The answer put together: members in the order of the file, in groups, and spread.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::settings::PartSettings;
 use super::{Aggregate, Part, Spread};
-use crate::conf::{Load, Place, Spanned};
+use crate::conf::{Load, Place, Spanned, Value};
 use crate::engine::json::decode;
 use crate::engine::select::members;
 
@@ -36,13 +36,17 @@ pub(super) fn has_collision(settings: &[(Spanned<String>, PartSettings)], load: 
             add(&mut said, new);
             said.push(new);
         }
-        let names: Vec<&str> = match &part.spread {
-            Spread::No => vec![&name.value],
-            Spread::All => Vec::new(),
-            Spread::Some(names) => names.iter().map(|name| &**name).collect(),
+        let names: Vec<(&str, &Place)> = match (&part.spread, part.default.as_ref().map(|default| &default.value)) {
+            (Spread::No, _) => vec![(&name.value, &name.place)],
+            (Spread::All, Some(Value::Map(members))) => members
+                .iter()
+                .map(|member| (member.key.as_str(), &member.key_place))
+                .collect(),
+            (Spread::All, _) => Vec::new(),
+            (Spread::Some(names), _) => names.iter().map(|member| (&**member, &name.place)).collect(),
         };
-        for member in names {
-            let new = (group, member, &name.place);
+        for (member, place) in names {
+            let new = (group, member, place);
             add(&mut said, new);
             said.push(new);
         }
@@ -51,20 +55,26 @@ pub(super) fn has_collision(settings: &[(Spanned<String>, PartSettings)], load: 
 }
 
 impl Aggregate {
-    /// The parts whose members cannot be spread: no object, or a name that is taken.
+    /// The parts whose members cannot be spread: no object, or a name that is taken. What the file says of a part is its own,
+    /// whether it comes to stand in the answer or not: so no default, which stands in for such a part, repeats a name either.
     pub(super) fn unspreadable<'t>(&'t self, text: impl Fn(usize) -> Option<&'t str>) -> Vec<usize> {
         if self.parts.iter().all(|part| part.spread == Spread::No) {
             return Vec::new();
         }
-        let mut taken: HashSet<(Option<&str>, Cow<'_, str>)> = HashSet::new();
-        for part in &self.parts {
-            taken.extend(part.group.as_deref().map(|group| (None, group.into())));
+        // Of which part; of none, a group.
+        let mut taken: HashMap<(Option<&str>, Cow<'_, str>), Option<usize>> = HashMap::new();
+        for (at, part) in self.parts.iter().enumerate() {
+            let group = part.group.as_deref();
+            taken.extend(group.map(|group| ((None, group.into()), None)));
             match &part.spread {
-                Spread::No => drop(taken.insert((part.group.as_deref(), (&*part.name).into()))),
+                Spread::No => drop(taken.insert((group, (&*part.name).into()), Some(at))),
                 Spread::Some(names) => {
-                    taken.extend(names.iter().map(|name| (part.group.as_deref(), (&**name).into())));
+                    taken.extend(names.iter().map(|name| ((group, (&**name).into()), Some(at))));
                 }
-                Spread::All => {}
+                Spread::All => {
+                    let names = part.default.as_deref().and_then(member_names).unwrap_or_default();
+                    taken.extend(names.into_iter().map(|name| ((group, name), Some(at))));
+                }
             }
         }
         let mut failed = Vec::new();
@@ -72,17 +82,16 @@ impl Aggregate {
             let Some(text) = text(at).filter(|text| part.spread != Spread::No && *text != "null") else {
                 continue;
             };
-            let Some(members) = members(text) else {
+            let Some(names) = member_names(text) else {
                 failed.push(at);
                 continue;
             };
             if part.spread == Spread::All {
-                let names: Vec<_> = members
-                    .filter_map(|(name, _)| Some((part.group.as_deref(), decode(name).ok()?)))
-                    .collect();
-                match names.iter().any(|name| taken.contains(name)) {
+                let names: Vec<_> = names.into_iter().map(|name| (part.group.as_deref(), name)).collect();
+                let is_another = |name| taken.get(name).is_some_and(|owner| *owner != Some(at));
+                match names.iter().any(is_another) {
                     true => failed.push(at),
-                    false => taken.extend(names),
+                    false => taken.extend(names.into_iter().map(|name| (name, Some(at)))),
                 }
             }
         }
@@ -115,6 +124,11 @@ impl Aggregate {
         out.put_u8(b'}');
         out.freeze()
     }
+}
+
+/// The names of an object's members; `None` where it is none.
+fn member_names(text: &str) -> Option<Vec<Cow<'_, str>>> {
+    Some(members(text)?.filter_map(|(name, _)| decode(name).ok()).collect())
 }
 
 fn write_part(out: &mut BytesMut, is_first: &mut bool, part: &Part, text: &str) {
