@@ -102,11 +102,11 @@ const NEEDED: &[(&str, usize)] = &[
 /// The formats of strings.
 const FORMATS: [&str; 2] = ["@text", "@json"];
 
-/// The definitions of functions that are not native.
+/// The definitions of functions that are not native; in the place of two there are bounded ones.
 pub(super) fn definitions() -> impl Iterator<Item = Def<&'static str>> {
     let is_known = |definition: &Def<&str>| {
         let is = |(name, arguments): &(&str, usize)| *name == definition.name && *arguments == definition.args.len();
-        FUNCTIONS.iter().chain(NEEDED).any(is) && definition.name != "tonumber"
+        FUNCTIONS.iter().chain(NEEDED).any(is) && !matches!(definition.name, "tonumber" | "split")
     };
     let all = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
     all.filter(is_known)

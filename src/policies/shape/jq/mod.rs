@@ -1,8 +1,8 @@
 //! Programs in jq, the language of <https://jqlang.org>, run by the crate `jaq`.
 //!
 //! A program sees one value and makes one. It cannot loop of its own, end the process, or read anything but its input: what may
-//! be written is in [`allowed`], and every step it takes is counted ([`running`]). A number that is not computed with keeps its
-//! digits ([`value`]).
+//! be written is in [`allowed`]; every step it takes is counted, and so is the text that it makes ([`running`]). A number that is
+//! not computed with keeps its digits ([`value`]).
 
 mod allowed;
 mod running;
@@ -125,9 +125,11 @@ impl Program {
     fn run_counted(&self, text: &str, steps: u64) -> Result<String, ReshapeFailure> {
         let input = value::read(text)?;
         let left = Cell::new(steps);
+        let made = Cell::new(running::TEXT);
         let running = Running {
             lut: &self.filter.lut,
             left: &left,
+            text: &made,
             until: Instant::now() + running::TIME,
         };
         let context = Ctx::<Values>::new(running, Vars::new([]));

@@ -45,6 +45,17 @@ fn makes_one_value_of_what_it_gets() {
     );
     assert_eq!(made("[.products[].id] | add", body), "15");
     assert_eq!(
+        made(".products[].name += \"!\" | [.products[].name]", body),
+        r#"["Kettle!","Pot!"]"#
+    );
+    assert_eq!(
+        made(
+            "\"a, b,\" | [split(\", \"), split(\"\")[1:3], (\"\" | split(\"\"))]",
+            body
+        ),
+        r#"[["a","b,"],[","," "],[]]"#
+    );
+    assert_eq!(
         made("{(.products[0].name): 1} + {b: @json \"\\([1])\"}", body),
         r#"{"Kettle":1,"b":"[1]"}"#
     );
@@ -307,4 +318,67 @@ fn is_not_brought_down_by_what_it_gets() {
     let deeper = vec!["[.]"; 100].join(" | ");
     assert_eq!(run(&deeper, &deep), Err(ReshapeFailure::TooLarge));
     assert_eq!(run(".[0] |= .", "{}"), Err(ReshapeFailure::Program));
+}
+
+#[test]
+fn makes_no_more_text_than_it_may() {
+    // A title of 1 MB and a thousand items: each program would hold a gigabyte, some at once.
+    let items: Vec<String> = (0..1000).map(|id| format!(r#"{{"id":"{id}"}}"#)).collect();
+    let body = format!(
+        r#"{{"title":"{}","items":[{}]}}"#,
+        "t ".repeat(1 << 19),
+        items.join(",")
+    );
+    for text in [
+        r#". as $r | [.items[] | {id, label: "\($r.title) \(.id)"}]"#,
+        ". as $r | [.items[] | $r.title + .id] | length",
+        ". as $r | [.items[] | $r.title | ascii_upcase] | length",
+        ". as $r | [.items[] | $r.title | split(\" \")] | length",
+        ". as $r | [.items[] | $r.title | split(\"\")] | length",
+        ". as $r | [.items[] | [$r.title] | tojson] | length",
+        ". as $r | [.items[] | @json \"\\($r.title)\"] | length",
+        ". as $r | [.items[] | $r.title | try error({x: .}) catch tojson] | length",
+        ". as $r | [.items[] | try $r.title.x catch .] | length",
+        ". as $r | .items[].id += $r.title | length",
+        ". as $r | .items | map(.id) | join($r.title) | length",
+        ". as $r | [.items[] | $r.title] | add | length",
+        ". as $r | [.items[] | $r.title] | tojson | length",
+        ". as $r | [.items[] | $r.title] | \"\\(.)\" | length",
+    ] {
+        assert_eq!(run(text, &body), Err(ReshapeFailure::Program), "{text}");
+    }
+    // Passing it on is no making, and what fits is made.
+    assert_eq!(made(". as $r | [.items[0:9][] | $r.title[0:9]] | length", &body), "9");
+    assert_eq!(
+        made(". as $r | [.items[0:5][] | \"\\($r.title)!\" | length] | add", &body),
+        "5242885"
+    );
+    assert_eq!(
+        made(".items | map(.id | tostring) | join(\", \") | length", &body),
+        "4888"
+    );
+}
+
+#[test]
+fn counts_lists_that_functions_make() {
+    let body = format!("[{}0]", "1,".repeat(20_000));
+    for function in [
+        "sort",
+        "reverse",
+        "sort_by(.)",
+        "group_by(.)",
+        "keys",
+        ".[0:]",
+        ".[1:20000]",
+    ] {
+        let text = format!(". as $all | [.[] | $all | {function}] | length");
+        let outcome = program(&text).run_counted(&body, 200_000);
+        assert_eq!(outcome, Err(ReshapeFailure::Program), "{text}");
+        let twice = format!("[., . | {function}] | length");
+        assert_eq!(
+            program(&twice).run_counted(&body, 200_000).as_deref(),
+            Ok("2"),
+            "{function}"
+        );
+    }
 }
