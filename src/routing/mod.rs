@@ -9,7 +9,8 @@
 //!
 //! Only routes that match in all four compete, so a less specific path is found where the more specific one fails on its
 //! host, method or headers. Two routes tie, which is an error, only where one request can match both equally. A request
-//! that fails on nothing but its method is told the methods that would do (405, RFC 9110 §15.5.6).
+//! that fails on nothing but its method is told the methods that would do (405, RFC 9110 §15.5.6). Where headers decide,
+//! answers say so in `Vary`.
 //!
 //! The tree has one level for each segment, so that a look-up costs what the path's depth costs, not the number of routes.
 
@@ -40,6 +41,7 @@ pub use template::{Segment, Template};
 pub struct Router<T> {
     root: Node,
     routes: Vec<Routed<T>>,
+    has_conditions: bool,
 }
 
 #[derive(Debug)]
@@ -79,6 +81,7 @@ impl<T> Router<T> {
         let mut router = Self {
             root: Node::default(),
             routes: Vec::with_capacity(routes.len()),
+            has_conditions: routes.iter().any(|(matched, _)| !matched.headers.is_empty()),
         };
         for (matched, value) in routes {
             let place = &matched.place;
@@ -135,6 +138,21 @@ impl<T> Router<T> {
         allow.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         allow.dedup();
         Found::MethodNotAllowed(Allow(allow))
+    }
+
+    /// The headers that decide, the host, path and method being what they are, which route [`find`](Self::find) comes to; sorted.
+    pub fn decided_by(&self, method: &Method, host: &str, path: &str, headers: &dyn Headers) -> Vec<HeaderName> {
+        let mut names = Vec::new();
+        if let Some(segments) = path.strip_prefix('/').filter(|_| self.has_conditions) {
+            self.root.walk(Some(segments), &mut SmallVec::new(), &mut |leaf| {
+                let best = leaf.best(method, host, headers);
+                leaf.asks(method, host, best, &mut names);
+                best.is_some()
+            });
+        }
+        names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        names.dedup();
+        names
     }
 
     /// The routes, in the order they were given.

@@ -515,3 +515,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn tells_the_headers_that_decided() {
+    let router = sound(&[
+        "GET /x",
+        "{ path: /x, methods: [GET], headers: { x-a: one } }",
+        "{ path: /x, methods: [GET], headers: { x-a: one, x-b: two } }",
+        "{ path: /x, methods: [POST], headers: { x-post: one } }",
+        "{ path: /x, host: api.example, methods: [GET], headers: { x-host: one } }",
+        "{ path: '/{name}', methods: [GET], headers: { x-name: one } }",
+        "{ path: '/y', methods: [GET], headers: { x-y: one } }",
+    ]);
+    let by = |path: &str, host: &str, headers: &[(&'static str, &'static str)]| -> Vec<String> {
+        let names = router.decided_by(&Method::GET, host, path, &Lines(headers.to_vec()));
+        names.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(by("/x", "h", &[]), ["x-a", "x-b"]);
+    assert_eq!(by("/x", "h", &[("x-a", "one")]), ["x-a", "x-b"]);
+    assert_eq!(by("/x", "api.example", &[("x-host", "one")]), ["x-host"]);
+    assert_eq!(by("/x", "api.example", &[]), ["x-a", "x-b", "x-host"]);
+    assert_eq!(by("/y", "h", &[("x-y", "one")]), ["x-y"]);
+    assert_eq!(by("/y", "h", &[]), ["x-name", "x-y"], "one failed before the other");
+    assert_eq!(by("/z", "h", &[("x-name", "one")]), ["x-name"]);
+    assert_eq!(by("/a/b", "h", &[]), [""; 0]);
+    assert!(
+        sound(&["GET /x"])
+            .decided_by(&Method::GET, "h", "/x", &NoHeaders)
+            .is_empty()
+    );
+}

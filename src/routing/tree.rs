@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use http::Method;
+use http::{HeaderName, Method};
 use smallvec::SmallVec;
 
 use super::{HeaderCondition, HostPattern, Methods, Segment};
@@ -191,6 +191,25 @@ impl Leaf {
             }
             best.map(|(.., route)| route)
         })
+    }
+
+    /// The headers that [`best`](Self::best) looks at where it comes to `best`: with others in them it might find another route.
+    pub(super) fn asks(&self, method: &Method, host: &str, best: Option<usize>, names: &mut Vec<HeaderName>) {
+        for group in self.groups(host) {
+            let best = group.iter().find(|entry| best == Some(entry.route));
+            let least = best.map_or(0, |best| best.headers.len());
+            let asked = group
+                .iter()
+                .filter(|entry| entry.headers.len() >= least && entry.methods.fit(method).is_some());
+            names.extend(
+                asked
+                    .flat_map(|entry| &entry.headers)
+                    .map(|condition| condition.name.clone()),
+            );
+            if best.is_some() {
+                return;
+            }
+        }
     }
 
     /// The methods of the routes that match but for their method.

@@ -92,6 +92,11 @@ async fn judge_how<'a>(
     };
     let (rules, rule_names) = standing(snapshot, route);
     let client = snapshot.clients.of(&request);
+    let chose = if is_preflight {
+        None
+    } else {
+        choosing(snapshot, &request, route)
+    };
     let mut facts = Facts {
         now,
         window_at,
@@ -107,6 +112,7 @@ async fn judge_how<'a>(
         (None, false) if decision.is_forwarded() => unrouted(&mut decision, allow.as_ref()),
         _ => {}
     }
+    decision.acts.extend(chose);
     if let (Effect::Deny(denial), Some(route)) = (&mut decision.effect, route) {
         ask_for_what_would_do(denial, route);
     }
@@ -246,6 +252,26 @@ fn asked_about(request: &RequestView<'_>) -> Option<Method> {
     Method::from_bytes(asked.as_bytes())
         .ok()
         .filter(|_| is_preflight(request))
+}
+
+/// Says by which headers the route was chosen, or may be that an aggregate asks: caches on the way would else give one route's
+/// answers for another's (RFC 9110 §12.5.5). The gate's own keeps them apart by the route's name.
+fn choosing(snapshot: &Snapshot, request: &RequestView<'_>, route: Option<&Arc<Route>>) -> Option<Act> {
+    let router = &snapshot.router;
+    let asks_routes = |target: &Target| matches!(target, Target::Aggregate(of) if of.inner().next().is_some());
+    let names = match route.is_some_and(|route| asks_routes(&route.target)) {
+        // What the parts refer to says at which address.
+        true => router.headers_read(),
+        false => router.decided_by(request.method, request.host, request.path, request.headers),
+    };
+    if names.is_empty() {
+        return None;
+    }
+    let varies = names.into_iter().map(|name| (header::VARY, HeaderValue::from(name)));
+    Some(Act::ResponseHeaders(Arc::new(HeaderEdits {
+        append: varies.collect(),
+        ..HeaderEdits::default()
+    })))
 }
 
 /// Answers a preflight so that the browser goes no further and learns nothing of what is there.

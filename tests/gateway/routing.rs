@@ -84,6 +84,37 @@ fn prefers_the_route_with_more_header_conditions() {
 }
 
 #[test]
+fn says_which_headers_chose_the_route() {
+    let upstream = Upstream::http1(|_| Reply::json(&json!({"n": 1})).header("cache-control", "public, max-age=60"));
+    let yaml = "
+upstreams:
+  origin: { endpoints: [$upstream] }
+routes:
+  beta: { match: { path: '/x/{rest...}', methods: [GET], headers: { x-stage: beta } }, auth: none, upstream: origin }
+  plain: { match: 'GET /x/{rest...}', auth: none, upstream: origin }
+  write: { match: { path: '/y', methods: [POST], headers: { x-team: red } }, auth: none, reply: { status: 204 } }
+  read: { match: GET /y, auth: none, upstream: origin }
+  whole: { match: GET /whole, auth: none, aggregate: { a: { get: '/x/{query.of}' } } }
+";
+    let gateway = Gateway::start(&fill(yaml, &[("upstream", &upstream.address())]));
+    for of in ["/x/1", "/whole?of=1"] {
+        for stage in ["beta", "none"] {
+            let response = gateway.get(of).header("x-stage", stage).send();
+            assert!(
+                response.expect(200).list("vary").contains(&"x-stage".to_owned()),
+                "{of} {stage}"
+            );
+        }
+    }
+    let read = gateway.get("/y").send();
+    assert_eq!(
+        read.expect(200).header("vary"),
+        None,
+        "no header has it answered otherwise"
+    );
+}
+
+#[test]
 fn answers_head_as_get_without_a_body() {
     let gateway = gateway(&[("status", "GET /status")]);
     let get = gateway.get("/status").send();
