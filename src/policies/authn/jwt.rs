@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::bound;
 use super::claimed::{Round, instant, is_subject, text};
-use super::keys::{Key, KeyId, KeySet};
+use super::keys::{Key, KeyId, KeySet, algorithm};
 use super::settings::{JwtAuthenticator, media_type};
 use crate::engine::{CredentialRefusal, Principal, claims};
 
@@ -145,7 +145,7 @@ impl<'a> Token<'a> {
     /// The algorithm, where the header allows going on. `jku`, `x5u`, `jwk` and `x5c` are never looked at.
     fn check_header(&self, authenticator: &JwtAuthenticator) -> Result<Algorithm, &'static str> {
         let algorithm = match self.header.get("alg") {
-            Some(Value::String(name)) => name.parse().ok(),
+            Some(Value::String(name)) => algorithm(name),
             _ => return Err("token-malformed"),
         };
         let listed = algorithm.filter(|algorithm| authenticator.algorithms.contains(algorithm));

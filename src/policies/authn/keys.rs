@@ -37,6 +37,14 @@ pub(super) struct Key {
     only: Option<Algorithm>,
 }
 
+/// The algorithm of that name. `Ed25519` (RFC 9864) says which of those that `EdDSA` stands for; of these it is the only one here.
+pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
+    match name {
+        "Ed25519" => Some(Algorithm::EdDSA),
+        _ => name.parse().ok(),
+    }
+}
+
 /// Names a key by what it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct KeyId([u8; 32]);
@@ -135,7 +143,7 @@ impl Key {
         let (curve, key) = jwk.public()?;
         let only = match &jwk.alg {
             None => None,
-            Some(name) => Some(name.parse().ok().filter(|only| curve.fits(*only))?),
+            Some(name) => Some(algorithm(name).filter(|only| curve.fits(*only))?),
         };
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let parts = [&jwk.kid, &jwk.alg, &jwk.crv, &jwk.n, &jwk.e, &jwk.x, &jwk.y].map(text);

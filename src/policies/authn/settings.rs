@@ -197,7 +197,7 @@ crate::words! {
         Es256 = "ES256",
         /// ECDSA on P-384 with SHA-384.
         Es384 = "ES384",
-        /// Ed25519.
+        /// Ed25519; also where a token or a key calls it so (RFC 9864).
         EdDsa = "EdDSA",
         /// HMAC with SHA-256.
         Hs256 = "HS256",

@@ -455,6 +455,37 @@ fn never_takes_a_public_key_for_a_secret() {
 }
 
 #[test]
+fn knows_ed25519_by_both_of_its_names() {
+    let signer = Signer::ed();
+    let (listed, others) = (
+        authenticator("EdDSA", "jwks: discover"),
+        authenticator("ES256", "jwks: discover"),
+    );
+    for (key, token) in [
+        ("Ed25519", "Ed25519"),
+        ("Ed25519", "EdDSA"),
+        ("EdDSA", "Ed25519"),
+        ("", "Ed25519"),
+    ] {
+        let alg = if key.is_empty() {
+            String::new()
+        } else {
+            format!(r#""alg":"{key}","#)
+        };
+        let keys = key_set(&[signer.jwk(&alg)]);
+        assert_eq!((keys.keys.len(), keys.skipped), (1, 0), "{key}");
+        let token = signer.token(format!(r#"{{"alg":"{token}"}}"#), claims(&[]));
+        assert_eq!(code(judge(&token, &listed, &keys, noon())), "good", "{key}");
+    }
+    let token = signer.token(r#"{"alg":"Ed25519"}"#, claims(&[]));
+    let keys = key_set(&[signer.jwk("")]);
+    assert_eq!(code(judge(&token, &others, &keys, noon())), "token-algorithm");
+    let misnamed = key_set(&[Signer::ec(Algorithm::ES256).jwk(r#""alg":"Ed25519","#)]);
+    assert_eq!((misnamed.keys.len(), misnamed.skipped), (0, 1));
+    assert_eq!(key_set(&[signer.jwk(r#""alg":"Ed448","#)]).skipped, 1);
+}
+
+#[test]
 fn chooses_keys_by_name_and_kind() {
     let (old, new, other) = (Signer::ed(), Signer::ed(), Signer::ec(Algorithm::ES256));
     let everything = authenticator(ALL, "jwks: discover");
