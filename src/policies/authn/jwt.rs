@@ -1,8 +1,10 @@
 //! One JWT → a principal, or the code of a refusal (RFC 7515, 7519, 8725, 9068). Pure: keys and the instant are given.
 //!
 //! Codes: `token-malformed`, `token-issuer`, `token-algorithm`, `token-crit`, `token-type`, `token-key-unknown`,
-//! `token-signature`, `token-claims`, `token-audience`, `token-lifetime`, `token-not-yet-valid`, `token-expired`. What makes a token invalid for
-//! ever is looked for before what passes with time, so that `token-expired` means: valid otherwise.
+//! `token-signature`, `token-claims`, `token-audience`, `token-lifetime`, `token-not-yet-valid`, `token-expired`. What makes a
+//! token invalid for ever is looked for before what passes with time, so that `token-expired` means: valid otherwise.
+//! `token-malformed` is also what cannot be read in one way: members that stand twice, and numbers that would be taken for
+//! others ([`claims::object`]).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

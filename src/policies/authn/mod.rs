@@ -39,6 +39,10 @@
 //! say. On a route with `auth: none` credentials are not looked at. The challenge is that of RFC 6750 §3 ([`Bearer`]), `ApiKey`
 //! or `ClientCertificate`.
 //!
+//! Claims are read whole, also those that nothing asks for, so that each has one meaning wherever it is compared, forwarded or
+//! recorded: 401 `token-malformed` for a member that stands twice, and for a number that neither 64 bits nor a double can tell
+//! from others, such as a whole one above 18446744073709551615. An issuer writes longer numbers as strings.
+//!
 //! `check` warns of a route with `none` that takes POST, PUT, PATCH or DELETE to an upstream, as anybody may write there. It
 //! does not where a policy that is enforced asks who it is (by address, client, header, query or claims), nor where the route
 //! names `limits` of its own besides those of `defaults`: whoever limits a login knows that it is open.
