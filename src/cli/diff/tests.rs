@@ -13,6 +13,7 @@ use crate::routing::Router;
 use crate::snapshot::{self, Occasion, Route};
 use crate::targets::{Target, UpstreamIndex};
 
+mod holds;
 mod misses;
 mod samples;
 

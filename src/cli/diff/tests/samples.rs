@@ -139,7 +139,7 @@ fn two_policies([one, two]: [&str; 2]) -> String {
 }
 
 /// `GWANMUN_DIFF_CASES` asks for more.
-fn cases() -> ProptestConfig {
+pub(super) fn cases() -> ProptestConfig {
     let asked = std::env::var("GWANMUN_DIFF_CASES")
         .ok()
         .and_then(|count| count.parse().ok());
