@@ -47,6 +47,9 @@ const STREAMS: u32 = 100;
 const WAITING: usize = 64 << 10;
 /// Bytes of bodies that nobody has read yet, of all requests of a connection: several that are not read leave room for others.
 const UNREAD: u32 = 256 << 10;
+/// What pieces of bodies that nobody has read yet may cost besides, by the account of the `h2` crate: 256 less their length each.
+/// A client fills the window of a stream at once, if it has to with messages of gRPC that are empty.
+const PIECES: usize = 4 << 20;
 /// Requests of one connection that are refused here; of a client of HTTP/1 there is one.
 const REFUSED: u32 = 32;
 /// Streams of one connection that are reset for a client's faults.
@@ -180,6 +183,7 @@ fn options(bounds: &Bounds) -> Builder {
         .max_header_list_size(u32::try_from(fields).unwrap_or(u32::MAX))
         .max_concurrent_streams(STREAMS)
         .max_local_error_reset_streams(Some(FAULTS))
+        .data_frame_budget(PIECES)
         .max_pending_accept_reset_streams(STREAMS as usize)
         .max_send_buffer_size(WAITING)
         .initial_connection_window_size(UNREAD);

@@ -218,6 +218,24 @@ fn no_more_requests_than_there_may_be_are_under_way() {
 }
 
 #[test]
+fn many_small_pieces_of_a_body_are_no_flood() {
+    let upstream = Upstream::http1(|seen| Reply::text(seen.body.len().to_string()));
+    let gateway = open("", &upstream.address());
+    let mut client = Http2::plain(gateway.address());
+    client.open(1, &request("POST", "/x"));
+    // All that the window of a stream has room for, in messages of gRPC with nothing in them.
+    let count = 65_535 / 5;
+    client.send(
+        &[
+            frame(DATA, 0, 1, b"\0\0\0\0\0").repeat(count),
+            frame(DATA, END_STREAM, 1, b""),
+        ]
+        .concat(),
+    );
+    assert_eq!(client.answer(1).body, (5 * count).to_string().as_bytes());
+}
+
+#[test]
 fn answers_that_wait_for_one_another_are_not_too_slow() {
     const LENGTH: usize = 200_000;
     let upstream = Upstream::http1(|_| Reply::typed("text/plain", vec![b'x'; LENGTH]));
