@@ -1,13 +1,15 @@
 //! The frames of a connection as they pass, counted: what a client may send that costs it nothing and the gateway something.
 //!
 //! Of the `h2` crate are the bounds on CONTINUATION (by the size of a header), on small and empty DATA, on fields after their
-//! compression, on streams that the client resets before anybody looked at them, and on those it has the gateway reset
-//! (CVE-2024-27316, CVE-2023-44487, CVE-2025-8671). It has none on PING, SETTINGS, PRIORITY, WINDOW_UPDATE and frames that it
-//! does not know, nor on requests that were begun and taken back (RFC 9113 §10.5).
+//! compression and on streams that the client resets before anybody looked at them (CVE-2024-27316, CVE-2023-44487). It has none
+//! on PING, SETTINGS, PRIORITY, WINDOW_UPDATE and frames that it does not know, nor on requests that were begun and taken back
+//! (RFC 9113 §10.5). On those that a client has the gateway reset (CVE-2025-8671) it has one for the life of a connection, which
+//! ends clients that have more of an upload on the way than is wanted: here they count against what was answered.
 
 use tokio::time::Instant;
 
 use super::super::connections::Cut;
+use super::gauge::{End, Gauge};
 
 /// Frames that ask for nothing, in a row.
 const IDLE: u64 = 1000;
@@ -25,10 +27,16 @@ const RESETS_PER_SECOND: u64 = 20;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
+const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+
+/// A setting: what the client takes of each answer to begin with (RFC 9113 §6.5.2).
+const INITIAL_WINDOW_SIZE: u16 = 4;
 
 /// What passed on one connection.
 #[derive(Debug)]
@@ -42,7 +50,6 @@ pub(super) struct Meter {
     is_in_header: bool,
     is_data: bool,
     begun: u64,
-    sent: u64,
 }
 
 impl Meter {
@@ -56,31 +63,38 @@ impl Meter {
             is_in_header: false,
             is_data: false,
             begun: 0,
-            sent: 0,
         }
     }
 
     /// Counts what comes from the client.
-    pub fn came(&mut self, bytes: &[u8], now: Instant) -> Option<Cut> {
+    pub fn came(&mut self, bytes: &[u8], now: Instant, gauge: &Gauge) -> Option<Cut> {
         let skipped = self.preface.min(bytes.len());
         self.preface -= skipped;
         let mut flood = None;
         self.incoming
-            .pass(bytes.get(skipped..).unwrap_or_default(), |kind, flags, _| {
-                self.is_data = kind == DATA;
+            .pass(bytes.get(skipped..).unwrap_or_default(), |head, part| {
+                let Part::Head = part else {
+                    return tell(head, part, gauge);
+                };
+                self.is_data = head.kind == DATA;
+                if self.begun == 0 && (head.kind != SETTINGS || head.flags & ACK != 0) {
+                    // RFC 9113 §3.4.
+                    flood = Some(Cut::Malformed);
+                }
                 if !self.is_in_header {
                     self.begun += 1;
                 }
-                flood = flood.or(match kind {
+                flood = flood.or(match head.kind {
                     DATA => None,
                     HEADERS => {
-                        self.is_in_header = flags & END_HEADERS == 0;
+                        self.is_in_header = head.flags & END_HEADERS == 0;
                         self.idle.earn(IDLE_PER_REQUEST);
+                        gauge.begun(head.stream);
                         None
                     }
                     RST_STREAM => (!self.resets.spend(now)).then_some(Cut::Resets),
                     _ => {
-                        self.is_in_header &= kind != CONTINUATION || flags & END_HEADERS == 0;
+                        self.is_in_header &= head.kind != CONTINUATION || head.flags & END_HEADERS == 0;
                         (!self.idle.spend(now)).then_some(Cut::Frames)
                     }
                 });
@@ -89,27 +103,29 @@ impl Meter {
     }
 
     /// Counts what goes to the client.
-    pub fn went(&mut self, bytes: &[u8], now: Instant) -> Option<Cut> {
+    pub fn went(&mut self, bytes: &[u8], now: Instant, gauge: &Gauge) -> Option<Cut> {
         let mut flood = None;
-        self.outgoing.pass(bytes, |kind, flags, length| {
-            if kind == DATA {
-                self.idle.earn(IDLE_PER_PIECE);
-                self.sent += length as u64;
-            }
-            if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
+        self.outgoing.pass(bytes, |head, part| match (head.kind, part) {
+            (DATA, Part::Head) => self.idle.earn(IDLE_PER_PIECE),
+            (DATA, Part::Bytes(bytes)) => gauge.sent(head.stream, bytes),
+            (DATA | HEADERS, Part::End) if head.flags & END_STREAM != 0 => {
                 self.resets.earn(1);
+                gauge.ended(head.stream, End::Sent);
             }
-            // Some faults of a client cost it no frame of its own to end a request.
-            if kind == RST_STREAM && !self.resets.spend(now) {
-                flood = Some(Cut::Resets);
+            (RST_STREAM, Part::Word([0, 0, 0, 0, ..])) => {
+                // The rest of a body that nobody wants, once its request is answered (RFC 9113 §8.1).
+                gauge.ended(head.stream, End::Reset);
             }
+            (RST_STREAM, Part::Word(_)) => {
+                // Some faults of a client cost it no frame of its own to end a request.
+                if !self.resets.spend(now) {
+                    flood = Some(Cut::Resets);
+                }
+                gauge.ended(head.stream, End::Reset);
+            }
+            _ => {}
         });
         flood
-    }
-
-    /// Bytes of answers that were sent.
-    pub fn sent(&self) -> u64 {
-        self.sent
     }
 
     /// The frame or header that has begun and is not whole, by its number; bodies have a pace of their own.
@@ -119,34 +135,105 @@ impl Meter {
     }
 }
 
-/// The heads of frames within a stream of bytes (RFC 9113 §4.1).
+/// Tells what the client says of its windows, and what it takes back.
+fn tell(head: Head, part: Part, gauge: &Gauge) {
+    match (head.kind, part) {
+        (RST_STREAM, Part::Word(_)) => gauge.ended(head.stream, End::Reset),
+        (WINDOW_UPDATE, Part::Word([a, b, c, d, ..])) => {
+            gauge.opened(head.stream, u32::from_be_bytes([a & 0x7f, b, c, d]));
+        }
+        (SETTINGS, Part::Word([high, low, a, b, c, d])) if u16::from_be_bytes([high, low]) == INITIAL_WINDOW_SIZE => {
+            gauge.opens(u32::from_be_bytes([a, b, c, d]));
+        }
+        _ => {}
+    }
+}
+
+/// The heads of frames within a stream of bytes (RFC 9113 §4.1), and the little that is read of what follows them.
 #[derive(Debug, Default)]
 struct Heads {
-    head: [u8; 9],
+    bytes: [u8; 9],
     have: usize,
+    head: Head,
     /// Bytes of the frame's payload that are still to come.
     left: usize,
+    word: [u8; 6],
+    in_word: usize,
+}
+
+/// What a frame is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Head {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+}
+
+/// A part of a frame that has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Head,
+    /// So many bytes of its payload.
+    Bytes(usize),
+    /// One setting, or the four bytes that other frames consist of.
+    Word([u8; 6]),
+    /// All of it.
+    End,
 }
 
 impl Heads {
-    /// Looks at bytes that pass, and tells kind, flags and length of each frame whose head ends within them.
-    fn pass(&mut self, mut bytes: &[u8], mut each: impl FnMut(u8, u8, usize)) {
+    /// Looks at bytes that pass, and tells of each part of a frame that ends within them.
+    fn pass(&mut self, mut bytes: &[u8], mut each: impl FnMut(Head, Part)) {
         while !bytes.is_empty() {
-            let skipped = self.left.min(bytes.len());
-            self.left -= skipped;
-            bytes = bytes.get(skipped..).unwrap_or_default();
-            let room = self.head.get_mut(self.have..).unwrap_or_default();
+            if self.left > 0 {
+                let (piece, rest) = bytes.split_at_checked(self.left).unwrap_or((bytes, &[]));
+                self.left -= piece.len();
+                bytes = rest;
+                self.read(piece, &mut each);
+                each(self.head, Part::Bytes(piece.len()));
+                if self.left == 0 {
+                    each(self.head, Part::End);
+                }
+                continue;
+            }
+            let room = self.bytes.get_mut(self.have..).unwrap_or_default();
             let taken = room.len().min(bytes.len());
             for (to, from) in room.iter_mut().zip(bytes) {
                 *to = *from;
             }
             bytes = bytes.get(taken..).unwrap_or_default();
             self.have += taken;
-            if self.have == self.head.len() {
-                let [high, middle, low, kind, flags, ..] = self.head;
-                self.have = 0;
+            if self.have == self.bytes.len() {
+                let [high, middle, low, kind, flags, a, b, c, d] = self.bytes;
+                (self.have, self.in_word) = (0, 0);
                 self.left = u32::from_be_bytes([0, high, middle, low]) as usize;
-                each(kind, flags, self.left);
+                self.head = Head {
+                    kind,
+                    flags,
+                    stream: u32::from_be_bytes([a & 0x7f, b, c, d]),
+                };
+                each(self.head, Part::Head);
+                if self.left == 0 {
+                    each(self.head, Part::End);
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, piece: &[u8], each: &mut impl FnMut(Head, Part)) {
+        let length = match self.head.kind {
+            SETTINGS => 6,
+            RST_STREAM | WINDOW_UPDATE => 4,
+            _ => return,
+        };
+        for byte in piece {
+            if let Some(place) = self.word.get_mut(self.in_word) {
+                *place = *byte;
+            }
+            self.in_word += 1;
+            if self.in_word == length {
+                self.in_word = 0;
+                each(self.head, Part::Word(self.word));
             }
         }
     }
@@ -195,11 +282,30 @@ impl Budget {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::future::poll_fn;
     use std::time::Duration;
+
+    use futures::FutureExt;
 
     use super::*;
 
     const PING: u8 = 6;
+
+    /// Of a client that has begun as it should.
+    fn usual(now: Instant) -> Meter {
+        let mut meter = Meter::new(0, now);
+        assert_eq!(came(&mut meter, &frame(SETTINGS, 0, &[]), now), None);
+        meter.idle = Budget::new(IDLE, IDLE_PER_SECOND, now);
+        meter
+    }
+
+    fn came(meter: &mut Meter, bytes: &[u8], now: Instant) -> Option<Cut> {
+        meter.came(bytes, now, &Gauge::default())
+    }
+
+    fn went(meter: &mut Meter, bytes: &[u8], now: Instant) -> Option<Cut> {
+        meter.went(bytes, now, &Gauge::default())
+    }
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -209,7 +315,7 @@ mod tests {
     /// How many of these frames pass until it is too much, at most 10,000.
     fn passed(meter: &mut Meter, now: Instant, bytes: &[u8]) -> (usize, Option<Cut>) {
         for count in 0..10_000 {
-            if let Some(flood) = meter.came(bytes, now) {
+            if let Some(flood) = came(meter, bytes, now) {
                 return (count, Some(flood));
             }
         }
@@ -225,11 +331,16 @@ mod tests {
         ]
         .concat();
         for size in 1..bytes.len() {
-            let (mut heads, mut found) = (Heads::default(), Vec::new());
+            let (mut heads, mut found, mut payload) = (Heads::default(), Vec::new(), 0);
             for piece in bytes.chunks(size) {
-                heads.pass(piece, |kind, flags, _| found.push((kind, flags)));
+                heads.pass(piece, |head, part| match part {
+                    Part::Bytes(bytes) => payload += bytes,
+                    part => found.push((head.kind, head.flags, part)),
+                });
             }
-            assert_eq!(found, [(HEADERS, END_HEADERS), (DATA, END_STREAM), (PING, 0)], "{size}");
+            let frames = [(HEADERS, END_HEADERS), (DATA, END_STREAM), (PING, 0)];
+            let told = frames.map(|(kind, flags)| [(kind, flags, Part::Head), (kind, flags, Part::End)]);
+            assert_eq!((&found[..], payload), (told.as_flattened(), 303), "{size}");
             assert_eq!((heads.have, heads.left), (0, 0));
         }
     }
@@ -238,55 +349,99 @@ mod tests {
     fn bounds_frames_that_ask_for_nothing() {
         let now = Instant::now();
         for kind in [2, 4, PING, 7, 8, CONTINUATION, 99] {
-            let mut meter = Meter::new(0, now);
+            let mut meter = usual(now);
             let idle = frame(kind, END_HEADERS, &[0; 8]);
             assert_eq!(passed(&mut meter, now, &idle), (1000, Some(Cut::Frames)), "{kind}");
             let later = now + Duration::from_secs(1);
             assert_eq!(passed(&mut meter, later, &idle), (100, Some(Cut::Frames)));
-            assert_eq!(meter.came(&frame(HEADERS, END_HEADERS, &[]), later), None);
+            assert_eq!(came(&mut meter, &frame(HEADERS, END_HEADERS, &[]), later), None);
             assert_eq!(passed(&mut meter, later, &idle).0, 8);
-            assert_eq!(meter.went(&frame(DATA, 0, &[1]), later), None);
+            assert_eq!(went(&mut meter, &frame(DATA, 0, &[1]), later), None);
             assert_eq!(passed(&mut meter, later, &idle).0, 4);
         }
         let body = frame(DATA, 0, &[1]);
-        assert_eq!(passed(&mut Meter::new(0, now), now, &body), (10_000, None));
+        assert_eq!(passed(&mut usual(now), now, &body), (10_000, None));
     }
 
     #[test]
     fn bounds_requests_that_come_to_nothing() {
         let now = Instant::now();
         let taken_back = [frame(HEADERS, END_HEADERS, &[]), frame(RST_STREAM, 0, &[0; 4])].concat();
-        let mut meter = Meter::new(0, now);
+        let mut meter = usual(now);
         assert_eq!(passed(&mut meter, now, &taken_back), (200, Some(Cut::Resets)));
         // Of those that were answered, another may be taken back.
-        let mut meter = Meter::new(0, now);
+        let mut meter = usual(now);
         for _ in 0..1000 {
-            assert_eq!(meter.came(&taken_back, now), None);
-            assert_eq!(meter.went(&frame(HEADERS, END_HEADERS | END_STREAM, &[]), now), None);
+            assert_eq!(came(&mut meter, &taken_back, now), None);
+            assert_eq!(
+                went(&mut meter, &frame(HEADERS, END_HEADERS | END_STREAM, &[]), now),
+                None
+            );
         }
         // What the gateway has to reset counts as well.
+        let mut meter = usual(now);
+        let reset = frame(RST_STREAM, 0, &[0, 0, 0, 8]);
+        assert_eq!((0..201).filter_map(|_| went(&mut meter, &reset, now)).count(), 1);
+        // But not that it wants no more of a body, having answered.
+        let enough = frame(RST_STREAM, 0, &[0; 4]);
+        assert_eq!(went(&mut meter, &enough, now), None);
+    }
+
+    #[test]
+    fn tells_of_streams_and_their_windows() {
+        let (now, gauge) = (Instant::now(), Gauge::default());
         let mut meter = Meter::new(0, now);
-        let reset = frame(RST_STREAM, 0, &[0; 4]);
-        assert_eq!((0..201).filter_map(|_| meter.went(&reset, now)).count(), 1);
+        let told = [
+            frame(SETTINGS, 0, &[0, 3, 0, 0, 0, 9, 0, 4, 0, 0, 0, 2]),
+            frame(HEADERS, END_HEADERS, b"abc"),
+            frame(WINDOW_UPDATE, 0, &[0, 0, 0, 1]),
+        ]
+        .concat();
+        for byte in told {
+            assert_eq!(meter.came(&[byte], now, &gauge), None);
+        }
+        gauge.enter(1);
+        assert_eq!(gauge.hold(1, 10), 10);
+        let answer = frame(DATA, END_STREAM, &[7; 3]);
+        let end = |gauge: &Gauge| poll_fn(|context| gauge.poll_end(1, context)).now_or_never();
+        let (last, others) = answer.split_last().unwrap();
+        meter.went(others, now, &gauge);
+        assert!(gauge.is_open(1) && gauge.taken() == 2 && end(&gauge).is_none());
+        meter.went(&[*last], now, &gauge);
+        assert!(!gauge.is_open(1) && gauge.taken() == 3 && end(&gauge) == Some(End::Sent));
+        gauge.enter(3);
+        let mut reset = frame(RST_STREAM, 0, &[0, 0, 0, 8]);
+        reset[8] = 3;
+        meter.came(&reset, now, &gauge);
+        assert!(poll_fn(|context| gauge.poll_end(3, context)).now_or_never() == Some(End::Reset));
+    }
+
+    #[test]
+    fn takes_nothing_but_settings_for_a_beginning() {
+        let now = Instant::now();
+        for (kind, flags) in [(HEADERS, END_HEADERS), (PING, 0), (SETTINGS, ACK)] {
+            let mut meter = Meter::new(0, now);
+            assert_eq!(came(&mut meter, &frame(kind, flags, &[]), now), Some(Cut::Malformed));
+        }
     }
 
     #[test]
     fn knows_what_is_not_whole() {
         let now = Instant::now();
         let mut meter = Meter::new(24, now);
-        meter.came(&[b'x'; 24], now);
+        came(&mut meter, &[b'x'; 24], now);
         assert_eq!(meter.unfinished(), None);
-        meter.came(&frame(HEADERS, 0, b"abc"), now);
+        came(&mut meter, &frame(HEADERS, 0, b"abc"), now);
         let begun = meter.unfinished();
         assert!(begun.is_some());
-        meter.came(&frame(CONTINUATION, 0, b"abc"), now);
+        came(&mut meter, &frame(CONTINUATION, 0, b"abc"), now);
         assert_eq!(meter.unfinished(), begun);
-        meter.came(&frame(CONTINUATION, END_HEADERS, b"abc"), now);
+        came(&mut meter, &frame(CONTINUATION, END_HEADERS, b"abc"), now);
         assert_eq!(meter.unfinished(), None);
-        meter.came(&frame(PING, 0, &[0; 8])[..12], now);
+        came(&mut meter, &frame(PING, 0, &[0; 8])[..12], now);
         assert!(meter.unfinished() > begun);
-        meter.came(&[0; 5], now);
-        meter.came(&frame(DATA, 0, &[0; 8])[..12], now);
+        came(&mut meter, &[0; 5], now);
+        came(&mut meter, &frame(DATA, 0, &[0; 8])[..12], now);
         assert_eq!(meter.unfinished(), None, "a body has a pace of its own");
     }
 }

@@ -5,6 +5,7 @@
 //! request (RFC 9113 §8.1.1) ends its stream with PROTOCOL_ERROR. Source: RFC 9113.
 
 mod frames;
+mod gauge;
 mod head;
 mod stream;
 mod wire;
@@ -33,8 +34,9 @@ use super::{Bounds, Front};
 use crate::engine::{Denial, DenialKind, problem};
 use crate::live::until_cut;
 
+use gauge::Gauge;
 use stream::Stream;
-use wire::{Gauge, Wire};
+use wire::Wire;
 
 /// What a client begins with (RFC 9113 §3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -52,8 +54,6 @@ const UNREAD: u32 = 256 << 10;
 const PIECES: usize = 4 << 20;
 /// Requests of one connection that are refused here; of a client of HTTP/1 there is one.
 const REFUSED: u32 = 32;
-/// Streams of one connection that are reset for a client's faults.
-const FAULTS: usize = 128;
 /// A connection that was told to end is given so long once nothing is under way.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -100,7 +100,11 @@ pub(super) async fn serve<A>(
             Next::Idle => return end(connection, Reason::NO_ERROR).await,
             Next::Cut(why) => {
                 front.connections.cut(why);
-                return end(connection, Reason::ENHANCE_YOUR_CALM).await;
+                let reason = match why {
+                    Cut::Malformed => Reason::PROTOCOL_ERROR,
+                    Cut::Frames | Cut::Resets | Cut::Slow => Reason::ENHANCE_YOUR_CALM,
+                };
+                return end(connection, reason).await;
             }
             Next::Gone(why) => return why.into_iter().for_each(|why| front.connections.cut(why)),
         };
@@ -116,6 +120,12 @@ pub(super) async fn serve<A>(
             return end(connection, Reason::ENHANCE_YOUR_CALM).await;
         }
         let (mut request, body) = request.into_parts();
+        if gauge.cut().is_some() {
+            // It came before the client was cut off, which is told that it was looked at.
+            let fault = HeadFault::Invalid("the connection is ended for what else came on it");
+            refuse(front, peer, &request, body, reply, fault);
+            continue;
+        }
         match head::check(&mut request, &bounds) {
             Ok(()) => {
                 let stream = Stream::new(request, body, reply, digest.clone(), &bounds, gauge.clone());
@@ -155,12 +165,12 @@ enum Next {
     Gone(Option<Cut>),
 }
 
-/// Drives the connection until there is another request, or none will be.
+/// Drives the connection until there is another request, or none will be. Those that were read come before the end.
 async fn accept(connection: &mut Connection<Wire, Bytes>, gauge: &Gauge) -> Next {
     let mut accepting = std::pin::pin!(connection.accept());
     std::future::poll_fn(|context| {
         let accepted = accepting.as_mut().poll(context);
-        if let Some(why) = gauge.cut() {
+        if let (Some(why), false) = (gauge.cut(), matches!(accepted, Poll::Ready(Some(Ok(_))))) {
             return Poll::Ready(Next::Cut(why));
         }
         accepted.map(|request| match request {
@@ -182,7 +192,7 @@ fn options(bounds: &Bounds) -> Builder {
     options
         .max_header_list_size(u32::try_from(fields).unwrap_or(u32::MAX))
         .max_concurrent_streams(STREAMS)
-        .max_local_error_reset_streams(Some(FAULTS))
+        .max_local_error_reset_streams(None)
         .data_frame_budget(PIECES)
         .max_pending_accept_reset_streams(STREAMS as usize)
         .max_send_buffer_size(WAITING)

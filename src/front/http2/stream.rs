@@ -30,7 +30,7 @@ use tokio::time::{Instant, timeout};
 
 use super::super::pace::{Pace, Watch};
 use super::Bounds;
-use super::wire::Gauge;
+use super::gauge::{End, Gauge};
 use crate::live::is_header_overdue;
 
 /// What is kept of a body for another try; as in Pingora's other sessions.
@@ -50,14 +50,18 @@ pub(super) struct Stream {
     reply: SendResponse<Bytes>,
     written: Option<Box<ResponseHeader>>,
     answer: Option<SendStream<Bytes>>,
-    /// The last of the answer was sent.
+    /// The last of the answer was given to `h2`.
     is_ended: bool,
+    /// And has gone to the client.
+    is_gone: bool,
     sent: usize,
     taking: Pace,
     writing: Watch,
     /// Since when there has been no room, and what the client had taken by then.
     waiting: Option<(Instant, u64)>,
     gauge: Arc<Gauge>,
+    /// Its number on the connection.
+    number: u32,
     drain: Option<Duration>,
     digest: Arc<Digest>,
 }
@@ -71,6 +75,8 @@ impl Stream {
         bounds: &Bounds,
         gauge: Arc<Gauge>,
     ) -> Self {
+        let number = reply.stream_id().into();
+        gauge.enter(number);
         Self {
             request: request.into(),
             body,
@@ -82,11 +88,13 @@ impl Stream {
             written: None,
             answer: None,
             is_ended: false,
+            is_gone: false,
             sent: 0,
             taking: bounds.taking,
             writing: Watch::new(bounds.taking, None),
             waiting: None,
             gauge,
+            number,
             drain: None,
             digest,
         }
@@ -154,37 +162,72 @@ impl Stream {
         let Some(answer) = &mut self.answer else {
             return Poll::Ready(Error::e_explain(ErrorType::InternalError, "a body before its header"));
         };
-        answer.reserve_capacity(wanted);
-        let mut room = answer.capacity();
-        while room == 0 {
-            room = match answer.poll_capacity(context) {
-                Poll::Ready(Some(Ok(room))) => room,
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(unsent(error))),
-                Poll::Ready(None) => return Poll::Ready(Err(gone("the stream has ended".to_owned()))),
-                Poll::Pending => {
-                    ready!(self.poll_no_room(context));
-                    return Poll::Ready(Err(unsent(io::Error::from(io::ErrorKind::TimedOut))));
-                }
+        let room = loop {
+            if self.gauge.poll_room(wanted, context).is_pending() {
+                break None;
+            }
+            answer.reserve_capacity(wanted);
+            let open = match answer.capacity() {
+                0 => match answer.poll_capacity(context) {
+                    Poll::Ready(Some(Ok(open))) => open,
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(unsent(error))),
+                    Poll::Ready(None) => return Poll::Ready(Err(gone("the stream has ended".to_owned()))),
+                    Poll::Pending => break None,
+                },
+                open => open,
             };
-        }
+            match self.gauge.hold(self.number, open.min(wanted)) {
+                0 => {}
+                room => break Some(room),
+            }
+        };
+        let Some(room) = room else {
+            ready!(self.poll_no_room(context));
+            return Poll::Ready(Err(unsent(io::Error::from(io::ErrorKind::TimedOut))));
+        };
         self.waiting = None;
-        let room = room.min(wanted);
         self.writing.moved(room);
         Poll::Ready(Ok(room))
     }
 
     /// Ready once the client has taken too little for too long. Many answers on a slow connection wait for one another: none is
-    /// too slow while the client takes as much of all of them as it would have to of one.
+    /// too slow while the client takes as much of all of them as it would have to of one, and would take more of this one.
     fn poll_no_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let (since, before) = *self.waiting.get_or_insert_with(|| (Instant::now(), self.gauge.taken()));
         ready!(self.writing.poll_wait(context));
         let taken = self.gauge.taken().saturating_sub(before);
-        if taken < since.elapsed().as_secs().max(1).saturating_mul(self.taking.rate) {
+        let is_enough = taken >= since.elapsed().as_secs().max(1).saturating_mul(self.taking.rate);
+        if !is_enough || !self.gauge.is_open(self.number) {
             return Poll::Ready(());
         }
         self.writing = Watch::new(self.taking, None);
         self.waiting = None;
         self.writing.poll_wait(context)
+    }
+
+    /// Ready once the last of the answer has gone to the client: only then is the request over, on its connection and in its
+    /// record.
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        match self.gauge.poll_end(self.number, context) {
+            Poll::Ready(End::Sent) => {
+                self.is_gone = true;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(End::Reset) => Poll::Ready(Err(gone("the answer was given up".to_owned()))),
+            Poll::Pending => {
+                ready!(self.poll_no_room(context));
+                self.reply.send_reset(Reason::CANCEL);
+                Poll::Ready(Err(unsent(io::Error::from(io::ErrorKind::TimedOut))))
+            }
+        }
+    }
+
+    /// Waits for the end of the answer, once it was given to `h2`.
+    async fn gone(&mut self) -> Result<()> {
+        match self.is_ended && !self.is_gone {
+            true => poll_fn(|context| self.poll_gone(context)).await,
+            false => Ok(()),
+        }
     }
 
     async fn write(&mut self, mut data: Bytes, end: bool) -> Result<()> {
@@ -205,7 +248,10 @@ impl Stream {
 
     fn send(&mut self, piece: Bytes, end: bool) -> Result<()> {
         if let Some(answer) = &mut self.answer {
-            answer.send_data(piece, end).map_err(unsent)?;
+            if let Err(error) = answer.send_data(piece, end) {
+                self.gauge.ended(self.number, End::Reset);
+                return Err(unsent(error));
+            }
             self.is_ended |= end;
         }
         Ok(())
@@ -247,6 +293,12 @@ impl Stream {
             true => self.send(Bytes::new(), true),
             false => Ok(()),
         }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.gauge.leave(self.number);
     }
 }
 
@@ -309,15 +361,18 @@ impl Session for Stream {
     }
 
     async fn write_response_header(&mut self, head: Box<ResponseHeader>, end: bool) -> Result<()> {
-        self.respond(head, end)
+        self.respond(head, end)?;
+        self.gone().await
     }
 
     async fn write_response_header_ref(&mut self, head: &ResponseHeader, end: bool) -> Result<()> {
-        self.respond(Box::new(head.clone()), end)
+        self.respond(Box::new(head.clone()), end)?;
+        self.gone().await
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        self.write(data, end).await
+        self.write(data, end).await?;
+        self.gone().await
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
@@ -325,7 +380,7 @@ impl Session for Stream {
             answer.send_trailers(trailers).map_err(unsent)?;
             self.is_ended = true;
         }
-        Ok(())
+        self.gone().await
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
@@ -355,6 +410,7 @@ impl Session for Stream {
         }
         if is_last {
             self.finish_answer()?;
+            self.gone().await?;
         }
         Ok(is_last)
     }
@@ -400,7 +456,8 @@ impl Session for Stream {
     }
 
     async fn finish(&mut self) -> Result<()> {
-        self.finish_answer()
+        self.finish_answer()?;
+        self.gone().await
     }
 
     fn is_body_empty(&mut self) -> bool {

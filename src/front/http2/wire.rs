@@ -2,8 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,30 +14,8 @@ use super::super::connections::Cut;
 use super::super::pace::{Pace, Watch};
 use super::super::transport::Transport;
 use super::frames::Meter;
+use super::gauge::Gauge;
 use super::{Bounds, PREFACE};
-
-/// What the wire of a connection, the one who drives it and the requests on it know of one another.
-#[derive(Debug, Default)]
-pub(super) struct Gauge {
-    taken: AtomicU64,
-    cut: OnceLock<Cut>,
-}
-
-impl Gauge {
-    /// Bytes of answers that the client has taken, of all its requests.
-    pub fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
-    }
-
-    /// Why the connection is to end, where it is.
-    pub fn cut(&self) -> Option<Cut> {
-        self.cut.get().copied()
-    }
-
-    fn stop(&self, why: Cut) {
-        let _ = self.cut.set(why);
-    }
-}
 
 /// A client that takes nothing of what it is sent is given up: then the answers of all its requests are. So is one that leaves
 /// a frame or a header unfinished.
@@ -114,12 +91,17 @@ impl Wire {
         for slice in slices {
             let sent = left.min(slice.len());
             left -= sent;
-            if let Some(flood) = self.meter.went(slice.get(..sent).unwrap_or_default(), now) {
+            if let Some(flood) = self.meter.went(slice.get(..sent).unwrap_or_default(), now, &self.gauge) {
                 self.gauge.stop(flood);
             }
         }
-        self.gauge.taken.store(self.meter.sent(), Ordering::Relaxed);
         Poll::Ready(written)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.gauge.over();
     }
 }
 
@@ -136,7 +118,7 @@ impl AsyncRead for Wire {
             this.gauge.stop(Cut::Slow);
         }
         let came = buf.filled().get(before..).unwrap_or_default();
-        if let Some(flood) = this.meter.came(came, Instant::now()) {
+        if let Some(flood) = this.meter.came(came, Instant::now(), &this.gauge) {
             this.gauge.stop(flood);
         }
         read

@@ -307,3 +307,41 @@ fn a_body_that_is_not_as_long_as_it_says_is_none() {
         .collect();
     assert_eq!(whole, ["GET /y", "GET /y"]);
 }
+
+#[test]
+fn answers_are_sent_to_their_end_before_a_connection_ends() {
+    const LENGTH: usize = 60_000;
+    let upstream = Upstream::http1(|_| Reply::typed("text/plain", vec![b'x'; LENGTH]));
+    for bounds in ["connections: { idle: 300ms }", "connections: { requests: 100 }", ""] {
+        let gateway = bound(bounds, &upstream.address());
+        let before = upstream.count();
+        let mut client = Http2::open_wide(gateway.address());
+        for at in 0..100 {
+            client.ask(2 * at + 1, &request("GET", "/x"));
+        }
+        upstream.wait_for("/x", before + 100);
+        let mut gateway = Some(gateway);
+        let stopping = gateway.take_if(|_| bounds.is_empty());
+        let stopping = stopping.map(|gateway| std::thread::spawn(move || gateway.stop()));
+        // Longer than an idle connection has, and one that was told to end.
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        if let Some(gateway) = &gateway {
+            // None is over before the client has it, and there is no room for all of them on the way.
+            let under_way = gateway.metrics().value("gwanmun_in_flight_requests", &[]);
+            assert!(under_way > Some(10.0), "{bounds} {under_way:?}");
+        }
+        for at in 0..100 {
+            let answer = client.answer(2 * at + 1);
+            assert_eq!(
+                (answer.status, answer.body.len(), answer.reset),
+                (200, LENGTH, None),
+                "{bounds} {at}"
+            );
+        }
+        let records = match (&gateway, stopping) {
+            (Some(gateway), _) => gateway.records(100),
+            (None, stopping) => stopping.unwrap().join().unwrap(),
+        };
+        assert!(records.len() == 100 && records.iter().all(|record| record["status"] == 200));
+    }
+}

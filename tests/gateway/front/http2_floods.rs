@@ -1,8 +1,8 @@
 //! Floods of frames: the connection is ended, and nobody else notices.
 
 use crate::support::http2::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Http2, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE,
-    fields, frame, request,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Http2, PING, PREFACE, PRIORITY, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, fields, frame, request,
 };
 use crate::support::{Gateway, Recorder, Reply, Upstream, eventually, fill};
 
@@ -233,6 +233,68 @@ fn many_small_pieces_of_a_body_are_no_flood() {
         .concat(),
     );
     assert_eq!(client.answer(1).body, (5 * count).to_string().as_bytes());
+}
+
+#[test]
+fn uploads_that_are_answered_early_end_no_connection() {
+    let yaml = "routes: { fixed: { match: { path: /x }, auth: none, reply: { status: 403, json: { a: 1 } } } }";
+    let gateway = Gateway::start(yaml);
+    let mut client = Http2::plain(gateway.address());
+    for at in 0..400 {
+        let stream = 2 * at + 1;
+        client.open(stream, &request("POST", "/x"));
+        client.send(&frame(DATA, 0, stream, &[b'x'; 300]));
+        assert_eq!(client.answer(stream).status, 403, "{at}");
+        // It was on its way.
+        client.send(&frame(DATA, 0, stream, &[b'x'; 300]));
+    }
+    assert_eq!(client.exchange(1001, &request("GET", "/x")).status, 403);
+}
+
+#[test]
+fn requests_before_a_flood_leave_their_records() {
+    let recorder = Recorder::start();
+    let gateway = open("", &recorder.address());
+    let mut client = Http2::plain(gateway.address());
+    let ping = frame(PING, 0, 0, &[0; 8]);
+    client.send(&[each(20, END_STREAM, |_| Vec::new()), ping.repeat(1500)].concat());
+    client.end();
+    assert_eq!(gateway.records(20).len(), 20);
+}
+
+#[test]
+fn a_client_begins_with_its_settings() {
+    let recorder = Recorder::start();
+    let gateway = open("", &recorder.address());
+    let block = fields(&request("GET", "/x"));
+    for first in [
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, &block),
+        frame(PING, 0, 0, &[0; 8]),
+        frame(SETTINGS, 1, 0, &[]),
+    ] {
+        let mut client = Http2::silent(gateway.address());
+        client.send(&[PREFACE, &first].concat());
+        assert_eq!(client.end(), Some(1), "PROTOCOL_ERROR");
+    }
+    assert!(recorder.take().is_empty());
+}
+
+#[test]
+fn an_answer_that_is_taken_excuses_no_other() {
+    let upstream = Upstream::http1(|_| Reply::typed("text/plain", vec![b'x'; 10_000_000]));
+    let gateway = open("answer: { per_second: 20KiB, grace: 300ms }", &upstream.address());
+    let mut client = Http2::plain(gateway.address());
+    let room = |stream: u32, bytes: u32| frame(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes());
+    client.send(&room(0, 1 << 30));
+    for stream in [1, 3] {
+        client.ask(stream, &request("GET", "/large"));
+    }
+    eventually("the one that is not taken is given up", || {
+        client.drip(&room(3, 5000));
+        let [first, second] = [1, 3].map(|stream| client.so_far(stream));
+        assert!(second.reset.is_none() && !second.is_whole);
+        first.reset.map(|_| assert_eq!(first.body.len(), 65_535))
+    });
 }
 
 #[test]

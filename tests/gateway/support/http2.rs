@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
@@ -137,6 +137,18 @@ impl Http2 {
         let mut client = Self::silent(to);
         client.send(PREFACE);
         client.send(&frame(SETTINGS, 0, 0, &[]));
+        client
+    }
+
+    /// The same with windows that are open as far as they go, and nearly no room for what comes before it is read.
+    pub fn open_wide(to: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(16 << 10).expect("a small buffer");
+        let stream = runtime().block_on(socket.connect(to)).expect("a connection");
+        let mut client = Self::on(Box::new(stream));
+        client.send(PREFACE);
+        client.send(&frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]));
+        client.send(&frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0, 0]));
         client
     }
 
@@ -281,6 +293,11 @@ impl Http2 {
                 }
             }
         }
+    }
+
+    /// What has come on that stream so far.
+    pub fn so_far(&self, stream: u32) -> Answer {
+        self.answers.get(&stream).cloned().unwrap_or_default()
     }
 
     /// What comes on that stream, once it is whole, the stream was reset, or the connection closed.
