@@ -27,6 +27,7 @@ mod record;
 mod revocation;
 pub mod select;
 mod step_up;
+mod trailer;
 mod truth;
 
 pub use act::{
@@ -54,6 +55,7 @@ pub use problem::{problem, retry_after, rfc3339};
 pub use record::{Effected, Ended, EndedBy, Observer, PartSummary, Record, RecordedRequest, UpstreamSummary};
 pub use revocation::{Extent, Reach, Revocation, RevocationChange, Revoked, Whom, is_token_of};
 pub use step_up::StepUp;
+pub use trailer::{may_trail, may_trail_answer};
 pub use truth::Truth;
 
 #[cfg(test)]

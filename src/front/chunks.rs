@@ -6,42 +6,12 @@
 
 use bytes::{BufMut, BytesMut};
 
+use crate::engine::may_trail;
+
 /// Bytes of all extensions of one body together, and of its trailers.
 const ASIDE: usize = 8 << 10;
 /// Hexadecimal digits of a size, zeros in front included.
 const DIGITS: u8 = 16;
-/// What no trailer may be: it frames, routes, authenticates or describes the message (RFC 9110 §6.5.1).
-const FORBIDDEN: [&str; 29] = [
-    "authorization",
-    "cache-control",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-range",
-    "content-type",
-    "cookie",
-    "expect",
-    "forwarded",
-    "host",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "keep-alive",
-    "max-forwards",
-    "pragma",
-    "proxy-authorization",
-    "proxy-connection",
-    "range",
-    "set-cookie",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "x-forwarded-for",
-];
 
 /// Not a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,7 +142,7 @@ impl Chunks {
                 State::Name
             }
             (State::Name, b':') => {
-                if FORBIDDEN.iter().any(|name| name.as_bytes() == self.name) {
+                if !std::str::from_utf8(&self.name).is_ok_and(may_trail) {
                     return Err(Malformed);
                 }
                 self.name.clear();

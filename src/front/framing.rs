@@ -1,4 +1,6 @@
-//! How long the body of a request is (RFC 9112 §6): told in one way, or the request is refused.
+//! How long the body of a request is (RFC 9112 §6): told in one way, or the request is refused. Which answers have none.
+
+use http::{Method, StatusCode};
 
 use super::head::HeadFault;
 
@@ -32,6 +34,11 @@ pub(super) fn read(is_http10: bool, lengths: &[&[u8]], codings: &[&[u8]]) -> Res
             "`Content-Length` and `Transfer-Encoding` exclude one another",
         )),
     }
+}
+
+/// Whether an answer to that method has no body, whatever its header says (RFC 9110 §6.4.1).
+pub(super) fn is_bodyless(method: &Method, status: StatusCode) -> bool {
+    *method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// Whether these are codings that exist, and `chunked` at last (RFC 9112 §7): well said, and not understood here.

@@ -4,13 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::framing::is_bodyless;
 use super::head::{self, HeadFault};
 use super::stream::Downstream;
 use crate::engine::{Denial, DenialKind, problem};
+
+/// The methods of a refusal of CONNECT (RFC 9110 §15.5.6).
+pub(super) const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// Told of what the front refused itself.
 pub trait Refusals: Send + Sync {
@@ -30,7 +34,7 @@ pub(super) async fn refuse(
     let denial = Denial::new(DenialKind::Refuse, status, code, detail);
     let (method, target) = head::request_line(buffer);
     let id = refusals.refused(peer, &method, &target, &denial);
-    let answer = answer(&denial, &id);
+    let answer = answer(&method, &denial, &id);
     // The client may still be sending: it is given a moment to read the answer before the reset.
     let told = async {
         stream.write_all(answer.as_bytes()).await?;
@@ -44,19 +48,21 @@ pub(super) async fn refuse(
 }
 
 /// A refusal as HTTP/1.1 that closes the connection.
-fn answer(denial: &Denial, id: &str) -> String {
-    let reply = problem(denial, id, jiff::Timestamp::UNIX_EPOCH, 0);
+fn answer(method: &Method, denial: &Denial, id: &str) -> String {
+    let mut reply = problem(denial, id, jiff::Timestamp::UNIX_EPOCH, 0);
+    if denial.status == StatusCode::METHOD_NOT_ALLOWED {
+        reply.headers.push((header::ALLOW, ALLOWED));
+    }
     let mut text = format!("HTTP/1.1 {}\r\n", reply.status);
     for (name, value) in &reply.headers {
         text.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
-    }
-    if denial.status == StatusCode::METHOD_NOT_ALLOWED {
-        text.push_str("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
     }
     text.push_str(&format!(
         "x-request-id: {id}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         reply.body.len()
     ));
-    text.push_str(&String::from_utf8_lossy(&reply.body));
+    if !is_bodyless(method, denial.status) {
+        text.push_str(&String::from_utf8_lossy(&reply.body));
+    }
     text
 }

@@ -188,10 +188,10 @@ impl ProxyHttp for Gate {
     async fn response_trailer_filter(
         &self,
         _: &mut Session,
-        _: &mut HeaderMap,
+        trailers: &mut HeaderMap,
         exchange: &mut Self::CTX,
     ) -> Result<Option<Bytes>> {
-        response::trailers(exchange)
+        response::trailers(trailers, exchange)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Self::CTX) -> FailToProxy {

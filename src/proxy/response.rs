@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::shape::Change;
 use super::{Exchange, lasting, reply, request, shape};
-use crate::engine::Head;
+use crate::engine::{Head, may_trail_answer};
 use crate::live::settle_header;
 use crate::policies::compress::accept::Coding;
 use crate::policies::compress::encode::Encoder;
@@ -176,8 +176,14 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange)
     Ok(())
 }
 
-/// Ends a body that trailers follow, where what was held of it would be lost: they go instead.
-pub(super) fn trailers(exchange: &mut Exchange) -> Result<Option<Bytes>> {
+/// Takes away what no trailer of an upstream may be. Ends a body that they follow, where what was held of it would be lost: they
+/// go instead.
+pub(super) fn trailers(trailers: &mut HeaderMap, exchange: &mut Exchange) -> Result<Option<Bytes>> {
+    let is_foreign = |name: &&HeaderName| is_ours(name) || !may_trail_answer(name.as_str());
+    let foreign: SmallVec<[HeaderName; 2]> = trailers.keys().filter(is_foreign).cloned().collect();
+    for name in foreign {
+        trailers.remove(name);
+    }
     if matches!(exchange.body.change, Change::Nothing) && exchange.body.encoder.is_none() {
         return Ok(None);
     }

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::request::Parts;
+use http::{StatusCode, header};
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::{Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Ssl};
@@ -27,8 +28,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::connections::Cut;
+use super::framing::is_bodyless;
 use super::head::HeadFault;
 use super::shown::{self, Shown};
+use super::refuse::ALLOWED;
 use super::transport::Transport;
 use super::{Bounds, Front};
 use crate::engine::{Denial, DenialKind, problem};
@@ -224,10 +227,14 @@ fn refuse<A>(
     let mut answer = http::Response::new(());
     *answer.status_mut() = own.status;
     answer.headers_mut().extend(own.headers);
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        answer.headers_mut().insert(header::ALLOW, ALLOWED);
+    }
     if let Ok(id) = http::HeaderValue::from_str(&id) {
         answer.headers_mut().insert("x-request-id", id);
     }
-    if let Ok(mut sent) = reply.send_response(answer, false) {
+    let is_bodyless = is_bodyless(&request.method, status);
+    if let (Ok(mut sent), false) = (reply.send_response(answer, is_bodyless), is_bodyless) {
         let _ = sent.send_data(own.body, true);
     }
     // Only now: h2 ends a stream whose body nobody wants.

@@ -28,10 +28,12 @@ use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{BError, Error, ErrorType, Result};
 use tokio::time::{Instant, timeout};
 
+use super::super::framing::is_bodyless;
 use super::super::pace::{Pace, Watch};
 use super::Bounds;
 use super::gauge::{End, Gauge};
 use crate::live::is_header_overdue;
+use crate::engine::may_trail;
 
 /// What is kept of a body for another try; as in Pingora's other sessions.
 const KEPT: usize = 64 << 10;
@@ -130,7 +132,13 @@ impl Stream {
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Err(broken(error))),
             Poll::Ready(None) => {
+                let trailers = ready!(self.body.poll_trailers(context)).map_err(broken)?;
                 self.is_done = true;
+                // As in HTTP/1, none is handed on.
+                if trailers.is_some_and(|trailers| trailers.keys().any(|name| !may_trail(name.as_str()))) {
+                    let invalid = io::Error::new(io::ErrorKind::InvalidData, "what no trailer may be");
+                    return Poll::Ready(Err(none(invalid)));
+                }
                 Poll::Ready(Ok(None))
             }
             // While the answer comes, the two are in conversation: who is silent waits for the other.
@@ -268,6 +276,8 @@ impl Stream {
         for name in OF_THE_CONNECTION {
             head.remove_header(&name);
         }
+        // An upstream in HTTP/2 can have a body follow whatever it likes.
+        let end = end || is_bodyless(&self.request.method, head.status);
         let answer = http::Response::from_parts(head.as_owned_parts(), ());
         self.answer = Some(self.reply.send_response(answer, end).map_err(unsent)?);
         self.written = Some(head);
@@ -314,14 +324,17 @@ const OF_THE_CONNECTION: [HeaderName; 5] = [
 /// What a fault while reading means: the client has left, or what it sends is no body.
 fn broken(error: h2::Error) -> BError {
     if error.is_library() && error.is_reset() {
-        let invalid = io::Error::new(io::ErrorKind::InvalidData, error);
-        return Error::because(ErrorType::ReadError, "a body that is none", invalid).into_down();
+        return none(io::Error::new(io::ErrorKind::InvalidData, error));
     }
     gone(error.to_string())
 }
 
 fn overdue() -> BError {
     gone("the answer is overdue".to_owned())
+}
+
+fn none(invalid: io::Error) -> BError {
+    Error::because(ErrorType::ReadError, "a body that is none", invalid).into_down()
 }
 
 fn gone(why: String) -> BError {

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use crate::support::http2::{self, DATA, END_STREAM, Http2, PING, PREFACE, frame, request};
-use crate::support::{Authority, Gateway, Recorder, Reply, TlsClient, Upstream, eventually, fill};
+use crate::support::{Authority, Gateway, Recorder, Reply, TlsClient, Upstream, eventually, fill, runtime};
 
 const BOUND: &str = "
 bounds: { $bounds }
@@ -344,4 +344,83 @@ fn answers_are_sent_to_their_end_before_a_connection_ends() {
         };
         assert!(records.len() == 100 && records.iter().all(|record| record["status"] == 200));
     }
+}
+
+#[test]
+fn an_answer_that_has_no_body_gets_none() {
+    let upstream = spoken(|path| {
+        let status = path.trim_start_matches('/').parse().unwrap_or(200);
+        let mut trailers = http::HeaderMap::new();
+        for (name, value) in [
+            ("x-sum", "1"),
+            ("content-length", "7"),
+            ("set-cookie", "a=b"),
+            ("gwanmun-code", "x"),
+            ("access-control-allow-origin", "*"),
+            ("location", "/y"),
+        ] {
+            trailers.insert(name, value.parse().unwrap());
+        }
+        (status, trailers)
+    });
+    let yaml = fill(BOUND, &[("bounds", &""), ("upstream", &upstream)]);
+    let gateway = Gateway::start(&yaml.replace("] }\nroutes", "], protocol: http2 }\nroutes"));
+    let mut client = Http2::plain(gateway.address());
+    for (stream, (method, path)) in [(1, ("GET", "/204")), (3, ("GET", "/304")), (5, ("HEAD", "/200"))] {
+        let answer = client.exchange(stream, &request(method, path));
+        assert!(answer.is_whole && answer.body.is_empty(), "{path}: {answer:?}");
+    }
+    // Nor do trailers say what only a header may.
+    let answer = client.exchange(7, &request("GET", "/200"));
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"body"[..]));
+    assert_eq!(answer.trailers, [("x-sum".to_owned(), "1".to_owned())]);
+    let said = gateway.get("/200").send();
+    assert_eq!(said.expect(200).text(), "body");
+    // What is refused before there is a route.
+    let refused = client.exchange(9, &request("HEAD", "*"));
+    assert!(
+        refused.status == 400 && refused.is_whole && refused.body.is_empty(),
+        "{refused:?}"
+    );
+    let told = told(&gateway, b"HEAD /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n");
+    assert!(
+        told.starts_with("HTTP/1.1 400 ") && told.ends_with("\r\n\r\n"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_tunnel_is_told_which_methods_there_are() {
+    let recorder = Recorder::start();
+    let gateway = bound("", &recorder.address());
+    let named = [(":method", "CONNECT"), (":authority", "gate.example:1")];
+    let answer = Http2::plain(gateway.address()).exchange(1, &named);
+    assert_eq!(
+        (answer.status, &answer.json()["code"]),
+        (405, &"connect-not-allowed".into())
+    );
+    assert!(answer.header("allow").is_some_and(|methods| methods.contains("GET")));
+}
+
+/// An upstream in HTTP/2 that has a body follow whatever status and trailers it says for a path.
+fn spoken(say: fn(&str) -> (u16, http::HeaderMap)) -> std::net::SocketAddr {
+    let listener = runtime()
+        .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+        .unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime().spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((request, mut reply))) = connection.accept().await {
+                    let (status, trailers) = say(request.uri().path());
+                    let head = http::Response::builder().status(status).body(()).unwrap();
+                    let mut body = reply.send_response(head, false).unwrap();
+                    let _ = body.send_data(bytes::Bytes::from_static(b"body"), false);
+                    let _ = body.send_trailers(trailers);
+                }
+            });
+        }
+    });
+    address
 }

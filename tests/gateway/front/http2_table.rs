@@ -313,6 +313,10 @@ fn other_fields() -> Vec<Row> {
 fn bodies() -> Vec<Row> {
     let data = |flags: u8, bytes: &[u8]| frame(DATA, flags, 1, bytes);
     let trailers = |flags: u8, named: &[(&str, &str)]| frame(HEADERS, END_HEADERS | flags, 1, &fields(named));
+    let forbidden = |named: &[(&str, &str)]| {
+        let bytes = body(&[], &[data(0, b"abc"), trailers(END_STREAM, named)]);
+        row("9110 §6.5.1", No(400), bytes)
+    };
     vec![
         row("9113 §8.1", To("POST /x"), body(&[], &[data(END_STREAM, b"abc")])),
         row(
@@ -335,6 +339,10 @@ fn bodies() -> Vec<Row> {
             To("POST /x"),
             body(&[], &[data(0, b"abc"), trailers(END_STREAM, &[("x", "y")])]),
         ),
+        forbidden(&[("host", "b")]),
+        forbidden(&[("authorization", "Bearer x")]),
+        forbidden(&[("x", "y"), ("content-length", "3")]),
+        forbidden(&[("x-forwarded-for", "192.0.2.1")]),
         row("9113 §8.1", Reset(PROTOCOL), body(&[], &[trailers(0, &[("x", "y")])])),
         row("9113 §5.1", Away(PROTOCOL), frame(DATA, END_STREAM, 1, b"abc")),
         row("9113 §5.1", Away(PROTOCOL), frame(RST_STREAM, 0, 1, &[0; 4])),
