@@ -32,7 +32,7 @@ use crate::targets::UpstreamIndex;
 use crate::upstreams::{Caller, Flights, Kept, Pool};
 
 pub use ends::{Deadline, is_header_overdue, owe_header, settle_header, until_cut};
-pub use lasting::{Cut, Lasting, Lasts, Standing, watch_over};
+pub use lasting::{Cut, Lasting, Lasts, Standing, is_stream, watch_over};
 
 /// A filler that takes longer than this no longer holds the others up.
 const FILL: Duration = Duration::from_secs(10);

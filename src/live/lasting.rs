@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -40,6 +40,18 @@ const MAX_PER_ADDRESS: usize = MAX / 8;
 const FIRST: SignedDuration = SignedDuration::from_secs(1);
 /// The wall clock may be set: what is due is looked for at least so often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// Whether an answer of that header is a stream of events or messages.
+pub fn is_stream(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    content_type.is_some_and(|value| {
+        let value = value.as_bytes();
+        [&b"text/event-stream"[..], b"application/grpc"].iter().any(|stream| {
+            let start = value.get(..stream.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(stream))
+        })
+    })
+}
 
 /// The exchanges that last.
 #[derive(Default)]

@@ -7,13 +7,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use jiff::SignedDuration;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::{Exchange, failure, request};
 use crate::live::{Cut, Lasts, Standing};
+
+pub(super) use crate::live::is_stream;
 
 /// What still runs then is open as long as it likes.
 const LONG: Duration = Duration::from_secs(10);
@@ -32,18 +34,6 @@ pub(super) fn notice_length(session: &Session, exchange: &mut Exchange, end: boo
         true => let_last(session, exchange),
         false => Ok(()),
     }
-}
-
-/// Whether an answer of that header is a stream of events or messages.
-pub(super) fn is_stream(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE);
-    content_type.is_some_and(|value| {
-        let value = value.as_bytes();
-        [&b"text/event-stream"[..], b"application/grpc"].iter().any(|stream| {
-            let start = value.get(..stream.len());
-            start.is_some_and(|start| start.eq_ignore_ascii_case(stream))
-        })
-    })
 }
 
 fn let_last(session: &Session, exchange: &mut Exchange) -> Result<()> {

@@ -32,8 +32,8 @@ use super::super::framing::is_bodyless;
 use super::super::pace::{Pace, Watch};
 use super::Bounds;
 use super::gauge::{End, Gauge};
-use crate::live::is_header_overdue;
 use crate::engine::may_trail;
+use crate::live::{is_header_overdue, is_stream};
 
 /// What is kept of a body for another try; as in Pingora's other sessions.
 const KEPT: usize = 64 << 10;
@@ -141,13 +141,17 @@ impl Stream {
                 }
                 Poll::Ready(Ok(None))
             }
-            // While the answer comes, the two are in conversation: who is silent waits for the other.
-            Poll::Pending if self.written.is_some() && !self.is_ended => Poll::Pending,
+            Poll::Pending if self.is_conversation() => Poll::Pending,
             Poll::Pending => {
                 ready!(self.reading.poll_wait(context));
                 Poll::Ready(Error::e_explain(ErrorType::ReadTimedout, "a body that dawdles"))
             }
         }
+    }
+
+    /// Whether the client sends and takes messages as they come: who is silent waits for the other.
+    fn is_conversation(&self) -> bool {
+        !self.is_ended && self.written.as_ref().is_some_and(|head| is_stream(&head.headers))
     }
 
     /// Ready once the client wants no answer any more, or there will be none.

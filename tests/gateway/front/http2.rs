@@ -424,3 +424,56 @@ fn spoken(say: fn(&str) -> (u16, http::HeaderMap)) -> std::net::SocketAddr {
     });
     address
 }
+
+/// An upstream that begins to answer with that header at once, and ends when the request has.
+fn early(head: &'static str) -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let (mut read, mut piece) = (Vec::new(), [0; 4096]);
+                let mut ends_with = |read: &mut Vec<u8>, stream: &mut std::net::TcpStream, end: &[u8]| {
+                    while !read.ends_with(end) {
+                        let count = stream.read(&mut piece)?;
+                        if count == 0 {
+                            return Err(std::io::ErrorKind::UnexpectedEof.into());
+                        }
+                        read.extend_from_slice(&piece[..count]);
+                    }
+                    std::io::Result::Ok(())
+                };
+                ends_with(&mut read, &mut stream, b"\r\n\r\n")?;
+                stream.write_all(head.as_bytes())?;
+                ends_with(&mut read, &mut stream, b"0\r\n\r\n")?;
+                stream.write_all(b"0\r\n\r\n")
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_body_has_its_time_also_after_the_answer_has_begun() {
+    let bounds = "body: { within: 1s, per_second: 1B, grace: 60s }";
+    let plain = early("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n");
+    let gateway = bound(bounds, &plain);
+    let mut client = Http2::plain(gateway.address());
+    client.open(1, &request("POST", "/x"));
+    let answer = client.answer(1);
+    assert!(
+        answer.status == 200 && !answer.is_whole && answer.reset.is_some(),
+        "{answer:?}"
+    );
+    // Messages that are sent and taken as they come have all the time there is.
+    let events =
+        early("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n");
+    let gateway = bound(bounds, &events);
+    let mut client = Http2::plain(gateway.address());
+    client.open(1, &request("POST", "/x"));
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    client.send(&frame(DATA, END_STREAM, 1, b"x"));
+    let answer = client.answer(1);
+    assert!(answer.is_whole && answer.body == b"hi", "{answer:?}");
+}
