@@ -19,7 +19,8 @@ pub(super) struct Shortening {
 /// Checks the target of a request with that method against its `Host`; `None` where it can stay as it is.
 pub(super) fn check(method: &str, target: &str, host: Option<&[u8]>) -> Result<Option<Shortening>, HeadFault> {
     const BAD: HeadFault = HeadFault::Invalid("the request target cannot be read unambiguously");
-    // A fragment is never sent (RFC 9110 §7.1), and what is beyond ASCII must be encoded (RFC 3986 §2.1).
+    // A fragment is never sent (RFC 9110 §7.1), and what is beyond ASCII must be encoded (RFC 3986 §2.1). Of a request in HTTP/2
+    // a fragment is gone by now.
     let (before, query) = target.split_once('?').unwrap_or((target, ""));
     let is_strange = |byte: u8| !byte.is_ascii_graphic() || matches!(byte, b'#' | b'<' | b'>' | b'"');
     if target.bytes().any(is_strange) || before.contains('\\') || query.contains('\\') {

@@ -1,7 +1,8 @@
 //! The same strict look at a request in HTTP/2 as `front/head.rs` takes in HTTP/1 (RFC 9113 §8.3, §8.2).
 //!
 //! The `h2` crate has refused what is malformed in itself: fields of the connection, names in capitals, pseudo-fields that are
-//! missing, unknown, repeated or out of order, targets that are no URI.
+//! missing, unknown, repeated or out of order, targets that are no URI. A fragment in `:path`, which HTTP/1 refuses, it has
+//! dropped: it is neither looked at nor sent on.
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
