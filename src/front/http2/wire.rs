@@ -3,14 +3,16 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use pingora::protocols::UniqueID;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::super::connections::Cut;
+use super::super::kernel;
 use super::super::pace::{Pace, Watch};
 use super::super::transport::Transport;
 use super::frames::Meter;
@@ -80,8 +82,16 @@ impl Wire {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         let Poll::Ready(written) = written else {
-            let watch = self.writing.get_or_insert_with(|| Watch::new(self.taking, None));
-            return watch.poll_wait(context).map(|()| Err(io::ErrorKind::TimedOut.into()));
+            let socket = self.transport.id();
+            let untaken = kernel::untaken(socket);
+            let watch = self.writing.get_or_insert_with(|| {
+                let mut watch = Watch::new(self.taking, None);
+                watch.moved(usize::try_from(untaken).unwrap_or(usize::MAX));
+                watch
+            });
+            ready!(watch.poll_taken(context, untaken));
+            kernel::drop_untaken(socket);
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         };
         let mut left = *written.as_ref().unwrap_or(&0);
         if let Some(watch) = &mut self.writing {
