@@ -245,7 +245,8 @@ fn a_socket_ends_with_the_upstream_that_it_is_on() {
     echoes(&mut new);
     drop(new);
     let frozen = json!({ "by": "refusal", "code": "frozen", "rule": "freeze" });
-    assert_eq!(bank.ends(2)[0], ("live".to_owned(), frozen));
+    // Whichever was recorded first.
+    assert!(bank.ends(2).contains(&("live".to_owned(), frozen)));
 }
 
 #[test]
