@@ -263,8 +263,8 @@ impl Source {
 
 /// Items with a space between them, none of which may be taken for more or fewer than one.
 fn list(items: &[Box<str>]) -> Result<Cow<'static, str>, Untellable> {
-    let is_one = |item: &Box<str>| !item.is_empty() && !item.contains([' ', '\t']);
-    match items.iter().all(is_one) {
+    let is_one = |item: &str| !item.is_empty() && !item.contains([' ', '\t']);
+    match items.iter().all(|item| is_one(item)) {
         true => Ok(items.join(" ").into()),
         false => Err(Untellable),
     }

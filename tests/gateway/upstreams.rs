@@ -6,7 +6,8 @@ use crate::sockets::kit::{Endpoint, Wire, handshake, header};
 use crate::support::http2::{Http2, request};
 use crate::support::{Connection, Gate, Gateway, RefusingPort, Reply, Upstream, eventually, fill};
 
-/// One route each for reading and writing `/x`, on an upstream described by the rest of its YAML.
+/// One route each for reading and writing `/x`, and one for a socket where there can be one, on an upstream described by the
+/// rest of its YAML.
 fn gateway(upstream: &str) -> Gateway {
     let yaml = "
 upstreams:
@@ -15,10 +16,14 @@ $upstream
 routes:
   read:  { match: GET /x, auth: none, upstream: origin }
   write: { match: POST /x, auth: none, upstream: origin }
-  socket: { match: GET /socket, auth: none, websocket: true, upstream: origin }
+$socket
 ";
+    let socket = match upstream.contains("protocol: http2") {
+        true => "",
+        false => "  socket: { match: GET /socket, auth: none, websocket: true, upstream: origin }",
+    };
     let upstream: String = upstream.lines().map(|line| format!("    {}\n", line.trim())).collect();
-    Gateway::start(&fill(yaml, &[("upstream", &upstream)]))
+    Gateway::start(&fill(yaml, &[("upstream", &upstream), ("socket", &socket)]))
 }
 
 fn named(name: &'static str) -> Upstream {

@@ -13,7 +13,7 @@ use crate::support::{Connection, Gateway, RefusingPort, eventually, fill, runtim
 
 const FAULTY: &str = "
 upstreams:
-  faulty:  { endpoints: [$faulty], timeout: { response: 1s } }
+  faulty:  { endpoints: [$faulty], timeout: { response: 3s } }
   refused: { endpoints: [$refused] }
 routes:
   refused: { match: 'GET /refused', auth: none, upstream: refused }
