@@ -25,6 +25,8 @@ pub(super) struct Watch {
     /// When all must have been moved.
     until: Option<Instant>,
     moved: u64,
+    /// Of what was moved before, what had not come to the client when it was first waited for.
+    before: Option<u64>,
     waited: Duration,
     since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -36,6 +38,7 @@ impl Watch {
             pace,
             until,
             moved: 0,
+            before: None,
             waited: Duration::ZERO,
             since: None,
             timer: None,
@@ -45,9 +48,19 @@ impl Watch {
     /// So many bytes were moved.
     pub fn moved(&mut self, bytes: usize) {
         self.moved = self.moved.saturating_add(bytes as u64);
+        self.pause();
+    }
+
+    /// It is not the client's turn any more.
+    pub fn pause(&mut self) {
         if let Some(since) = self.since.take() {
             self.waited += since.elapsed();
         }
+    }
+
+    /// How long the client was waited for, in all.
+    pub fn waited(&self) -> Duration {
+        self.waited + self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// It is the client's turn. Ready once it has taken too long; wakes the task then.
@@ -58,7 +71,8 @@ impl Watch {
     /// The same where of the bytes that were moved so many have not come to the client yet.
     pub fn poll_taken(&mut self, context: &mut Context<'_>, untaken: u64) -> Poll<()> {
         let since = *self.since.get_or_insert_with(Instant::now);
-        let taken = self.moved.saturating_sub(untaken);
+        let before = *self.before.get_or_insert(untaken.saturating_sub(self.moved));
+        let taken = self.moved.saturating_add(before).saturating_sub(untaken);
         let earned = Duration::from_millis(taken.saturating_mul(1000) / self.pace.rate.max(1));
         let allowed = (self.pace.grace + earned).saturating_sub(self.waited);
         let deadline = since + allowed;
@@ -147,6 +161,28 @@ mod tests {
         assert!(!is_too_slow(&mut watch, 999_500));
         advance(5 * SECOND).await;
         assert!(is_too_slow(&mut watch, 999_500));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn counts_what_is_taken_of_what_was_there_before() {
+        let mut watch = Watch::new(
+            Pace {
+                rate: 100,
+                grace: 10 * SECOND,
+            },
+            None,
+        );
+        watch.moved(1_000);
+        let is_too_slow = |watch: &mut Watch, untaken| {
+            let polled = poll_fn(|context| watch.poll_taken(context, untaken));
+            polled.now_or_never().is_some()
+        };
+        // Most of it is left of another answer.
+        assert!(!is_too_slow(&mut watch, 5_000));
+        advance(11 * SECOND).await;
+        assert!(!is_too_slow(&mut watch, 4_500));
+        advance(5 * SECOND).await;
+        assert!(is_too_slow(&mut watch, 4_500));
     }
 
     #[tokio::test(start_paused = true)]

@@ -120,6 +120,10 @@ impl Downstream {
 
     /// What a try to write came to, watched over.
     fn watched(&mut self, written: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Some(reading) = &mut self.reading {
+            // Nobody waits for what the client sends as long as this waits.
+            reading.pause();
+        }
         let Some(watch) = &mut self.writing else {
             return written;
         };
@@ -279,12 +283,15 @@ impl AsyncWrite for Downstream {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_release(context))?;
-        Pin::new(&mut self.inner).poll_flush(context)
+        // With TLS, what was written may wait here.
+        let flushed = Pin::new(&mut self.inner).poll_flush(context);
+        self.watched(flushed.map_ok(|()| 0), context).map_ok(drop)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_release(context))?;
-        Pin::new(&mut self.inner).poll_shutdown(context)
+        let shut = Pin::new(&mut self.inner).poll_shutdown(context);
+        self.watched(shut.map_ok(|()| 0), context).map_ok(drop)
     }
 }
 

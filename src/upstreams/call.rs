@@ -36,7 +36,7 @@ const LINE: usize = 64;
 /// Makes requests from inside. One per process: it holds the connections.
 pub struct Caller {
     /// For HTTP/2.
-    connector: Connector,
+    connector: Arc<Connector>,
     sockets: TransportConnector,
     room: tokio::sync::Semaphore,
 }
@@ -141,7 +141,7 @@ impl From<CallError> for CallFailure {
 impl Default for Caller {
     fn default() -> Self {
         Self {
-            connector: Connector::new(None),
+            connector: Arc::new(Connector::new(None)),
             sockets: TransportConnector::new(None),
             room: tokio::sync::Semaphore::new(AT_ONCE),
         }
@@ -247,26 +247,52 @@ impl Caller {
         over(stream, endpoint, outgoing).await
     }
 
-    /// Over a connection that others may use at the same time.
+    /// Over a connection that others may use at the same time. Asked once more where a used one turns out to be closed.
     async fn ask_by_http2(&self, endpoint: &Endpoint, outgoing: &Outgoing<'_>) -> Result<Called, Unanswered> {
-        let peer = &endpoint.peer;
+        let mut may_repeat = outgoing.post.is_none();
         loop {
-            let connecting = self.connector.get_http_session(peer);
-            let (mut session, reused) = connecting.await.map_err(unreached)?;
-            match exchange(&mut session, endpoint, outgoing).await {
-                Ok(called) => {
-                    let idle = peer.options.idle_timeout;
-                    self.connector.release_http_session(session, peer, idle).await;
-                    return Ok(called);
-                }
-                Err(failed) => {
-                    session.shutdown().await;
-                    if failed.error != CallError::Broken || !reused || outgoing.post.is_some() {
-                        return Err(failed);
-                    }
-                }
+            let connecting = self.connector.get_http_session(&endpoint.peer);
+            let (session, reused) = connecting.await.map_err(unreached)?;
+            let mut taken = Taken {
+                session: Some(session),
+                peer: &endpoint.peer,
+                connector: &self.connector,
+                is_done: false,
+            };
+            let done = match &mut taken.session {
+                Some(session) => exchange(session, endpoint, outgoing).await,
+                None => Err(CallError::Broken.into()),
+            };
+            taken.is_done = done.is_ok();
+            match done {
+                Err(failed) if failed.error == CallError::Broken && reused && may_repeat => may_repeat = false,
+                done => return done,
             }
         }
+    }
+}
+
+/// A connection in HTTP/2 that is given back however its exchange ends: Pingora lets go of none that was not.
+struct Taken<'p> {
+    session: Option<HttpSession>,
+    peer: &'p HttpPeer,
+    connector: &'p Arc<Connector>,
+    is_done: bool,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let Some(mut session) = self.session.take() else {
+            return;
+        };
+        let (peer, connector, is_done) = (self.peer.clone(), self.connector.clone(), self.is_done);
+        tokio::spawn(async move {
+            if !is_done {
+                session.shutdown().await;
+            }
+            let idle = peer.options.idle_timeout;
+            connector.release_http_session(session, &peer, idle).await;
+        });
     }
 }
 

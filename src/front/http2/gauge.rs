@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
+use pingora::protocols::UniqueIDType;
 
 use super::super::connections::Cut;
+use super::super::kernel;
 
 /// Bytes of all answers of one connection that wait for it. Windows are the client's to open as far as it likes.
 const HELD: usize = 256 << 10;
@@ -22,9 +24,11 @@ const UNACCEPTED: usize = 256;
 /// What a client that says nothing of it takes of each answer (RFC 9113 §6.9.2).
 const WINDOW: i64 = 65_535;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gauge {
-    taken: AtomicU64,
+    socket: UniqueIDType,
+    /// What the kernel has taken.
+    passed: AtomicU64,
     cut: OnceLock<Cut>,
     streams: Mutex<Streams>,
 }
@@ -78,10 +82,30 @@ impl Default for Streams {
     }
 }
 
+#[cfg(test)]
+impl Default for Gauge {
+    /// Of no connection.
+    fn default() -> Self {
+        Self::new(-1)
+    }
+}
+
 impl Gauge {
+    /// Of a connection over that socket.
+    pub fn new(socket: UniqueIDType) -> Self {
+        Self {
+            socket,
+            passed: AtomicU64::new(0),
+            cut: OnceLock::new(),
+            streams: Mutex::default(),
+        }
+    }
+
     /// Bytes of answers that the client has taken, of all its requests.
     pub fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
+        self.passed
+            .load(Ordering::Relaxed)
+            .saturating_sub(kernel::untaken(self.socket))
     }
 
     /// Why the connection is to end, where it is.
@@ -168,7 +192,7 @@ impl Gauge {
 
     /// Bytes of an answer have gone to the client.
     pub fn sent(&self, stream: u32, bytes: usize) {
-        self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.passed.fetch_add(bytes as u64, Ordering::Relaxed);
         let streams = &mut *self.streams.lock();
         if let Some(known) = streams.known.get_mut(&stream) {
             let held = known.held.min(bytes);

@@ -23,7 +23,7 @@ use http::request::Parts;
 use http::{StatusCode, header};
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::{Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Ssl};
+use pingora::protocols::{Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Ssl, UniqueID};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
@@ -78,7 +78,7 @@ pub(super) async fn serve<A>(
         proxy_digest: transport.get_proxy_digest(),
         socket_digest: transport.get_socket_digest(),
     });
-    let gauge = Arc::new(Gauge::default());
+    let gauge = Arc::new(Gauge::new(transport.id()));
     let wire = Wire::new(transport, ahead, &bounds, gauge.clone());
     let Ok(Ok(mut connection)) = timeout(bounds.header_deadline, options(&bounds).handshake(wire)).await else {
         return;

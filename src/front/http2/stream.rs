@@ -59,8 +59,10 @@ pub(super) struct Stream {
     sent: usize,
     taking: Pace,
     writing: Watch,
-    /// Since when there has been no room, and what the client had taken by then.
-    waiting: Option<(Instant, u64)>,
+    /// Where there is no room: what the client had taken when that began.
+    waiting: Option<u64>,
+    /// What it took of all answers in the waits before.
+    meanwhile: u64,
     gauge: Arc<Gauge>,
     /// Its number on the connection.
     number: u32,
@@ -95,6 +97,7 @@ impl Stream {
             taking: bounds.taking,
             writing: Watch::new(bounds.taking, None),
             waiting: None,
+            meanwhile: 0,
             gauge,
             number,
             drain: None,
@@ -197,7 +200,9 @@ impl Stream {
             ready!(self.poll_no_room(context));
             return Poll::Ready(Err(unsent(io::Error::from(io::ErrorKind::TimedOut))));
         };
-        self.waiting = None;
+        if let Some(before) = self.waiting.take() {
+            self.meanwhile += self.gauge.taken().saturating_sub(before);
+        }
         self.writing.moved(room);
         Poll::Ready(Ok(room))
     }
@@ -205,15 +210,15 @@ impl Stream {
     /// Ready once the client has taken too little for too long. Many answers on a slow connection wait for one another: none is
     /// too slow while the client takes as much of all of them as it would have to of one, and would take more of this one.
     fn poll_no_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let (since, before) = *self.waiting.get_or_insert_with(|| (Instant::now(), self.gauge.taken()));
+        let before = *self.waiting.get_or_insert_with(|| self.gauge.taken());
         ready!(self.writing.poll_wait(context));
-        let taken = self.gauge.taken().saturating_sub(before);
-        let is_enough = taken >= since.elapsed().as_secs().max(1).saturating_mul(self.taking.rate);
+        let taken = self.meanwhile + self.gauge.taken().saturating_sub(before);
+        let is_enough = taken >= self.writing.waited().as_secs().max(1).saturating_mul(self.taking.rate);
         if !is_enough || !self.gauge.is_open(self.number) {
             return Poll::Ready(());
         }
         self.writing = Watch::new(self.taking, None);
-        self.waiting = None;
+        (self.waiting, self.meanwhile) = (None, 0);
         self.writing.poll_wait(context)
     }
 

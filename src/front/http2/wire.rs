@@ -84,11 +84,7 @@ impl Wire {
         let Poll::Ready(written) = written else {
             let socket = self.transport.id();
             let untaken = kernel::untaken(socket);
-            let watch = self.writing.get_or_insert_with(|| {
-                let mut watch = Watch::new(self.taking, None);
-                watch.moved(usize::try_from(untaken).unwrap_or(usize::MAX));
-                watch
-            });
+            let watch = self.writing.get_or_insert_with(|| Watch::new(self.taking, None));
             ready!(watch.poll_taken(context, untaken));
             kernel::drop_untaken(socket);
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));

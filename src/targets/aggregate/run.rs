@@ -107,7 +107,7 @@ impl Aggregate {
                         run.answered(fetch, answer);
                     }
                 }
-                Some(part) = timers.next() => run.timed_out(part),
+                Some(part) = timers.next() => run.timed_out(part, true),
                 () = &mut end => run.end(),
             }
         }
@@ -499,8 +499,9 @@ impl Run<'_> {
         })
     }
 
-    /// The time of a part is over; calls that nobody waits for any more are ended.
-    fn timed_out(&mut self, at: usize) {
+    /// The time of a part is over; calls that nobody waits for any more are ended. How long they had says something of who was
+    /// called only where it was the part's `own`.
+    fn timed_out(&mut self, at: usize, own: bool) {
         let Some(State::Calling { asked, since, .. }) = self.states.get(at) else {
             return;
         };
@@ -526,7 +527,7 @@ impl Run<'_> {
             if !self.states.iter().any(is_awaited)
                 && let Some(fetch) = self.fetches.get_mut(fetch)
             {
-                fetch.overdue.store(true, Ordering::Relaxed);
+                fetch.overdue.store(own, Ordering::Relaxed);
                 fetch.abort.abort();
                 fetch.is_under_way = false;
             }
@@ -537,7 +538,7 @@ impl Run<'_> {
     /// The deadline: whoever still waits for an answer was too slow.
     fn end(&mut self) {
         for at in 0..self.states.len() {
-            self.timed_out(at);
+            self.timed_out(at, false);
         }
         // What waits for those is skipped when it is looked at next.
     }
