@@ -134,7 +134,7 @@ impl Downstream {
             }
             Poll::Pending => {
                 let socket = self.inner.id();
-                ready!(watch.poll_taken(context, kernel::untaken(socket)));
+                ready!(watch.poll_taken(kernel::acknowledged(socket), context));
                 kernel::drop_untaken(socket);
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }

@@ -25,8 +25,6 @@ use crate::routing::{normalise_host, normalise_path};
 use crate::snapshot::{Snapshot, TrustedProxies, judge};
 use crate::targets::Target;
 
-/// A client that stops reading for so long is given up.
-const WRITE: Duration = Duration::from_secs(30);
 /// For each piece of a request body.
 const READ: Duration = Duration::from_secs(30);
 /// The header of a rehearsal that names the instant of one request.
@@ -111,7 +109,6 @@ pub(super) fn certificate(session: &Session) -> Option<&Arc<ClientCertificate>> 
 /// Decides, and answers what is answered here. True where an answer was written.
 pub(super) async fn filter(live: &Arc<Live>, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
     session.as_downstream_mut().set_read_timeout(Some(READ));
-    session.as_downstream_mut().set_write_timeout(Some(WRITE));
     if session.req_header().version == Version::HTTP_10 {
         // It knows no interim answers (RFC 9110 §15.2).
         session.as_downstream_mut().set_ignore_info_resp(true);

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
@@ -27,8 +26,6 @@ const WINDOW: i64 = 65_535;
 #[derive(Debug)]
 pub(super) struct Gauge {
     socket: UniqueIDType,
-    /// What the kernel has taken.
-    passed: AtomicU64,
     cut: OnceLock<Cut>,
     streams: Mutex<Streams>,
 }
@@ -95,17 +92,14 @@ impl Gauge {
     pub fn new(socket: UniqueIDType) -> Self {
         Self {
             socket,
-            passed: AtomicU64::new(0),
             cut: OnceLock::new(),
             streams: Mutex::default(),
         }
     }
 
-    /// Bytes of answers that the client has taken, of all its requests.
+    /// Bytes that the client has taken, of all that it was sent.
     pub fn taken(&self) -> u64 {
-        self.passed
-            .load(Ordering::Relaxed)
-            .saturating_sub(kernel::untaken(self.socket))
+        kernel::acknowledged(self.socket)
     }
 
     /// Why the connection is to end, where it is.
@@ -192,7 +186,6 @@ impl Gauge {
 
     /// Bytes of an answer have gone to the client.
     pub fn sent(&self, stream: u32, bytes: usize) {
-        self.passed.fetch_add(bytes as u64, Ordering::Relaxed);
         let streams = &mut *self.streams.lock();
         if let Some(known) = streams.known.get_mut(&stream) {
             let held = known.held.min(bytes);
@@ -306,7 +299,6 @@ mod tests {
         assert!(!has_room(&gauge));
         gauge.sent(3, PIECE);
         assert!(has_room(&gauge));
-        assert_eq!(gauge.taken(), PIECE as u64);
         // What a stream that is reset has had goes with it, whoever still asks for it.
         gauge.hold(3, PIECE);
         gauge.ended(1, End::Reset);

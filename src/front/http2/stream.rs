@@ -218,7 +218,7 @@ impl Stream {
             return Poll::Ready(());
         }
         self.writing = Watch::new(self.taking, None);
-        (self.waiting, self.meanwhile) = (None, 0);
+        (self.waiting, self.meanwhile) = (Some(self.gauge.taken()), 0);
         self.writing.poll_wait(context)
     }
 

@@ -83,9 +83,8 @@ impl Wire {
     ) -> Poll<io::Result<usize>> {
         let Poll::Ready(written) = written else {
             let socket = self.transport.id();
-            let untaken = kernel::untaken(socket);
             let watch = self.writing.get_or_insert_with(|| Watch::new(self.taking, None));
-            ready!(watch.poll_taken(context, untaken));
+            ready!(watch.poll_taken(kernel::acknowledged(socket), context));
             kernel::drop_untaken(socket);
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         };
