@@ -31,7 +31,7 @@ use crate::snapshot::Snapshot;
 use crate::targets::UpstreamIndex;
 use crate::upstreams::{Caller, Flights, Kept, Pool};
 
-pub use ends::{Deadline, is_header_overdue, owe_header, settle_header, until_cut};
+pub use ends::{Deadline, begin_call, is_call, is_header_overdue, note_piece, owe_answer, settle_answer, until_cut};
 pub use lasting::{Cut, Lasting, Lasts, Standing, is_stream, watch_over};
 
 /// A filler that takes longer than this no longer holds the others up.

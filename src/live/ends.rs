@@ -1,16 +1,18 @@
 //! What a task is busy with may have to end before its end: because it is told to ([`Cut`]), or because an endpoint owes the
-//! header of its answer for too long.
+//! header of its answer, or what follows it, for too long.
 //!
-//! Pingora waits anew with every byte, and for a header as long as for the rest: one that is dripped would be awaited for hours,
-//! and whoever says that it takes a stream would wait for the header as long as for the next event. So the header has a deadline
-//! of its own here. When it has passed, whoever reads from the client is told ([`is_header_overdue`]): Pingora does that while it
-//! waits for an endpoint, gives the endpoint up as if the client had failed, and the gate can still answer. Where nobody reads,
-//! the exchange is dropped.
+//! Pingora waits anew with every byte, from the first of the request on, and for a header as long as for the rest: one that is
+//! dripped would be awaited for hours, a client that dawdles would be the endpoint's fault, and a stream, which is known by its
+//! header, could be as silent as any header. So what an endpoint owes has its deadline here. When it has passed, whoever reads
+//! from the client is told ([`is_header_overdue`]): Pingora does that while it waits for an endpoint, gives the endpoint up as if
+//! the client had failed, and the gate can still answer. Where nobody reads, the exchange is dropped. Nobody reads either while
+//! the client is written to: its own slowness is no silence of the endpoint.
 
 use std::cell::{Cell, OnceCell};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -24,26 +26,33 @@ tokio::task_local! {
 #[derive(Default)]
 struct Ends {
     cut: OnceCell<Arc<Cut>>,
-    header: Cell<Header>,
+    owed: Cell<Owed>,
+    /// Whether somebody reads from the client: the task waits for the endpoint.
+    is_read: Cell<bool>,
+    /// Whether something of the answer has come.
+    has_moved: Cell<bool>,
+    /// Whether a call is under way that may be as silent as its answer.
+    is_call: Cell<bool>,
 }
 
-/// The header of an answer.
+/// What an endpoint owes of its answer.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Header {
+enum Owed {
     #[default]
-    NotOwed,
-    Owed(Deadline),
+    Nothing,
+    Until(Deadline),
     /// Whoever reads from the client has to give it up.
     Overdue,
 }
 
-/// When the header of an answer has to be there.
+/// How long an endpoint is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline {
-    /// The instant.
-    pub at: Instant,
-    /// Whether nobody else would wake the task around then.
-    pub is_alone: bool,
+    /// When it has to be there, however it comes: a header has such an end. Until then, whatever happens ends a silence: there
+    /// may be something to send.
+    pub at: Option<Instant>,
+    /// How long nothing may come.
+    pub silence: Duration,
 }
 
 /// Runs an exchange to its end; `None` where it had to end before.
@@ -51,6 +60,7 @@ pub async fn until_cut<F: Future + Unpin>(exchange: F) -> Option<F::Output> {
     let ending = UntilCut {
         exchange,
         seen: None,
+        silent_until: None,
         timer: None,
     };
     ENDS.scope(Ends::default(), ending).await
@@ -61,27 +71,53 @@ pub(super) fn drop_when_told(cut: &Arc<Cut>) {
     let _ = ENDS.try_with(|ends| ends.cut.set(cut.clone()));
 }
 
-/// From now on an endpoint owes this task the header of its answer.
-pub fn owe_header(deadline: Deadline) {
-    let _ = ENDS.try_with(|ends| ends.header.set(Header::Owed(deadline)));
+/// From now on an endpoint owes this task its answer: the header of it, or what follows.
+pub fn owe_answer(deadline: Deadline) {
+    let _ = ENDS.try_with(|ends| ends.owed.set(Owed::Until(deadline)));
 }
 
-/// The header is there, or not waited for any more. Whether it was overdue.
-pub fn settle_header() -> bool {
-    ENDS.try_with(|ends| ends.header.take() == Header::Overdue)
-        .unwrap_or_default()
+/// What was owed is there, or not waited for any more. Whether it was overdue.
+pub fn settle_answer() -> bool {
+    let settle = |ends: &Ends| {
+        ends.is_call.set(false);
+        ends.owed.take() == Owed::Overdue
+    };
+    ENDS.try_with(settle).unwrap_or_default()
 }
 
-/// Whether the endpoint that this task waits for has to be given up.
+/// Something of the answer has come, and goes to the client.
+pub fn note_piece() {
+    let _ = ENDS.try_with(|ends| {
+        ends.is_read.set(false);
+        ends.has_moved.set(true);
+    });
+}
+
+/// Whether the endpoint that this task waits for has to be given up. Asked by whoever reads from the client.
 pub fn is_header_overdue() -> bool {
-    ENDS.try_with(|ends| ends.header.get() == Header::Overdue)
-        .unwrap_or_default()
+    let is_overdue = |ends: &Ends| {
+        ends.is_read.set(true);
+        ends.owed.get() == Owed::Overdue
+    };
+    ENDS.try_with(is_overdue).unwrap_or_default()
+}
+
+/// A call begins: client and endpoint send messages as they come, and who is silent waits for the other.
+pub fn begin_call() {
+    let _ = ENDS.try_with(|ends| ends.is_call.set(true));
+}
+
+/// Whether a call is under way that has not been answered yet.
+pub fn is_call() -> bool {
+    ENDS.try_with(|ends| ends.is_call.get()).unwrap_or_default()
 }
 
 struct UntilCut<F> {
     exchange: F,
     /// The deadline that was there when the task last had to wait.
     seen: Option<Deadline>,
+    /// When the silence of that time will have been too long.
+    silent_until: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -90,37 +126,46 @@ impl<F: Future + Unpin> Future for UntilCut<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
+            let _ = ENDS.try_with(|ends| ends.is_read.set(false));
             if let Poll::Ready(done) = Pin::new(&mut self.exchange).poll(context) {
                 return Poll::Ready(Some(done));
             }
             let ends = ENDS.try_with(|ends| {
                 let is_cut = ends.cut.get().is_some_and(|cut| cut.poll(context).is_ready());
-                (is_cut, ends.header.get())
+                (is_cut, ends.owed.get(), ends.has_moved.take(), ends.is_read.get())
             });
             match ends {
                 // What is overdue was told, and nobody minded.
-                Ok((true, _) | (false, Header::Overdue)) => return Poll::Ready(None),
-                Ok((false, Header::Owed(deadline))) => {
-                    std::task::ready!(self.poll_due(deadline, context));
-                    let _ = ENDS.try_with(|ends| ends.header.set(Header::Overdue));
+                Ok((true, ..) | (_, Owed::Overdue, ..)) => return Poll::Ready(None),
+                Ok((_, Owed::Until(deadline), has_moved, is_read)) => {
+                    ready!(self.poll_due(deadline, has_moved, is_read, context));
+                    let _ = ENDS.try_with(|ends| ends.owed.set(Owed::Overdue));
                 }
-                Ok((false, Header::NotOwed)) | Err(_) => return Poll::Pending,
+                Ok((_, Owed::Nothing, ..)) | Err(_) => return Poll::Pending,
             }
         }
     }
 }
 
 impl<F> UntilCut<F> {
-    /// Ready once the deadline has passed. There is a timer only where the task comes back and the header is not there yet: mostly
-    /// it is, and Pingora's own clock runs for an endpoint that says nothing at all.
-    fn poll_due(&mut self, deadline: Deadline, context: &mut Context<'_>) -> Poll<()> {
-        let has_come_back = self.seen.replace(deadline) == Some(deadline);
-        if !deadline.is_alone && !has_come_back {
+    /// Ready once the deadline has passed.
+    fn poll_due(&mut self, deadline: Deadline, has_moved: bool, is_read: bool, context: &mut Context<'_>) -> Poll<()> {
+        let now = Instant::now();
+        let is_new = self.seen.replace(deadline) != Some(deadline) || has_moved;
+        self.silent_until = match self.silent_until {
+            _ if !is_read => None,
+            Some(until) if !is_new && (until <= now || deadline.at.is_none()) => Some(until),
+            _ => now.checked_add(deadline.silence),
+        };
+        let Some(due) = [deadline.at, self.silent_until].into_iter().flatten().min() else {
             return Poll::Pending;
+        };
+        if due <= now {
+            return Poll::Ready(());
         }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline.at)));
-        if timer.deadline() != deadline.at {
-            timer.as_mut().reset(deadline.at);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if timer.deadline() != due {
+            timer.as_mut().reset(due);
         }
         timer.as_mut().poll(context)
     }
@@ -129,8 +174,6 @@ impl<F> UntilCut<F> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::engine::EndedBy;
 
@@ -169,9 +212,10 @@ mod tests {
         assert_eq!(told.told().await.by, EndedBy::Expiry);
     }
 
-    fn owe(is_alone: bool) {
-        let at = Instant::now() + Duration::from_secs(1);
-        owe_header(Deadline { at, is_alone });
+    fn owe() {
+        let silence = Duration::from_secs(1);
+        let at = Some(Instant::now() + silence);
+        owe_answer(Deadline { at, silence });
     }
 
     /// Waits as Pingora does: with an eye on the client.
@@ -187,9 +231,9 @@ mod tests {
     async fn who_reads_from_the_client_is_told_of_a_header_that_is_overdue() {
         let began = Instant::now();
         let exchange = Box::pin(async {
-            owe(true);
+            owe();
             wait().await;
-            assert!(settle_header());
+            assert!(settle_answer());
             // There is time to answer.
             tokio::time::sleep(Duration::from_secs(5)).await;
             is_header_overdue()
@@ -202,7 +246,7 @@ mod tests {
     async fn what_goes_on_with_its_header_overdue_is_dropped() {
         let began = Instant::now();
         let exchange = Box::pin(async {
-            owe(false);
+            owe();
             // Drop by drop.
             loop {
                 tokio::time::sleep(Duration::from_millis(300)).await;
@@ -215,15 +259,58 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_header_that_came_is_owed_no_more() {
         let exchange = Box::pin(async {
-            owe(true);
+            owe();
             tokio::time::sleep(Duration::from_millis(500)).await;
-            assert!(!settle_header());
+            assert!(!settle_answer());
             tokio::time::sleep(Duration::from_secs(5)).await;
             // Of another try the deadline is another.
-            owe(true);
+            owe();
             tokio::time::sleep(Duration::from_millis(500)).await;
-            settle_header()
+            settle_answer()
         });
         assert_eq!(until_cut(exchange).await, Some(false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silence_ends_with_a_piece_and_is_none_while_the_client_is_written_to() {
+        let began = Instant::now();
+        let exchange = Box::pin(async {
+            owe_answer(Deadline {
+                at: None,
+                silence: Duration::from_secs(1),
+            });
+            for _ in 0..3 {
+                tokio::select! {
+                    () = wait() => return false,
+                    () = tokio::time::sleep(Duration::from_millis(700)) => note_piece(),
+                }
+            }
+            // Nobody reads from the client.
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            note_piece();
+            wait().await;
+            settle_answer()
+        });
+        assert_eq!(until_cut(exchange).await, Some(true));
+        assert_eq!(began.elapsed(), Duration::from_millis(63_100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_only_wakes_the_task_ends_no_silence_after_the_header() {
+        let began = Instant::now();
+        let exchange = Box::pin(async {
+            owe_answer(Deadline {
+                at: None,
+                silence: Duration::from_secs(1),
+            });
+            loop {
+                tokio::select! {
+                    () = wait() => return settle_answer(),
+                    () = tokio::time::sleep(Duration::from_millis(300)) => {}
+                }
+            }
+        });
+        assert_eq!(until_cut(exchange).await, Some(true));
+        assert_eq!(began.elapsed(), Duration::from_secs(1));
     }
 }

@@ -74,6 +74,8 @@ pub(super) struct Attempt {
     pub lease: Option<Lease>,
     /// What its endpoint is waited for.
     pub awaited: Awaited,
+    /// Whether all of the request is on its way there.
+    pub is_sent: bool,
     pub began: Option<Instant>,
     pub header_after: Option<std::time::Duration>,
     pub status: Option<u16>,
@@ -88,13 +90,13 @@ pub(super) struct Attempt {
 /// What an endpoint is waited for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Awaited {
-    /// Nothing yet, or what follows the header of its answer.
+    /// Nothing.
     #[default]
     Nothing,
     /// The header, within `timeout.response`.
     Header,
-    /// The same, and then maybe events, with `timeout.idle` between them.
-    Events,
+    /// What follows the header, with `timeout.response` between its pieces; of a stream, with `timeout.idle`.
+    Rest,
     /// What a call of gRPC is answered, header and all, with `timeout.idle` between its pieces.
     Call,
     /// The same with less patience than `timeout.response`, which is the caller's own.

@@ -7,12 +7,12 @@ use pingora_proxy::{FailToProxy, Session};
 use super::exchange::Awaited;
 use super::{Exchange, reply, request, response};
 use crate::engine::{Denial, DenialKind};
-use crate::live::settle_header;
+use crate::live::settle_answer;
 use crate::upstreams::{NoEndpoint, fault};
 
 /// Answers a request that failed, if the client is still there and nothing was sent yet.
 pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
-    let is_overdue = settle_header();
+    let is_overdue = settle_answer();
     if is_overdue {
         give_up(exchange);
     }
@@ -27,8 +27,11 @@ pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut 
         attempt.fault = fault(error, attempt.status.is_some());
     }
     // Before the client knows: its next request finds the breaker open.
+    // Not where it was the caller who was hurried, or slow: while the request is under way, the endpoint waits as well.
+    let is_callers = is_timeout(error)
+        && (attempt.awaited == Awaited::HurriedCall || error.etype() == &ErrorType::ReadTimedout && !attempt.is_sent);
     if let (ErrorSource::Upstream, Some(lease)) = (error.esource(), &mut attempt.lease)
-        && !(attempt.awaited == Awaited::HurriedCall && is_timeout(error))
+        && !is_callers
     {
         lease.failed();
     }
@@ -54,10 +57,25 @@ pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut 
 /// Notes that the endpoint owes the header of its answer for too long.
 pub(super) fn give_up(exchange: &mut Exchange) {
     exchange.failure.get_or_insert_with(too_slow);
+    blame(exchange);
+}
+
+fn blame(exchange: &mut Exchange) {
     exchange.attempt.fault = Some("response-timeout");
     if let Some(lease) = &mut exchange.attempt.lease {
         lease.failed();
+        lease.leave_connections();
     }
+}
+
+/// Whether an answer that was kept may take the place of one that an endpoint could not give.
+pub(super) fn may_serve_stale(error: Option<&Error>, exchange: &mut Exchange) -> bool {
+    let Some(error) = error else { return false };
+    if settle_answer() {
+        blame(exchange);
+        return true;
+    }
+    matches!(error.esource(), ErrorSource::Upstream)
 }
 
 /// Whether the error is worth no line in the log: the client went away, or the request was refused.

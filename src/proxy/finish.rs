@@ -10,7 +10,7 @@ use super::{Exchange, cache, failure, reply, response};
 use crate::engine::{
     Answer, Decision, Denial, DenialKind, Effected, Ended, EndedBy, Record, RecordedRequest, UpstreamSummary,
 };
-use crate::live::{Lasts, settle_header};
+use crate::live::{Lasts, settle_answer};
 
 /// What the connection says of an exchange.
 struct Seen {
@@ -63,7 +63,7 @@ pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Ex
 /// this is no news.
 pub(super) fn record_cut(exchange: &mut Exchange) {
     let lasts = exchange.lasts.take();
-    let is_overdue = settle_header();
+    let is_overdue = settle_answer();
     if is_overdue {
         failure::give_up(exchange);
     } else if lasts.is_none() {

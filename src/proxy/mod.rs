@@ -89,7 +89,7 @@ impl ProxyHttp for Gate {
         }
         if end {
             let had_body = body.is_some() || exchange.body.received > 0;
-            upstream::await_header(had_body, exchange);
+            upstream::await_answer(had_body, exchange);
         }
         Ok(())
     }
@@ -141,7 +141,12 @@ impl ProxyHttp for Gate {
         request: &mut RequestHeader,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
-        upstream::write_request(session, request, exchange)
+        upstream::write_request(session, request, exchange)?;
+        if session.as_mut().is_body_empty() || session.as_mut().is_body_done() {
+            // To an upstream in HTTP/2, Pingora sends no body that is empty, nor asks the filter of bodies.
+            upstream::await_answer(false, exchange);
+        }
+        Ok(())
     }
 
     async fn upstream_response_filter(
@@ -192,6 +197,10 @@ impl ProxyHttp for Gate {
         exchange: &mut Self::CTX,
     ) -> Result<Option<Bytes>> {
         response::trailers(trailers, exchange)
+    }
+
+    fn should_serve_stale(&self, _: &mut Session, exchange: &mut Self::CTX, error: Option<&Error>) -> bool {
+        failure::may_serve_stale(error, exchange)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Self::CTX) -> FailToProxy {

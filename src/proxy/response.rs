@@ -7,10 +7,11 @@ use pingora::{BError, ErrorType, OrErr, Result};
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 
+use super::exchange::Awaited;
 use super::shape::Change;
 use super::{Exchange, lasting, reply, request, shape};
 use crate::engine::{Head, may_trail_answer};
-use crate::live::settle_header;
+use crate::live::{note_piece, settle_answer};
 use crate::policies::compress::accept::Coding;
 use crate::policies::compress::encode::Encoder;
 use crate::policies::compress::negotiate;
@@ -33,8 +34,10 @@ pub(super) async fn filter(
         strip(response);
         return Ok(());
     }
-    // Where the cache answers for an endpoint, that one is waited for no more.
-    settle_header();
+    if exchange.attempt.awaited == Awaited::Header {
+        // The cache answers for the endpoint: that one is waited for no more.
+        settle_answer();
+    }
     lasting::notice_stream(session, exchange, &response.headers)?;
     strip(response);
     if response.status == StatusCode::RESET_CONTENT {
@@ -156,6 +159,10 @@ pub(super) fn encoder(coding: Coding) -> Result<Encoder> {
 
 /// Passes a body on: held back where it changes as a whole, then encoded.
 pub(super) fn body(body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange) -> Result<()> {
+    note_piece();
+    if end {
+        finish(exchange);
+    }
     if exchange.attempt.status == Some(StatusCode::RESET_CONTENT.as_u16()) && exchange.failure.is_none() {
         // It has none (RFC 9110 §15.3.6), whatever the endpoint sends.
         *body = None;
@@ -176,9 +183,18 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange)
     Ok(())
 }
 
+/// All of the answer is there.
+fn finish(exchange: &mut Exchange) {
+    settle_answer();
+    if exchange.attempt.awaited == Awaited::Rest {
+        exchange.attempt.awaited = Awaited::Nothing;
+    }
+}
+
 /// Takes away what no trailer of an upstream may be. Ends a body that they follow, where what was held of it would be lost: they
 /// go instead.
 pub(super) fn trailers(trailers: &mut HeaderMap, exchange: &mut Exchange) -> Result<Option<Bytes>> {
+    finish(exchange);
     let is_foreign = |name: &&HeaderName| is_ours(name) || !may_trail_answer(name.as_str());
     let foreign: SmallVec<[HeaderName; 2]> = trailers.keys().filter(is_foreign).cloned().collect();
     for name in foreign {

@@ -11,16 +11,18 @@ use pingora::{BError, Error, ErrorType, OrErr, Result};
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 
-use super::exchange::Awaited;
+use super::exchange::{Attempt, Awaited};
 use super::request::edit;
 use super::{Exchange, failure, rewrite, trace};
 use crate::engine::{Forwarded, Share, grpc_timeout, is_grpc, is_hearsay};
-use crate::live::{Deadline, owe_header, settle_header};
+use crate::live::{Deadline, begin_call, is_stream, owe_answer, settle_answer};
 use crate::policies::cache::storable::varies_on;
 use crate::upstreams::{Endpoint, NoEndpoint, Pool, Protocol, RetryAfter, Whom, wellformed};
 
 /// What waits to be sent when the last of a body has been read may take so long.
 const SENDING: Duration = Duration::from_secs(30);
+/// Pingora's own patience, which runs while the client still sends: what is owed is watched elsewhere, and ends sooner.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -73,11 +75,15 @@ pub(super) fn peer(session: &Session, exchange: &mut Exchange) -> Result<Box<Htt
         }
     };
     let mut peer = lease.endpoint().map(Endpoint::peer);
-    settle_header();
+    settle_answer();
     attempt.awaited = Awaited::Nothing;
+    attempt.is_sent = false;
     if let (Some(peer), Some(pool)) = (&mut peer, &attempt.pool) {
         let (awaited, silence) = patience(headers, pool);
         attempt.awaited = awaited;
+        if awaited != Awaited::Header {
+            begin_call();
+        }
         peer.options.read_timeout = Some(silence);
     }
     attempt.tried.push(lease.at());
@@ -102,29 +108,37 @@ fn patience(headers: &HeaderMap, pool: &Pool) -> (Awaited, Duration) {
             until => (Awaited::Call, until.unwrap_or(idle)),
         };
     }
-    let accepted = headers.get(header::ACCEPT);
-    let takes_events = accepted.is_some_and(|accepted| {
-        let mut kinds = accepted.as_bytes().split(|byte| matches!(byte, b',' | b';'));
-        kinds.any(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
-    });
-    match takes_events {
-        true => (Awaited::Events, response.max(idle)),
-        false => (Awaited::Header, response),
-    }
+    (Awaited::Header, response.max(idle).max(LONGEST))
 }
 
-/// Notes that all of the request is on its way: now the endpoint owes the header of its answer.
-pub(super) fn await_header(had_body: bool, exchange: &Exchange) {
-    let attempt = &exchange.attempt;
-    let is_alone = match attempt.awaited {
-        Awaited::Header => false,
-        Awaited::Events => true,
+/// Notes that all of the request is on its way: now the endpoint owes its answer.
+pub(super) fn await_answer(had_body: bool, exchange: &mut Exchange) {
+    let attempt = &mut exchange.attempt;
+    attempt.is_sent = true;
+    let Some(pool) = &attempt.pool else { return };
+    let silence = pool.settings.timeout.response.0;
+    let at = match attempt.awaited {
+        Awaited::Header => {
+            let sending = if had_body { SENDING } else { Duration::ZERO };
+            tokio::time::Instant::now().checked_add(silence.saturating_add(sending))
+        }
+        Awaited::Rest => None,
         Awaited::Nothing | Awaited::Call | Awaited::HurriedCall => return,
     };
+    owe_answer(Deadline { at, silence });
+}
+
+/// What follows the header of an answer. Before all of the request is on its way, the client is waited for as well, unless it is
+/// a stream that both are waiting for.
+fn await_rest(response: &ResponseHeader, attempt: &mut Attempt) {
     let Some(pool) = &attempt.pool else { return };
-    let sending = if had_body { SENDING } else { Duration::ZERO };
-    let at = tokio::time::Instant::now() + pool.settings.timeout.response.0 + sending;
-    owe_header(Deadline { at, is_alone });
+    let timeout = &pool.settings.timeout;
+    let is_stream = is_stream(&response.headers);
+    attempt.awaited = if is_stream { Awaited::Nothing } else { Awaited::Rest };
+    if is_stream || attempt.is_sent {
+        let silence = if is_stream { timeout.idle.0 } else { timeout.response.0 };
+        owe_answer(Deadline { at: None, silence });
+    }
 }
 
 /// Nothing was sent: another endpoint may be tried, whatever the method.
@@ -296,11 +310,7 @@ pub(super) fn read_response(session: &Session, response: &ResponseHeader, exchan
         exchange.attempt.interim += 1;
         return Ok(());
     }
-    settle_header();
-    let awaited = &mut exchange.attempt.awaited;
-    if matches!(awaited, Awaited::Header | Awaited::Events) {
-        *awaited = Awaited::Nothing;
-    }
+    settle_answer();
     if varies_on_more(session, response, exchange) {
         return Err(try_again("an answer that varies on a header it was not shown"));
     }
@@ -312,6 +322,9 @@ pub(super) fn read_response(session: &Session, response: &ResponseHeader, exchan
     let again = |pool: &Arc<Pool>| repeatable && pool.retries(&pool.settings.retry, what, tries);
     if attempt.pool.as_ref().is_some_and(again) {
         return Err(try_again("an answer that is tried again"));
+    }
+    if attempt.awaited == Awaited::Header {
+        await_rest(response, attempt);
     }
     Ok(())
 }

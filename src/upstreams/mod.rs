@@ -7,7 +7,7 @@
 //!     balance: round_robin                                # | least_loaded | { consistent_hash: principal.sub }
 //!     protocol: http1                                     # | http2 (without `tls` by prior knowledge)
 //!     health:  { path: /healthz, every: 2s }              # two failures in a row take an endpoint out, one success brings it back
-//!     timeout: { connect: 200ms, response: 2s, idle: 5m } # `response` ends at the response header; streams have `idle`
+//!     timeout: { connect: 200ms, response: 2s, idle: 5m } # `response` is for the header; streams have `idle` after it
 //!     retry:   { attempts: 1, after: [connect, 502, 503], budget: 20% }
 //!     breaker: { error_ratio: 50%, window: 10s, open_for: 5s }
 //! ```
@@ -97,7 +97,7 @@ crate::settings! {
     pub struct TimeoutSettings {
         /// For the connection.
         pub connect: Patience = Patience(Duration::from_secs(1)),
-        /// For the response header.
+        /// For the response header, from the end of the request on, and between the pieces of what follows it.
         pub response: Patience = Patience(Duration::from_secs(30)),
         /// For something to move in what is open as long as it likes: sockets and streams.
         pub idle: Patience = Patience(Duration::from_secs(300)),

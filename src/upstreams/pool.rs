@@ -66,6 +66,8 @@ struct State {
     /// Failed checks in a row.
     failures: AtomicU32,
     in_flight: AtomicUsize,
+    /// How often its connections were left.
+    left: AtomicU64,
     breaker: Breaker,
 }
 
@@ -125,7 +127,9 @@ impl Endpoint {
 
     /// What Pingora connects to.
     pub fn peer(&self) -> HttpPeer {
-        self.peer.clone()
+        let mut peer = self.peer.clone();
+        peer.group_key = peer.group_key.wrapping_add(self.state.left.load(Ordering::Relaxed));
+        peer
     }
 
     /// Requests under way there.
@@ -148,6 +152,7 @@ impl Pool {
             healthy: AtomicBool::new(true),
             failures: AtomicU32::new(0),
             in_flight: AtomicUsize::new(0),
+            left: AtomicU64::new(0),
             breaker: Breaker::new(now),
         };
         let endpoints = settings.endpoints.0.iter().map(|address| {
@@ -336,6 +341,15 @@ impl Lease {
             self.tell(true);
         } else if let (Some(settings), Some(state)) = (&self.pool.settings.breaker, self.state()) {
             state.breaker.report_broken(settings, Instant::now());
+        }
+    }
+
+    /// No other request goes where this one waited in vain: of a connection that is dead, all the streams are.
+    pub fn leave_connections(&self) {
+        if self.pool.settings.protocol == Protocol::Http2
+            && let Some(state) = self.state()
+        {
+            state.left.fetch_add(1, Ordering::Relaxed);
         }
     }
 

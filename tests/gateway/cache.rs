@@ -1,9 +1,12 @@
 //! What is stored and served again, and above all what is not. The upstream numbers its answers: a number seen twice was stored.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
+use crate::sockets::kit::Endpoint;
+use crate::support::http2::{Http2, request};
 use crate::support::{Gateway, Issuer, Reply, Request, Seen, Upstream, decoded, fill, guarded};
 
 const SHOP: &str = "
@@ -445,4 +448,33 @@ routes:
     let (ios, web) = (ask("ios"), ask("web"));
     assert_ne!(ios, web);
     assert_eq!((ask("ios"), ask("web")), (ios, web));
+}
+
+#[test]
+fn what_was_kept_stands_in_for_an_answer_whose_header_is_overdue() {
+    // The first is whole; of the others comes half a header.
+    let asked = Arc::new(AtomicUsize::new(0));
+    let endpoint = Endpoint::start(move |mut wire, _| match asked.fetch_add(1, Ordering::Relaxed) {
+        0 => {
+            wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n");
+            wire.send(b"Cache-Control: max-age=1, stale-if-error=600\r\n\r\nkept");
+        }
+        _ => {
+            wire.send(b"HTTP/1.1 200 OK\r\nConte");
+            wire.head();
+        }
+    });
+    let yaml = "
+upstreams: { origin: { endpoints: [$origin], timeout: { response: 200ms } } }
+routes: { kept: { match: GET /x, auth: none, upstream: origin, cache: { share: public } } }
+";
+    let gateway = Gateway::start(&fill(yaml, &[("origin", &endpoint.address)]));
+    gateway.get("/x").send().expect(200);
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    assert_eq!(gateway.get("/x").send().expect(200).text(), "kept");
+    let mut client = Http2::plain(gateway.address());
+    assert_eq!(client.exchange(1, &request("GET", "/x")).status, 200);
+    for record in gateway.stop().iter().skip(1) {
+        assert_eq!(record["upstream"]["fault"], "response-timeout", "{record}");
+    }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::sockets::kit::{Endpoint, Wire, handshake, header};
-use crate::support::http2::{Http2, request};
+use crate::support::http2::{DATA, END_STREAM, Http2, frame, request};
 use crate::support::{Connection, Gate, Gateway, RefusingPort, Reply, Upstream, eventually, fill};
 
 /// One route each for reading and writing `/x`, and one for a socket where there can be one, on an upstream described by the
@@ -197,8 +197,77 @@ fn who_takes_events_waits_no_longer_for_a_header() {
         wire.send(b"data: late\n\n");
     });
     let gateway = gateway(&format!("endpoints: [{}]\n{events}", endpoint.address));
-    let answer = gateway.get("/x").header("accept", "text/event-stream").send();
-    assert_eq!(answer.expect(200).text(), "data: late\n\n");
+    // Whoever asked for them or not: they are known by their header.
+    for accepted in ["text/event-stream", "*/*"] {
+        let answer = gateway.get("/x").header("accept", accepted).send();
+        assert_eq!(answer.expect(200).text(), "data: late\n\n", "{accepted}");
+    }
+}
+
+#[test]
+fn between_the_pieces_of_an_answer_there_is_no_more_time_than_before_its_header() {
+    let endpoint = Endpoint::start(|mut wire, _| {
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na");
+        wire.head();
+    });
+    let gateway = gateway(&format!(
+        "endpoints: [{}]\ntimeout: {{ response: 200ms, idle: 1h }}",
+        endpoint.address
+    ));
+    let answer = gateway.get("/x").send();
+    assert!(!answer.whole, "{}", answer.summary());
+    let record = gateway.stop().remove(0);
+    assert_eq!(record["upstream"]["fault"], "response-timeout", "{record}");
+}
+
+#[test]
+fn no_caller_that_dawdles_is_an_endpoint_s_failure() {
+    let settings = "timeout: { response: 500ms }\nbreaker: { window: 60s, open_for: 1h, min_requests: 2 }";
+    let pause = || std::thread::sleep(std::time::Duration::from_secs(2));
+    for (upstream, protocol) in [(named("a"), "http1"), (Upstream::http2(|_| Reply::text("a")), "http2")] {
+        let gateway = gateway(&format!(
+            "endpoints: [{}]\nprotocol: {protocol}\n{settings}",
+            upstream.address()
+        ));
+        for _ in 0..2 {
+            let mut client = Connection::open(gateway.address());
+            client.send(b"POST /x HTTP/1.1\r\nHost: gate.example\r\nContent-Length: 10\r\n\r\n12345");
+            let mut other = Http2::plain(gateway.address());
+            other.open(1, &request("POST", "/x"));
+            other.send(&frame(DATA, 0, 1, b"12345"));
+            pause();
+            client.send(b"67890");
+            client.response().expect(200);
+            other.send(&frame(DATA, END_STREAM, 1, b"67890"));
+            assert_eq!(other.answer(1).status, 200, "{protocol}");
+        }
+        // From then on the endpoint is waited for.
+        upstream.answer_with(|_| Reply::never());
+        let asked = gateway.post("/x").body("all of it").send();
+        asked.expect_problem(504, "upstream-timeout");
+    }
+}
+
+#[test]
+fn who_is_silent_in_a_call_waits_for_the_other() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let upstream = Upstream::http2(move |_| Reply::typed("application/grpc", "hi").held_by(&held));
+    let yaml = "
+bounds: { body: { grace: 200ms } }
+upstreams: { origin: { endpoints: [$origin], protocol: http2, timeout: { response: 200ms, idle: 1h } } }
+routes: { call: { match: POST /x, auth: none, upstream: origin } }
+";
+    let gateway = Gateway::start(&fill(yaml, &[("origin", &upstream.address())]));
+    let call = [request("POST", "/x"), vec![("content-type", "application/grpc")]].concat();
+    let mut client = Http2::plain(gateway.address());
+    client.open(1, &call);
+    client.send(&frame(DATA, 0, 1, b"\0\0\0\0\x02yo"));
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    client.send(&frame(DATA, END_STREAM, 1, &[]));
+    upstream.wait_for("/x", 1);
+    gate.open();
+    assert_eq!(client.answer(1).body, b"hi");
 }
 
 #[test]

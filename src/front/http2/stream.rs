@@ -33,7 +33,7 @@ use super::super::pace::{Pace, Watch};
 use super::Bounds;
 use super::gauge::{End, Gauge};
 use crate::engine::may_trail;
-use crate::live::{is_header_overdue, is_stream};
+use crate::live::{is_call, is_header_overdue, is_stream};
 
 /// What is kept of a body for another try; as in Pingora's other sessions.
 const KEPT: usize = 64 << 10;
@@ -154,7 +154,11 @@ impl Stream {
 
     /// Whether the client sends and takes messages as they come: who is silent waits for the other.
     fn is_conversation(&self) -> bool {
-        !self.is_ended && self.written.as_ref().is_some_and(|head| is_stream(&head.headers))
+        !self.is_ended
+            && match &self.written {
+                Some(head) => is_stream(&head.headers),
+                None => is_call(),
+            }
     }
 
     /// Ready once the client wants no answer any more, or there will be none.
