@@ -23,6 +23,8 @@ struct Seen {
 
 /// Hands the record to the observers.
 pub(super) fn record(session: &Session, error: Option<&Error>, exchange: &mut Exchange) {
+    // An answer without a body ends without a piece of one.
+    settle_answer();
     let written = response::written(session).map(|head| head.status.as_u16());
     // The client was gone before it was answered, or left in the middle: nginx's 499.
     let left = error.is_some_and(|error| matches!(error.esource(), pingora::ErrorSource::Downstream));
