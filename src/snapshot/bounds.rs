@@ -11,7 +11,8 @@
 //! These are the values where nothing is said. How large a body may be is said by a route's `body: { max: … }` or that of
 //! `defaults`, with and without `Content-Length`. `per_address` counts IPv6 by /64, and not the connections of
 //! `trusted_proxies` that name callers in a header. `grace` and `per_second` count the time that the gateway waits for the
-//! client: whoever is further behind than `grace` is cut off, however many single bytes come.
+//! client: whoever is further behind than `grace` is cut off, however many single bytes come. Of an answer counts what the client
+//! has acknowledged, not what the kernel keeps for it.
 //!
 //! In HTTP/2 they count for each request, of which a connection has 100 under way at most; many answers on a slow connection
 //! wait for one another, and none is too slow while the client takes as much of all of them as it would have to of one.
