@@ -44,6 +44,7 @@ bench: native
 	cargo build --locked --release --manifest-path bench/Cargo.toml
 	@PATH="$$PATH:/usr/sbin:/sbin" $(BENCH_TARGET)/release/gwanmun-bench --gwanmun $(TARGET)/release/gwanmun $(BENCH)
 	@$(BENCH_TARGET)/release/gwanmun-bench overhead --gwanmun $(TARGET)/release/gwanmun
+	@$(BENCH_TARGET)/release/gwanmun-bench hold --gwanmun $(TARGET)/release/gwanmun
 
 soak: native
 	cargo build --locked --release

@@ -5,6 +5,7 @@
 
 mod ends;
 mod lasting;
+mod waking;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

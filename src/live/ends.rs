@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::lasting::Cut;
+use super::waking::Polling;
 
 tokio::task_local! {
     static ENDS: Ends;
@@ -59,6 +60,7 @@ pub struct Deadline {
 pub async fn until_cut<F: Future + Unpin>(exchange: F) -> Option<F::Output> {
     let ending = UntilCut {
         exchange,
+        polling: Polling::default(),
         seen: None,
         silent_until: None,
         timer: None,
@@ -114,6 +116,7 @@ pub fn is_call() -> bool {
 
 struct UntilCut<F> {
     exchange: F,
+    polling: Polling,
     /// The deadline that was there when the task last had to wait.
     seen: Option<Deadline>,
     /// When the silence of that time will have been too long.
@@ -126,8 +129,12 @@ impl<F: Future + Unpin> Future for UntilCut<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let _ = ENDS.try_with(|ends| ends.is_read.set(false));
-            if let Poll::Ready(done) = Pin::new(&mut self.exchange).poll(context) {
+            let this = &mut *self;
+            let polled = this.polling.poll(context, |context| {
+                let _ = ENDS.try_with(|ends| ends.is_read.set(false));
+                Pin::new(&mut this.exchange).poll(context)
+            });
+            if let Poll::Ready(done) = polled {
                 return Poll::Ready(Some(done));
             }
             let ends = ENDS.try_with(|ends| {
