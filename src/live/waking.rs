@@ -88,7 +88,8 @@ mod tests {
             calls += 1;
             if calls <= wakes {
                 context.waker().wake_by_ref();
-                context.waker().clone().wake();
+                let owned = context.waker().clone();
+                owned.wake();
             }
             match calls > ready_after {
                 true => Poll::Ready(()),

@@ -285,9 +285,10 @@ fn token(text: &str) -> Option<&str> {
 }
 
 fn is_letter(byte: u8) -> bool {
-    let is_alphanumeric = (byte.wrapping_sub(b'0') < 10) | ((byte | 0x20).wrapping_sub(b'a') < 26);
-    let is_sign = (byte == b'-') | (byte == b'.') | (byte == b'_') | (byte == b'~');
-    is_alphanumeric | is_sign | (byte == b'+') | (byte == b'/') | (byte == b'=')
+    let is_alphabetic = (byte | 0x20).wrapping_sub(b'a') < 26;
+    // `-`, `.`, `/` and the digits.
+    let is_between = byte.wrapping_sub(b'-') <= b'9' - b'-';
+    is_alphabetic | is_between | (byte == b'_') | (byte == b'~') | (byte == b'+') | (byte == b'=')
 }
 
 /// Whether an API key could be so written: visible ASCII, not endless.
