@@ -38,6 +38,7 @@ mod outcome;
 mod references;
 mod run;
 mod settings;
+mod state;
 mod template;
 #[cfg(test)]
 mod tests;

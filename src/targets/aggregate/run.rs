@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::{AbortHandle, AbortRegistration, Abortable};
+use futures::future::{AbortHandle, Abortable};
 use futures::stream::{FuturesUnordered, StreamExt};
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
@@ -16,9 +16,10 @@ use tokio::time::Instant;
 
 use super::outcome::{Aggregated, Failure, Fresh, Reason, judge, reason};
 use super::references::{Source, Values};
+use super::state::{Asked, Begun, Done, Fetch, Got, State, joined};
 use super::{Aggregate, MAX_PART, MAX_TOTAL, Part};
 use crate::engine::select::{Step, items, value_at, values_at};
-use crate::engine::{Facts, PartSummary, UpstreamSummary};
+use crate::engine::{Facts, PartSummary};
 use crate::targets::{Call, Wanted};
 use crate::upstreams::{CallFailure, Called};
 
@@ -127,95 +128,6 @@ struct Run<'a> {
     queue: VecDeque<Begun>,
     /// Of the answer so far.
     bytes: usize,
-}
-
-enum State {
-    /// For the parts it refers to.
-    Waiting,
-    Calling {
-        /// One, or those of all items.
-        asked: Vec<Asked>,
-        since: Instant,
-        has_timer: bool,
-    },
-    Done(Done),
-}
-
-/// What is asked for a part.
-enum Asked {
-    /// By this call.
-    Fetch(usize),
-    Got(Got),
-}
-
-/// What came of a call, as one part sees it.
-#[derive(Clone)]
-struct Got {
-    /// The checked JSON text; nothing where a status says that there is none.
-    text: Result<Option<Bytes>, Reason>,
-    /// Why something is missing in it.
-    lacks: Option<Reason>,
-    status: Option<StatusCode>,
-    upstream: Option<UpstreamSummary>,
-    fresh: Option<Fresh>,
-}
-
-struct Done {
-    /// The text, `None` for the default of a part that has not failed; or why there is none.
-    text: Result<Option<Bytes>, Reason>,
-    /// Why some of its items, or something in it, are missing.
-    lacks: Option<Reason>,
-    status: Option<StatusCode>,
-    calls: Vec<UpstreamSummary>,
-    fresh: Vec<Fresh>,
-    /// `None` where no call was made.
-    took: Option<Duration>,
-}
-
-/// A call, shared by all parts that ask the same.
-struct Fetch {
-    /// The part that asked first.
-    part: usize,
-    wanted: Wanted,
-    abort: AbortHandle,
-    /// Set before it is ended because it took too long.
-    overdue: Arc<AtomicBool>,
-    is_under_way: bool,
-    /// What came of it, for parts that ask the same later.
-    answer: Option<Called>,
-}
-
-/// A call to make.
-struct Begun {
-    fetch: usize,
-    wanted: Wanted,
-    registration: AbortRegistration,
-    overdue: Arc<AtomicBool>,
-}
-
-impl Got {
-    fn failed(reason: Reason) -> Self {
-        Self {
-            text: Err(reason),
-            lacks: None,
-            status: None,
-            upstream: None,
-            fresh: None,
-        }
-    }
-}
-
-impl Done {
-    fn without_call(text: Result<Option<Bytes>, Reason>) -> Self {
-        Self {
-            text,
-            lacks: None,
-            status: None,
-            calls: Vec::new(),
-            fresh: Vec::new(),
-            took: None,
-        }
-    }
 }
 
 impl Run<'_> {
@@ -633,25 +545,4 @@ impl Run<'_> {
             *standing = state;
         }
     }
-}
-
-/// The answers of all items as one array, `null` for those that are missing; and why the first of these is, or something in one.
-fn joined(got: &[&Got], required: bool) -> (Result<Option<Bytes>, Reason>, Option<Reason>) {
-    let failed = got.iter().find_map(|got| got.text.as_ref().err().copied());
-    if let Some(reason) = failed.filter(|_| required) {
-        return (Err(reason), None);
-    }
-    let lacks = failed.or_else(|| got.iter().find_map(|got| got.lacks));
-    let mut text = Vec::from(b"[");
-    for (at, got) in got.iter().enumerate() {
-        if at > 0 {
-            text.push(b',');
-        }
-        match &got.text {
-            Ok(Some(body)) => text.extend_from_slice(body),
-            Ok(None) | Err(_) => text.extend_from_slice(b"null"),
-        }
-    }
-    text.push(b']');
-    (Ok(Some(text.into())), lacks)
 }
