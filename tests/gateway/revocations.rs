@@ -1,10 +1,12 @@
 //! Whom an operator shuts out is out from the next request on, also after a restart, and is told to those who have to know.
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Issuer, Reply, Request, Response, Upstream, eventually, fill, refused_start};
+use crate::support::{
+    Gateway, Issuer, Reply, Request, Response, Upstream, eventually, guarded, refused, refused_start, said,
+};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef-not-a-secret";
 const NOON: &str = "2026-11-24T12:00:00+09:00";
@@ -42,7 +44,7 @@ impl Bank {
     fn opened(change: impl Fn(String) -> String) -> Self {
         let upstream = Upstream::http1(|_| Reply::json(&json!({"account": "a1"})));
         let issuer = Issuer::new();
-        let yaml = change(yaml(&upstream, &issuer));
+        let yaml = change(guarded(BANK, &upstream, &issuer));
         let gateway = Gateway::with(&yaml).rehearse_at(NOON);
         Self {
             gateway: gateway.environment("GWANMUN_ADMIN_TOKEN", TOKEN).start(),
@@ -55,7 +57,7 @@ impl Bank {
     fn that_keeps() -> Self {
         let upstream = Upstream::http1(|_| Reply::json(&json!({"account": "a1"})));
         let issuer = Issuer::new();
-        let gateway = Gateway::with(&yaml(&upstream, &issuer));
+        let gateway = Gateway::with(&guarded(BANK, &upstream, &issuer));
         Self {
             gateway: gateway.environment("GWANMUN_ADMIN_TOKEN", TOKEN).start(),
             issuer,
@@ -96,31 +98,6 @@ impl Bank {
         command.env("GWANMUN_ADMIN", self.gateway.admin_address().to_string());
         said(&command.stdin(Stdio::null()).output().expect("the binary runs"))
     }
-}
-
-fn yaml(upstream: &Upstream, issuer: &Issuer) -> String {
-    fill(
-        &BANK.replace("${env", "%{env"),
-        &[
-            ("upstream", &upstream.address()),
-            ("authenticators", &issuer.authenticator()),
-        ],
-    )
-    .replace("%{env", "${env")
-}
-
-fn said(output: &Output) -> (Option<i32>, String, String) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
-}
-
-#[track_caller]
-fn refused(response: &Response, status: u16, code: &str) -> String {
-    response.expect(status);
-    assert_eq!(response.header("content-type"), Some("application/problem+json"));
-    let problem = response.json();
-    assert_eq!(problem["code"], code, "{problem}");
-    problem["detail"].as_str().unwrap_or_default().to_owned()
 }
 
 #[track_caller]
@@ -235,7 +212,7 @@ fn revokes_a_subject_whoever_vouches_for_it() {
         .replace("authenticators:\n", "")
         .replace("customer", "partner");
     let both = format!("{}{second}", one.authenticator());
-    let yaml = yaml(&upstream, &one)
+    let yaml = guarded(BANK, &upstream, &one)
         .replace(&one.authenticator(), &both)
         .replace("auth: customer", "auth: [customer, partner]")
         .replace("auth: [customer, none]", "auth: partner");
@@ -277,7 +254,7 @@ fn survives_a_restart() {
     let issuer = Issuer::new();
     let state = tempfile::tempdir().unwrap();
     let path = state.path().join("gate");
-    let yaml = yaml(&upstream, &issuer).replace("state: state", &format!("state: {}", path.display()));
+    let yaml = guarded(BANK, &upstream, &issuer).replace("state: state", &format!("state: {}", path.display()));
     let start = || Gateway::with(&yaml).environment("GWANMUN_ADMIN_TOKEN", TOKEN).start();
     let order = |gateway: &Gateway, order: &Value| {
         let sent = gateway
@@ -343,7 +320,7 @@ fn is_forgotten_with_the_last_token_it_could_hit() {
     let text = format!("{{\"v\":1}}\n{}{}", line("u1", long_ago), line("u2", not_yet));
     std::fs::write(&file, text).unwrap();
     let limited = issuer.authenticator() + "      max_lifetime: 1h\n";
-    let yaml = yaml(&upstream, &issuer)
+    let yaml = guarded(BANK, &upstream, &issuer)
         .replace("state: state", &format!("state: {}", state.path().display()))
         .replace(&issuer.authenticator(), &limited);
     let start = |at: Option<&str>| {

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{Bank, NOON, TOKEN, refused, said};
-use crate::support::{Connection, Gateway, Request, refused_start};
+use super::{Bank, NOON, TOKEN};
+use crate::support::{Connection, Gateway, Request, refused, refused_start, said};
 
 #[test]
 fn can_be_told_by_command() {

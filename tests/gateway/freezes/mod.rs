@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Issuer, Launch, Reply, Request, Response, Upstream, eventually, fill, refused_start};
+use crate::support::{Gateway, Issuer, Launch, Reply, Request, Upstream, eventually, guarded, refused_start, said};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef-not-a-secret";
 const NOON: &str = "2026-11-24T12:00:00+09:00";
@@ -57,7 +57,7 @@ impl Bank {
     fn opened(set: impl Fn(Launch) -> Launch) -> Self {
         let upstream = Upstream::http1(|_| Reply::json(&json!({"account": "a1"})));
         let issuer = Issuer::new();
-        let gateway = set(Gateway::with(&yaml(&upstream, &issuer)));
+        let gateway = set(Gateway::with(&guarded(BANK, &upstream, &issuer)));
         Self {
             gateway: gateway.environment("GWANMUN_ADMIN_TOKEN", TOKEN).start(),
             issuer,
@@ -95,31 +95,6 @@ impl Bank {
         command.env("GWANMUN_ADMIN", self.gateway.admin_address().to_string());
         command.stdin(Stdio::null()).output().expect("the binary runs")
     }
-}
-
-fn yaml(upstream: &Upstream, issuer: &Issuer) -> String {
-    fill(
-        &BANK.replace("${env", "%{env"),
-        &[
-            ("upstream", &upstream.address()),
-            ("authenticators", &issuer.authenticator()),
-        ],
-    )
-    .replace("%{env", "${env")
-}
-
-fn said(output: &Output) -> (Option<i32>, String, String) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
-}
-
-#[track_caller]
-fn refused(response: &Response, status: u16, code: &str) -> String {
-    response.expect(status);
-    assert_eq!(response.header("content-type"), Some("application/problem+json"));
-    let problem = response.json();
-    assert_eq!(problem["code"], code, "{problem}");
-    problem["detail"].as_str().unwrap_or_default().to_owned()
 }
 
 #[test]
@@ -217,7 +192,7 @@ fn survives_a_restart() {
     let issuer = Issuer::new();
     let state = tempfile::tempdir().unwrap();
     let path = state.path().join("gate");
-    let yaml = yaml(&upstream, &issuer).replace("state: state", &format!("state: {}", path.display()));
+    let yaml = guarded(BANK, &upstream, &issuer).replace("state: state", &format!("state: {}", path.display()));
     let start = |yaml: &str| Gateway::with(yaml).environment("GWANMUN_ADMIN_TOKEN", TOKEN).start();
     let api = |gateway: &Gateway, method, target| gateway.admin(method, target).bearer(TOKEN);
     let first = start(&yaml);
@@ -277,7 +252,7 @@ fn stays_as_it_is_whatever_a_rehearsal_does() {
     let issuer = Issuer::new();
     let state = tempfile::tempdir().unwrap();
     let path = state.path().join("gate");
-    let yaml = yaml(&upstream, &issuer).replace("state: state", &format!("state: {}", path.display()));
+    let yaml = guarded(BANK, &upstream, &issuer).replace("state: state", &format!("state: {}", path.display()));
     let launch = || Gateway::with(&yaml).environment("GWANMUN_ADMIN_TOKEN", TOKEN);
     let api = |gateway: &Gateway, method, target: &str| gateway.admin(method, target).bearer(TOKEN);
     let revoke = |gateway: &Gateway, id: &str| {
@@ -313,7 +288,7 @@ fn stays_as_it_is_whatever_a_rehearsal_does() {
 #[test]
 fn keeps_a_frozen_name_from_being_dropped() {
     let bank = Bank::open();
-    let without = yaml(&bank.upstream, &bank.issuer).replace("  transfer: {", "  move: {");
+    let without = guarded(BANK, &bank.upstream, &bank.issuer).replace("  transfer: {", "  move: {");
     bank.freeze("transfer", &json!({"for": "1h"}));
     assert!(!bank.gateway.reload(&without));
     assert!(

@@ -29,6 +29,7 @@ pub use tls::{Authority, Certificate, TlsClient, TlsServer, names_shown, talk};
 pub use upstream::{Gate, RefusingPort, Reply, Seen, Upstream};
 pub use verifier::{Verifier, passport_in};
 
+use std::process::Output;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,22 @@ pub fn guarded(template: &str, upstream: &Upstream, issuer: &Issuer) -> String {
             ("authenticators", &issuer.authenticator()),
         ],
     )
+}
+
+/// How a command ended, and what it wrote to standard output and standard error.
+pub fn said(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// The detail of a refusal by the admin API, which gives requests no id.
+#[track_caller]
+pub fn refused(response: &Response, status: u16, code: &str) -> String {
+    response.expect(status);
+    assert_eq!(response.header("content-type"), Some("application/problem+json"));
+    let problem = response.json();
+    assert_eq!(problem["code"], code, "{problem}");
+    problem["detail"].as_str().unwrap_or_default().to_owned()
 }
 
 pub fn runtime() -> &'static tokio::runtime::Runtime {
