@@ -28,6 +28,7 @@ use pingora::protocols::{
     UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use super::chunks::Chunks;
 use super::kernel;
@@ -39,6 +40,9 @@ use crate::live::is_header_overdue;
 const HELD: usize = 4096;
 /// Early bytes kept; beyond these the client waits.
 const EARLY: usize = 64 << 10;
+/// A client that is still sending when it has its answer is listened to for so long: a reset would take the answer away from it,
+/// too (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
 
 /// What is still to come of the request being answered.
 #[derive(Debug)]
@@ -63,6 +67,8 @@ pub(super) struct Downstream {
     early: BytesMut,
     reading: Option<Watch>,
     writing: Option<Watch>,
+    /// How long a client that is still sending is listened to, once it has all of its answer.
+    hearing_out: Option<Pin<Box<Sleep>>>,
 }
 
 impl Downstream {
@@ -75,6 +81,7 @@ impl Downstream {
             early: BytesMut::new(),
             reading: None,
             writing: None,
+            hearing_out: None,
         }
     }
 
@@ -191,6 +198,31 @@ impl Downstream {
         Poll::Pending
     }
 
+    /// Whether more of the request is to come.
+    fn is_sent_to(&self) -> bool {
+        match &self.awaited {
+            Awaited::All | Awaited::Bytes(0) => false,
+            Awaited::Bytes(_) => true,
+            Awaited::Chunks(chunks) => !chunks.is_done(),
+        }
+    }
+
+    /// Reads for nobody. Ready once the client has nothing more to say, or said it for long enough.
+    fn poll_heard_out(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let patience = self.hearing_out.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        if patience.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        loop {
+            let mut piece = [MaybeUninit::uninit(); 4096];
+            let mut piece = ReadBuf::uninit(&mut piece);
+            let read = ready!(Pin::new(&mut self.inner).poll_read(context, &mut piece));
+            if read.is_err() || piece.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
     /// Ready once nothing is held.
     fn poll_release(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.held.is_empty() {
@@ -289,9 +321,15 @@ impl AsyncWrite for Downstream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_release(context))?;
-        let shut = Pin::new(&mut self.inner).poll_shutdown(context);
-        self.watched(shut.map_ok(|()| 0), context).map_ok(drop)
+        if self.hearing_out.is_none() {
+            ready!(self.poll_release(context))?;
+            let shut = Pin::new(&mut self.inner).poll_shutdown(context);
+            ready!(self.watched(shut.map_ok(|()| 0), context))?;
+        }
+        match self.is_sent_to() {
+            true => self.poll_heard_out(context).map(Ok),
+            false => Poll::Ready(Ok(())),
+        }
     }
 }
 

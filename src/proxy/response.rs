@@ -30,7 +30,9 @@ pub(super) async fn filter(
     response: &mut ResponseHeader,
     exchange: &mut Exchange,
 ) -> Result<()> {
-    if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+    let is_interim = response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS;
+    end_early(session, !is_interim);
+    if is_interim {
         strip(response);
         return Ok(());
     }
@@ -54,6 +56,14 @@ pub(super) async fn filter(
     }?;
     spare_old_client(session, response);
     Ok(())
+}
+
+/// Whether the connection ends where the next header goes out before the request is whole: an interim one answers nothing (RFC
+/// 9110 §15.2), and Pingora makes no difference.
+pub(super) fn end_early(session: &mut Session, ends: bool) {
+    session
+        .as_downstream_mut()
+        .set_close_on_response_before_downstream_finish(ends);
 }
 
 /// A client of HTTP/1.0 knows no chunks: the end of the connection is that of the body (RFC 9112 §6.1).

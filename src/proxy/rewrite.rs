@@ -10,7 +10,7 @@ use pingora_proxy::Session;
 
 use super::exchange::edits;
 use super::request::edit;
-use super::{Exchange, request};
+use super::{Exchange, request, response};
 use crate::engine::json::is_json;
 use crate::engine::{Denial, DenialKind, RequestEdits, ReshapeFailure};
 use crate::policies::compress::decode::codings;
@@ -44,7 +44,9 @@ pub(super) async fn take_body(session: &mut Session, exchange: &mut Exchange) ->
         return Ok(Some(request::too_large()));
     }
     if session.req_header().headers.contains_key(header::EXPECT) {
+        response::end_early(session, false);
         session.as_downstream_mut().write_continue_response().await?;
+        response::end_early(session, true);
     }
     let read = match read(session, length, most).await? {
         Ok(read) => read,

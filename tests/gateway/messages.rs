@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 
 use crate::sockets::kit::{Endpoint, Wire, header};
-use crate::support::{Connection, Gateway, Reply, Response, Upstream};
+use crate::support::{Connection, Gateway, Reply, Response, Upstream, eventually};
 
 fn gateway(upstream: &Upstream) -> Gateway {
     Gateway::start(&format!(
@@ -63,6 +63,27 @@ fn a_refused_request_is_not_waited_for() {
 }
 
 #[test]
+fn a_client_that_is_still_sending_can_read_why_it_is_refused() {
+    let upstream = upstream();
+    let gateway = gateway(&upstream);
+    for (target, lines, status, code) in [
+        ("/nowhere", "Transfer-Encoding: chunked", 404, "route-not-found"),
+        ("/up/x", "Content-Length: 100000000", 413, "body-too-large"),
+    ] {
+        let mut client = Connection::open(gateway.address());
+        client.send(format!("POST {target} HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n").as_bytes());
+        eventually("an answer", || client.has_something_to_say().then_some(()));
+        // More than what can lie between the two without being read.
+        let piece = [&b"10000\r\n"[..], &[b'x'; 0x10000], b"\r\n"].concat();
+        for _ in 0..128 {
+            assert!(client.send(&piece), "{target}: not heard out");
+        }
+        client.response().expect_problem(status, code);
+    }
+    assert_eq!(upstream.count(), 0);
+}
+
+#[test]
 fn an_allowed_request_is_told_to_go_on() {
     let upstream = upstream();
     let gateway = gateway(&upstream);
@@ -72,6 +93,15 @@ fn an_allowed_request_is_told_to_go_on() {
     client.send(b"hello");
     assert!(client.head().unwrap().starts_with("HTTP/1.1 200 "));
     assert_eq!(upstream.only().body, b"hello");
+    // An interim answer ends nothing: the connection serves on.
+    let mut client = Connection::open(gateway.address());
+    for _ in 0..3 {
+        client.send(b"POST /up/x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+        eventually("the word to go on", || client.has_something_to_say().then_some(()));
+        client.send(b"hello");
+        let answer = client.response();
+        assert_eq!(answer.expect(200).list("connection"), ["keep-alive"]);
+    }
     // curl waits a second for it; a body it sends without having been told has cost that second.
     let body = "x".repeat(2 << 20);
     let folder = tempfile::tempdir().unwrap();
