@@ -8,7 +8,7 @@ mod lasting;
 mod waking;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -63,6 +63,7 @@ pub struct Live {
     began: Instant,
     current: ArcSwap<Generation>,
     in_flight: AtomicUsize,
+    is_leaving: AtomicBool,
 }
 
 /// A snapshot with the live state of its authenticators, limits and upstreams, by their indices.
@@ -133,6 +134,7 @@ impl Live {
             began: Instant::now(),
             current: ArcSwap::from_pointee(generation),
             in_flight: AtomicUsize::new(0),
+            is_leaving: AtomicBool::new(false),
         }
     }
 
@@ -183,6 +185,16 @@ impl Live {
     /// Requests being served.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// No connection serves on from now on: the end is near.
+    pub fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether clients have to be told that their connections end (RFC 9112 §9.6).
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
     }
 
     /// Returns once no more requests are served than that.

@@ -14,7 +14,8 @@ const WOKEN: u8 = 2;
 /// Who wakes itself more often has to let others have their turn.
 const MOST: usize = 2;
 
-/// Polls on behalf of one task at a time.
+/// Polls on behalf of one task at a time. That has to poll it at every turn, and not only beside others: who was woken is not woken
+/// again before.
 #[derive(Default)]
 pub(super) struct Polling(Option<(Arc<Bell>, Waker)>);
 

@@ -37,7 +37,7 @@ pub(super) fn asker(session: &Session) -> Asker<'_> {
 /// Writes a whole answer, with what every answer carries.
 pub(super) async fn write(session: &mut Session, exchange: &mut Exchange, answer: Reply) -> Result<()> {
     drain(session).await;
-    response::end_early(session, true);
+    response::end_with_answer(session, exchange);
     let mut head = ResponseHeader::build(answer.status, Some(answer.headers.len() + 8))?;
     let compress = exchange.compress_rule();
     let compress = compress.filter(|_| exchange.is_forwarded() && exchange.failure.is_none());

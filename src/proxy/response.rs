@@ -30,12 +30,12 @@ pub(super) async fn filter(
     response: &mut ResponseHeader,
     exchange: &mut Exchange,
 ) -> Result<()> {
-    let is_interim = response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS;
-    end_early(session, !is_interim);
-    if is_interim {
+    if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+        spare_interim(session);
         strip(response);
         return Ok(());
     }
+    end_with_answer(session, exchange);
     if exchange.attempt.awaited == Awaited::Header {
         // The cache answers for the endpoint: that one is waited for no more.
         settle_answer();
@@ -58,12 +58,21 @@ pub(super) async fn filter(
     Ok(())
 }
 
-/// Whether the connection ends where the next header goes out before the request is whole: an interim one answers nothing (RFC
-/// 9110 §15.2), and Pingora makes no difference.
-pub(super) fn end_early(session: &mut Session, ends: bool) {
+/// Has the connection go on where an interim header goes out before the request is whole: it answers nothing (RFC 9110 §15.2),
+/// and Pingora makes no difference.
+pub(super) fn spare_interim(session: &mut Session) {
     session
         .as_downstream_mut()
-        .set_close_on_response_before_downstream_finish(ends);
+        .set_close_on_response_before_downstream_finish(false);
+}
+
+/// Has the connection end with the answer whose header is next where the request is not whole by then, or the gateway leaves.
+pub(super) fn end_with_answer(session: &mut Session, exchange: &Exchange) {
+    let downstream = session.as_downstream_mut();
+    downstream.set_close_on_response_before_downstream_finish(true);
+    if exchange.live().is_leaving() {
+        downstream.set_keepalive(None);
+    }
 }
 
 /// A client of HTTP/1.0 knows no chunks: the end of the connection is that of the body (RFC 9112 §6.1).

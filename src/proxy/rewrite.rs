@@ -44,9 +44,9 @@ pub(super) async fn take_body(session: &mut Session, exchange: &mut Exchange) ->
         return Ok(Some(request::too_large()));
     }
     if session.req_header().headers.contains_key(header::EXPECT) {
-        response::end_early(session, false);
+        response::spare_interim(session);
         session.as_downstream_mut().write_continue_response().await?;
-        response::end_early(session, true);
+        response::end_with_answer(session, exchange);
     }
     let read = match read(session, length, most).await? {
         Ok(read) => read,

@@ -379,6 +379,7 @@ impl Running {
 
     /// Stops accepting, lets requests under way finish, and flushes the audit log.
     async fn stop(mut self) {
+        self.live.leave();
         let _ = self.shutdown.send(true);
         let drained = async {
             // What is open as long as it likes is not waited for; it is told when all else is done.

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use crate::support::http2::{self, DATA, END_STREAM, Http2, PING, PREFACE, frame, request};
-use crate::support::{Authority, Gateway, Recorder, Reply, TlsClient, Upstream, eventually, fill, runtime};
+use crate::support::{Authority, Connection, Gateway, Recorder, Reply, TlsClient, Upstream, eventually, fill, runtime};
 
 const BOUND: &str = "
 bounds: { $bounds }
@@ -259,6 +259,9 @@ fn requests_under_way_are_finished_when_the_gateway_stops() {
     let mut client = Http2::plain(gateway.address());
     client.ask(1, &request("GET", "/x"));
     upstream.wait_for("/x", 1);
+    let mut older = Connection::open(gateway.address());
+    older.send(b"GET /older HTTP/1.1\r\nHost: a\r\n\r\n");
+    upstream.wait_for("/older", 1);
     let stopping = std::thread::spawn(move || gateway.stop());
     let mut goaway = client.next();
     while goaway.as_ref().is_some_and(|frame| frame.kind != http2::GOAWAY) {
@@ -267,7 +270,11 @@ fn requests_under_way_are_finished_when_the_gateway_stops() {
     assert!(goaway.is_some());
     gate.open();
     assert_eq!(client.answer(1).body, b"finished");
-    assert_eq!(stopping.join().unwrap().len(), 1);
+    // RFC 9112 §9.6: the client is told that it has to come again by another connection.
+    let answer = older.response();
+    assert_eq!(answer.expect(200).list("connection"), ["close"]);
+    assert!(older.response_or_close("GET").is_none());
+    assert_eq!(stopping.join().unwrap().len(), 2);
 }
 
 #[test]
