@@ -9,9 +9,8 @@
 //! `client-cert`, …; all of them in `engine/hearsay.rs`), named or not. Lists are joined by a space. What is absent is left
 //! out; what cannot stand in a header as it is, is 403 `caller-untellable`, as an upstream must not take the caller for one
 //! without it, or for another: a control character, a space before or after the value, which readers take away (RFC 9110 §5.5),
-//! a space within a role, which would be two. As that is decided by them, records keep the claims that are forwarded.
-//! `authorization` is `keep` (the default of routes with `auth`), `drop` (of routes without), or `passport`: a token of the
-//! gateway's own instead of the caller's ([`passport`]).
+//! a space within a role, which would be two. `authorization` is `keep` (the default of routes with `auth`), `drop` (of routes
+//! without), or `passport`: a token of the gateway's own instead of the caller's ([`passport`]).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -331,14 +330,6 @@ impl Policy for Forward {
             ..HeaderEdits::default()
         };
         Verdict::add(Act::RequestHeaders(Arc::new(edits)))
-    }
-
-    fn reads_claims(&self) -> Vec<String> {
-        let claims = self.0.iter().filter_map(|(_, source)| match source {
-            Source::Claim(path) => Some(path.clone()),
-            _ => None,
-        });
-        claims.collect()
     }
 }
 

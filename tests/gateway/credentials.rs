@@ -244,7 +244,6 @@ routes:
         json!({ "sub": "u1", "roles": ["teller admin"] }),
         json!({ "sub": "u1", "roles": ["teller\tadmin"] }),
         json!({ "sub": "u1", "roles": ["", "admin"] }),
-        json!({ "sub": "u1", "branch": " Jongno 1" }),
     ] {
         ask("/told", &odd).expect_problem(403, "caller-untellable");
     }
