@@ -40,7 +40,7 @@ use crate::live::is_header_overdue;
 const HELD: usize = 4096;
 /// Early bytes kept; beyond these the client waits.
 const EARLY: usize = 64 << 10;
-/// A client that is still sending when it has its answer is listened to for so long: a reset would take the answer away from it,
+/// A client that is still sending when its connection ends is heard out for so long: a reset would take the answer away from it,
 /// too (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -207,7 +207,7 @@ impl Downstream {
         }
     }
 
-    /// Reads for nobody. Ready once the client has nothing more to say, or said it for long enough.
+    /// Reads what is left of the request, for nobody. Ready once all of it has come, or enough time was left for it.
     fn poll_heard_out(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let patience = self.hearing_out.get_or_insert_with(|| Box::pin(sleep(LINGER)));
         if patience.as_mut().poll(context).is_ready() {
@@ -217,7 +217,22 @@ impl Downstream {
             let mut piece = [MaybeUninit::uninit(); 4096];
             let mut piece = ReadBuf::uninit(&mut piece);
             let read = ready!(Pin::new(&mut self.inner).poll_read(context, &mut piece));
-            if read.is_err() || piece.filled().is_empty() {
+            let piece = piece.filled();
+            if read.is_err() || piece.is_empty() {
+                return Poll::Ready(());
+            }
+            match &mut self.awaited {
+                Awaited::Bytes(left) => *left = left.saturating_sub(piece.len()),
+                Awaited::Chunks(chunks) => {
+                    let read = chunks.read(piece, &mut self.ready);
+                    self.ready.clear();
+                    if read.is_err() {
+                        return Poll::Ready(());
+                    }
+                }
+                Awaited::All => {}
+            }
+            if !self.is_sent_to() {
                 return Poll::Ready(());
             }
         }
@@ -538,5 +553,39 @@ mod tests {
         client.shutdown().await.unwrap();
         assert_eq!(stream.read(&mut body).await.unwrap(), 0);
         assert_eq!(&stream.take_early()[..], b"next");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hears_out_who_is_still_sending_when_it_ends_and_no_longer() {
+        const WHOLE: [u8; 300_000] = [b'x'; 300_000];
+        let bytes = || Awaited::Bytes(WHOLE.len());
+        let chunks = || Awaited::Chunks(Box::new(Chunks::new()));
+        let chunked = [b"493e0\r\n", &WHOLE[..], b"\r\n0\r\n\r\n"].concat();
+        // The whole of it, the whole and more, a part, and what is no chunk at all; the client never ends by itself.
+        let cases: [(Awaited, &[u8], bool); 6] = [
+            (bytes(), &WHOLE, true),
+            (bytes(), &WHOLE[..200_000], false),
+            (chunks(), &chunked, true),
+            (chunks(), &chunked[..200_000], false),
+            (chunks(), b"what?", true),
+            (Awaited::Bytes(0), b"", true),
+        ];
+        for (awaited, sent, is_whole) in cases {
+            let (mut downstream, mut client) = pair().await;
+            await_only(&mut downstream, awaited);
+            downstream.write_all(b"HTTP/1.1 413 \r\n\r\n").await.unwrap();
+            let began = tokio::time::Instant::now();
+            let told = async {
+                client.write_all(sent).await.unwrap();
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).await.unwrap();
+                (answer, client)
+            };
+            let (ended, (answer, client)) = tokio::join!(AsyncWriteExt::shutdown(&mut downstream), told);
+            ended.unwrap();
+            assert_eq!(answer, "HTTP/1.1 413 \r\n\r\n");
+            assert_eq!(began.elapsed() < LINGER, is_whole, "{} bytes", sent.len());
+            drop(client);
+        }
     }
 }

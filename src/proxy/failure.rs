@@ -1,6 +1,7 @@
 //! What went wrong after the decision, told as problem+json without a word of the upstream's.
 
 use http::StatusCode;
+use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
@@ -42,8 +43,9 @@ pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut 
         exchange.body = super::exchange::Body::default();
         session.set_keepalive(None);
         // The decision's acts for a forwarded answer do not concern this one.
-        if let Err(error) = reply::refuse(session, exchange, denial).await {
-            log::debug!("cannot tell a failure to the client: {error}");
+        match reply::refuse(session, exchange, denial).await {
+            Ok(()) => end_well(session).await,
+            Err(error) => log::debug!("cannot tell a failure to the client: {error}"),
         }
     } else {
         exchange.failure = Some(denial);
@@ -51,6 +53,13 @@ pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut 
     FailToProxy {
         error_code,
         can_reuse_downstream: false,
+    }
+}
+
+/// Pingora drops the connection; a client that is still sending would be reset before it has read the answer.
+async fn end_well(session: &mut Session) {
+    if let ServerSession::H1(downstream) = session.as_downstream_mut() {
+        downstream.shutdown().await;
     }
 }
 

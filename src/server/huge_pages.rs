@@ -5,16 +5,19 @@
 //! there are a handful.
 //!
 //! The code is copied into a sealed file in memory, which the kernel is asked to put on huge pages (`MADV_COLLAPSE`, Linux 6.1), and
-//! mapped in place of the original. Nothing is writable and executable at any time. Whatever fails, all stays as it was. What reads
-//! symbols by the name of a mapping (`perf`) sees a file in memory from then on; backtraces are as they were.
+//! moved to where the original was. Nothing is writable and executable at any time. Where the kernel has none of it to give, all
+//! stays as it was. What looks for code by its file (`perf`, probes on the binary) sees a file in memory from then on; backtraces are
+//! as they were.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd};
 
-use libc::c_void;
+use libc::{c_int, c_void};
 
+/// `MADV_COLLAPSE`, which not every C library names.
+const COLLAPSE: c_int = 25;
 /// More code than a release has takes longer to copy than a start should.
 pub(super) const MOST: usize = 32 << 20;
 
@@ -62,33 +65,41 @@ fn replace(code: Range<usize>, size: usize) -> io::Result<usize> {
     let length = code.len();
     // SAFETY: the range is of one mapping of this process that may be read and that nothing writes to.
     let bytes = unsafe { std::slice::from_raw_parts(code.start as *const u8, length) };
-    let file = sealed(bytes)?;
+    let (_room, place) = collapsed(bytes, size)?;
+    let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: puts the same bytes, as executable as before, in place of the code: whoever reads or runs them cannot tell, and there
+    // is no other thread that could in between.
+    match unsafe { libc::mremap(place, length, length, how, code.start as *mut c_void) } == libc::MAP_FAILED {
+        true => Err(io::Error::last_os_error()),
+        false => Ok(length),
+    }
+}
+
+/// Maps a copy of the bytes, which fill whole pages of that size, on such pages, executable; where, and the room that it stands in.
+fn collapsed(bytes: &[u8], size: usize) -> io::Result<(Room, *mut c_void)> {
+    let (file, length) = (sealed(bytes)?, bytes.len());
     // A place of the right alignment: somewhere in one that is a page longer.
     let room = Room::of(length + size)?;
     let place = (room.start as usize).next_multiple_of(size) as *mut c_void;
     let may = libc::PROT_READ | libc::PROT_EXEC;
     let how = libc::MAP_PRIVATE | libc::MAP_FIXED;
-    // SAFETY: the place is within `room`, which nothing else uses. The last step puts the same bytes, as executable as before, in
-    // place of the code: whoever reads or runs them cannot tell, and there is no other thread that could in between.
-    unsafe {
-        if libc::mmap(place, length, may, how, file.as_raw_fd(), 0) == libc::MAP_FAILED
-            || libc::madvise(place, length, libc::MADV_COLLAPSE) != 0
-            || libc::mremap(
-                place,
-                length,
-                length,
-                libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
-                code.start as *mut c_void,
-            ) == libc::MAP_FAILED
-        {
-            return Err(io::Error::last_os_error());
-        }
+    // SAFETY: the place is within `room`, which nothing else uses.
+    let is_there = unsafe {
+        libc::mmap(place, length, may, how, file.as_raw_fd(), 0) != libc::MAP_FAILED
+            && libc::madvise(place, length, COLLAPSE) == 0
+    };
+    match is_there {
+        true => Ok((room, place)),
+        false => Err(io::Error::last_os_error()),
     }
-    Ok(length)
 }
 
 /// A file in memory that holds these bytes and can never be changed.
 fn sealed(bytes: &[u8]) -> io::Result<File> {
+    if !may_write(bytes.len()) {
+        // The kernel would end the process for trying.
+        return Err(unsupported("files may not be as large (`ulimit -f`)"));
+    }
     let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
     // SAFETY: the name ends in a zero; the descriptor is new and owned by nobody else.
     let mut file = unsafe {
@@ -104,6 +115,17 @@ fn sealed(bytes: &[u8]) -> io::Result<File> {
         0 => Ok(file),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Whether a file may have so many bytes.
+fn may_write(bytes: usize) -> bool {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a whole `rlimit` that lives until the call returns.
+    let is_known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } == 0;
+    is_known && u64::try_from(bytes).is_ok_and(|bytes| bytes <= limit.rlim_cur)
 }
 
 /// Addresses that nothing else is given meanwhile.
@@ -171,6 +193,9 @@ mod tests {
     fn code_runs_on_from_huge_pages() {
         const MOVED: i32 = 0;
         const STAYED: i32 = 1;
+        let size = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
+        let size = size.ok().and_then(|size| size.trim().parse::<usize>().ok());
+        let can_be = size.is_some_and(|size| collapsed(&vec![0; size], size).is_ok());
         // SAFETY: the child has one thread; it allocates, which the C library's allocator allows after a fork, and ends without
         // running what the parent would run at its end.
         let child = unsafe { libc::fork() };
@@ -193,7 +218,7 @@ mod tests {
         // SAFETY: the child is ours, and `status` outlives the call.
         assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
         assert!(libc::WIFEXITED(status), "{status:#x}");
-        // Where the kernel has no huge pages to give, all stays as it was.
-        assert!([MOVED, STAYED].contains(&libc::WEXITSTATUS(status)));
+        let expected = if can_be { MOVED } else { STAYED };
+        assert_eq!(libc::WEXITSTATUS(status), expected);
     }
 }

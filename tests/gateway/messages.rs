@@ -6,12 +6,12 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 
 use crate::sockets::kit::{Endpoint, Wire, header};
-use crate::support::{Connection, Gateway, Reply, Response, Upstream, eventually};
+use crate::support::{Connection, Gateway, RefusingPort, Reply, Response, Upstream, eventually};
 
 fn gateway(upstream: &Upstream) -> Gateway {
     Gateway::start(&format!(
         "\
-upstreams: {{ all: {{ endpoints: [{}] }} }}
+upstreams: {{ all: {{ endpoints: [{}] }}, dead: {{ endpoints: [{}] }} }}
 shapes: {{ small: {{ keep: [id] }} }}
 authenticators: {{ keys: {{ api_key: {{ keys: [] }} }} }}
 routes:
@@ -24,9 +24,11 @@ routes:
   nothing: {{ match: GET /nothing, auth: none, reply: {{ status: 204 }} }}
   moved: {{ match: GET /moved, auth: none, redirect: {{ status: 302, to: /said }} }}
   closed: {{ match: 'GET,POST /closed', auth: keys, upstream: all }}
+  dead: {{ match: POST /dead, auth: none, limits: [many], upstream: dead }}
 limits: {{ many: {{ key: ip, rate: 1000/s }} }}
 ",
-        upstream.address()
+        upstream.address(),
+        RefusingPort::new().address()
     ))
 }
 
@@ -69,13 +71,15 @@ fn a_client_that_is_still_sending_can_read_why_it_is_refused() {
     for (target, lines, status, code) in [
         ("/nowhere", "Transfer-Encoding: chunked", 404, "route-not-found"),
         ("/up/x", "Content-Length: 100000000", 413, "body-too-large"),
+        // What is refused on its way, too.
+        ("/dead", "Content-Length: 8000000", 502, "upstream-unreachable"),
     ] {
         let mut client = Connection::open(gateway.address());
         client.send(format!("POST {target} HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n").as_bytes());
         eventually("an answer", || client.has_something_to_say().then_some(()));
         // More than what can lie between the two without being read.
         let piece = [&b"10000\r\n"[..], &[b'x'; 0x10000], b"\r\n"].concat();
-        for _ in 0..128 {
+        for _ in 0..80 {
             assert!(client.send(&piece), "{target}: not heard out");
         }
         client.response().expect_problem(status, code);

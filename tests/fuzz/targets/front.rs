@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
-use gwanmun::server::{Options, prepare, start};
+use gwanmun::server::{Options, Running, prepare, start};
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -17,8 +17,10 @@ use tokio::runtime::Runtime;
 #[path = "../../gateway/support/wire.rs"]
 mod wire;
 
+/// It serves for as long as the fuzzer runs.
 struct Door {
     listener: SocketAddr,
+    _running: Mutex<Running>,
     _runtime: Runtime,
 }
 
@@ -36,7 +38,7 @@ static DOOR: LazyLock<Door> = LazyLock::new(|| {
         .expect("a runtime");
     let folder = std::env::temp_dir().join(format!("gwanmun-fuzz-front-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
-    let listener = runtime.block_on(async {
+    let (listener, running) = runtime.block_on(async {
         let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = upstream.local_addr().expect("an address");
         tokio::spawn(serve(upstream));
@@ -56,12 +58,11 @@ static DOOR: LazyLock<Door> = LazyLock::new(|| {
         let snapshot = prepare(&options).expect("a snapshot");
         let running = start(&options, snapshot).await.expect("a gateway");
         let listener = *running.listeners().first().expect("a listener");
-        // It serves for as long as the fuzzer runs.
-        std::mem::forget(running);
-        listener
+        (listener, running)
     });
     let door = Door {
         listener,
+        _running: Mutex::new(running),
         _runtime: runtime,
     };
     let answer = exchange(
