@@ -557,7 +557,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn hears_out_who_is_still_sending_when_it_ends_and_no_longer() {
-        const WHOLE: [u8; 300_000] = [b'x'; 300_000];
+        static WHOLE: [u8; 300_000] = [b'x'; 300_000];
         let bytes = || Awaited::Bytes(WHOLE.len());
         let chunks = || Awaited::Chunks(Box::new(Chunks::new()));
         let chunked = [b"493e0\r\n", &WHOLE[..], b"\r\n0\r\n\r\n"].concat();

@@ -1,6 +1,6 @@
 // A certified OpenID provider for the tests: access tokens as JWTs of several algorithms, or opaque ones with introspection.
 // Prints its address once it serves. Keys are made at start; a line on stdin withdraws all of them and makes new ones.
-import { generateKeyPairSync } from 'node:crypto';
+import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 import { Provider } from 'oidc-provider';
@@ -14,7 +14,10 @@ const ALGORITHMS = {
 
 let generation = 0;
 const key = ([alg, [kind, options]]) => {
-  const jwk = generateKeyPairSync(kind, options).privateKey.export({ format: 'jwk' });
+  // Read again from PEM: Node's collector waits for ever for a key that it generated and that is being exported.
+  const privateKeyEncoding = { type: 'pkcs8', format: 'pem' };
+  const { privateKey } = generateKeyPairSync(kind, { ...options, privateKeyEncoding });
+  const jwk = createPrivateKey(privateKey).export({ format: 'jwk' });
   return { ...jwk, alg, use: 'sig', kid: `${alg}-${generation}` };
 };
 
