@@ -193,6 +193,7 @@ mod tests {
     fn code_runs_on_from_huge_pages() {
         const MOVED: i32 = 0;
         const STAYED: i32 = 1;
+        const SHORT: i32 = 2;
         let size = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
         let size = size.ok().and_then(|size| size.trim().parse::<usize>().ok());
         let can_be = size.is_some_and(|size| collapsed(&vec![0; size], size).is_ok());
@@ -207,8 +208,11 @@ mod tests {
             let is_there = mapped_at(&maps, inside).is_some();
             let code = match (&taken, maps.lines().any(is_code)) {
                 (Ok(1..), true) if is_there => MOVED,
-                (Err(_), false) if is_there => STAYED,
-                _ => 2,
+                (Err(error), false) if is_there => match error.raw_os_error() {
+                    Some(libc::EAGAIN | libc::ENOMEM) => SHORT,
+                    _ => STAYED,
+                },
+                _ => 3,
             };
             // SAFETY: ends this process.
             unsafe { libc::_exit(code) }
@@ -218,7 +222,9 @@ mod tests {
         // SAFETY: the child is ours, and `status` outlives the call.
         assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
         assert!(libc::WIFEXITED(status), "{status:#x}");
-        let expected = if can_be { MOVED } else { STAYED };
-        assert_eq!(libc::WEXITSTATUS(status), expected);
+        // The kernel may have a huge page to give and not as many as this needs.
+        let expected = if can_be { [MOVED, SHORT] } else { [STAYED, SHORT] };
+        let became = libc::WEXITSTATUS(status);
+        assert!(expected.contains(&became), "{became}");
     }
 }
