@@ -3,6 +3,7 @@
 //! A [`Generation`] is a snapshot with the live state bound to its indices. A request pins one and sees no other; what two
 //! snapshots have in common is carried over.
 
+mod alarm;
 mod ends;
 mod lasting;
 mod waking;
@@ -32,8 +33,10 @@ use crate::snapshot::Snapshot;
 use crate::targets::UpstreamIndex;
 use crate::upstreams::{Caller, Flights, Kept, Pool};
 
+pub use alarm::Alarm;
 pub use ends::{Deadline, begin_call, is_call, is_header_overdue, note_piece, owe_answer, settle_answer, until_cut};
 pub use lasting::{Cut, Lasting, Lasts, Standing, is_stream, watch_over};
+pub use waking::{park, unpark};
 
 /// A filler that takes longer than this no longer holds the others up.
 const FILL: Duration = Duration::from_secs(10);

@@ -45,7 +45,7 @@ use shown::Shown;
 use stream::{Awaited, Downstream};
 use transport::Transport;
 
-use crate::live::until_cut;
+use crate::live::{Alarm, until_cut};
 
 pub use bounds::{Bounds, Settings};
 pub use door::{Entrance, TlsDoor, TlsSettings};
@@ -201,9 +201,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
                 return refuse(&*self.refusals, &mut stream, peer, &ahead, fault).await;
             }
         };
-        let mut settings = None;
+        let (mut settings, mut alarm) = (None, Alarm::default());
         for served in 1.. {
-            let (head, began) = match self.read_head(&mut stream, &mut ahead, &mut shutdown).await {
+            let (head, began) = match self.read_head(&mut stream, &mut ahead, &mut shutdown, &mut alarm).await {
                 Ok(Some(read)) => read,
                 Ok(None) => return,
                 Err(fault) => return refuse(&*self.refusals, &mut stream, peer, &ahead, fault).await,
@@ -230,7 +230,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
             // Whether the client wants to go on is known when Pingora has read the header: then the proxy says what is done.
             session.set_keepalive_reuses_remaining((served >= bounds.max_requests).then_some(0));
             session.set_pipelined_prefix(prefix);
-            let Some(Some(reused)) = until_cut(self.app.process_new_http(session, &shutdown)).await else {
+            let exchange = self.app.process_new_http(session, &shutdown);
+            let Some(Some(reused)) = until_cut(exchange, &mut alarm).await else {
                 return;
             };
             let (reused, kept) = reused.consume();
@@ -283,6 +284,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         stream: &mut Downstream,
         buffer: &mut BytesMut,
         shutdown: &mut watch::Receiver<bool>,
+        alarm: &mut Alarm,
     ) -> Result<Option<(Head, Instant)>, HeadFault> {
         // RFC 9112 §2.2: an empty line before the request is forgiven, once.
         let mut may_skip = true;
@@ -290,13 +292,13 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
             if buffer.is_empty() {
                 // What is left of the last request must not be held while nothing comes.
                 *buffer = BytesMut::new();
-                let idle = self.settings.load().bounds.idle;
+                let until = Instant::now() + self.settings.load().bounds.idle;
                 let first = tokio::select! {
-                    first = timeout(idle, stream.read_first(buffer)) => first,
+                    first = alarm.before(until, stream.read_first(buffer)) => first,
                     _ = shutdown.wait_for(|stop| *stop) => return Ok(None),
                 };
                 match first {
-                    Ok(Ok(count)) if count > 0 => {}
+                    Some(Ok(count)) if count > 0 => {}
                     _ => return Ok(None),
                 }
             }
@@ -322,12 +324,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
                         return Ok(Some((head, began)));
                     }
                 }
-                match timeout_at(deadline, stream.read_first(buffer)).await {
-                    Ok(Ok(count)) if count > 0 => {}
+                match alarm.before(deadline, stream.read_first(buffer)).await {
+                    Some(Ok(count)) if count > 0 => {}
                     // What had no request line yet was no request.
-                    Ok(_) if buffer.contains(&b'\n') => return Err(HeadFault::Broken),
-                    Ok(_) => return Ok(None),
-                    Err(_) => return Err(HeadFault::Slow),
+                    Some(_) if buffer.contains(&b'\n') => return Err(HeadFault::Broken),
+                    Some(_) => return Ok(None),
+                    None => return Err(HeadFault::Slow),
                 }
             }
         }

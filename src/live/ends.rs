@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::lasting::Cut;
-use super::waking::Polling;
+use super::waking::{Polling, is_anyone_idle};
 
 tokio::task_local! {
     static ENDS: Ends;
@@ -56,14 +57,14 @@ pub struct Deadline {
     pub silence: Duration,
 }
 
-/// Runs an exchange to its end; `None` where it had to end before.
-pub async fn until_cut<F: Future + Unpin>(exchange: F) -> Option<F::Output> {
+/// Runs an exchange to its end; `None` where it had to end before. Whatever is waited for is waited for with `alarm`.
+pub async fn until_cut<F: Future + Unpin>(exchange: F, alarm: &mut Alarm) -> Option<F::Output> {
     let ending = UntilCut {
         exchange,
         polling: Polling::default(),
         seen: None,
         silent_until: None,
-        timer: None,
+        alarm,
     };
     ENDS.scope(Ends::default(), ending).await
 }
@@ -114,23 +115,23 @@ pub fn is_call() -> bool {
     ENDS.try_with(|ends| ends.is_call.get()).unwrap_or_default()
 }
 
-struct UntilCut<F> {
+struct UntilCut<'a, F> {
     exchange: F,
     polling: Polling,
     /// The deadline that was there when the task last had to wait.
     seen: Option<Deadline>,
     /// When the silence of that time will have been too long.
     silent_until: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    alarm: &'a mut Alarm,
 }
 
-impl<F: Future + Unpin> Future for UntilCut<F> {
+impl<F: Future + Unpin> Future for UntilCut<'_, F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let this = &mut *self;
-            let polled = this.polling.poll(context, |context| {
+            let polled = this.polling.poll(context, is_anyone_idle(), |context| {
                 let _ = ENDS.try_with(|ends| ends.is_read.set(false));
                 Pin::new(&mut this.exchange).poll(context)
             });
@@ -154,7 +155,7 @@ impl<F: Future + Unpin> Future for UntilCut<F> {
     }
 }
 
-impl<F> UntilCut<F> {
+impl<F> UntilCut<'_, F> {
     /// Ready once the deadline has passed.
     fn poll_due(&mut self, deadline: Deadline, has_moved: bool, is_read: bool, context: &mut Context<'_>) -> Poll<()> {
         let now = Instant::now();
@@ -170,11 +171,7 @@ impl<F> UntilCut<F> {
         if due <= now {
             return Poll::Ready(());
         }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        if timer.deadline() != due {
-            timer.as_mut().reset(due);
-        }
-        timer.as_mut().poll(context)
+        self.alarm.poll_until(due, context)
     }
 }
 
@@ -190,7 +187,7 @@ mod tests {
             tokio::task::yield_now().await;
             7
         });
-        assert_eq!(until_cut(exchange).await, Some(7));
+        assert_eq!(until_cut(exchange, &mut Alarm::default()).await, Some(7));
     }
 
     #[tokio::test]
@@ -205,11 +202,13 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             })
         };
-        let ended = tokio::spawn(until_cut(Box::pin(async move {
+        let told_to_end = Box::pin(async move {
             exchange(Some(cut)).await;
             std::future::pending::<()>().await;
-        })));
-        let other = tokio::spawn(until_cut(exchange(None)));
+        });
+        let ended = tokio::spawn(async { until_cut(told_to_end, &mut Alarm::default()).await });
+        let not_told = exchange(None);
+        let other = tokio::spawn(async { until_cut(not_told, &mut Alarm::default()).await });
         tokio::task::yield_now().await;
         told.end(EndedBy::Expiry.into());
         told.end(EndedBy::Shutdown.into());
@@ -245,7 +244,7 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(5)).await;
             is_header_overdue()
         });
-        assert_eq!(until_cut(exchange).await, Some(false));
+        assert_eq!(until_cut(exchange, &mut Alarm::default()).await, Some(false));
         assert_eq!(began.elapsed(), Duration::from_secs(6));
     }
 
@@ -259,7 +258,10 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(300)).await;
             }
         });
-        assert_eq!(until_cut::<Pin<Box<dyn Future<Output = ()>>>>(exchange).await, None);
+        assert_eq!(
+            until_cut::<Pin<Box<dyn Future<Output = ()>>>>(exchange, &mut Alarm::default()).await,
+            None
+        );
         assert_eq!(began.elapsed(), Duration::from_secs(1));
     }
 
@@ -275,7 +277,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(500)).await;
             settle_answer()
         });
-        assert_eq!(until_cut(exchange).await, Some(false));
+        assert_eq!(until_cut(exchange, &mut Alarm::default()).await, Some(false));
     }
 
     #[tokio::test(start_paused = true)]
@@ -298,7 +300,7 @@ mod tests {
             wait().await;
             settle_answer()
         });
-        assert_eq!(until_cut(exchange).await, Some(true));
+        assert_eq!(until_cut(exchange, &mut Alarm::default()).await, Some(true));
         assert_eq!(began.elapsed(), Duration::from_millis(63_100));
     }
 
@@ -317,7 +319,7 @@ mod tests {
                 }
             }
         });
-        assert_eq!(until_cut(exchange).await, Some(true));
+        assert_eq!(until_cut(exchange, &mut Alarm::default()).await, Some(true));
         assert_eq!(began.elapsed(), Duration::from_secs(1));
     }
 }

@@ -2,9 +2,12 @@
 //!
 //! To the scheduler it would be one more task that is ready: it wakes a worker that sleeps, on another core, which finds nothing
 //! left to do. Futures that several wait for, and sets of futures, wake the task they are in with nearly every answer.
+//!
+//! Where no worker sleeps, the scheduler is the better choice: tasks that are at the same point then follow one another, and find
+//! the code of it in the caches.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 /// Being polled.
@@ -13,6 +16,24 @@ const POLLED: u8 = 1;
 const WOKEN: u8 = 2;
 /// Who wakes itself more often has to let others have their turn.
 const MOST: usize = 2;
+
+/// Workers that sleep.
+static ASLEEP: AtomicUsize = AtomicUsize::new(0);
+
+/// A worker has nothing to do: to be called before it sleeps.
+pub fn park() {
+    ASLEEP.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A worker is back.
+pub fn unpark() {
+    ASLEEP.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Whether there is a worker that would be woken.
+pub(super) fn is_anyone_idle() -> bool {
+    ASLEEP.load(Ordering::Relaxed) > 0
+}
 
 /// Polls on behalf of one task at a time. That has to poll it at every turn, and not only beside others: who was woken is not woken
 /// again before.
@@ -39,10 +60,23 @@ impl Wake for Bell {
 }
 
 impl Polling {
-    /// Polls by `poll`, and a few times more while that wakes its own task.
-    pub fn poll<T>(&mut self, context: &mut Context<'_>, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    /// Polls by `poll`; and, if the task `is_to_stay`, a few times more while that wakes its own task.
+    pub fn poll<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        is_to_stay: bool,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        if !is_to_stay && self.0.is_none() {
+            return poll(context);
+        }
         let known = self.0.take().filter(|(bell, _)| bell.task.will_wake(context.waker()));
         let (bell, waker) = self.0.insert(known.unwrap_or_else(|| bell(context.waker())));
+        if !is_to_stay {
+            // There are wakers about that ring it.
+            bell.state.swap(0, Ordering::AcqRel);
+            return poll(&mut Context::from_waker(waker));
+        }
         for _ in 0..=MOST {
             bell.state.swap(POLLED, Ordering::AcqRel);
             let polled = poll(&mut Context::from_waker(waker));
@@ -83,9 +117,18 @@ mod tests {
 
     /// Polls once for a task; says how often the task was woken, and how often `poll` was called, which wakes itself `wakes` times.
     fn polled(polling: &mut Polling, wakes: usize, ready_after: usize) -> (Poll<()>, usize, usize) {
+        polled_while(true, polling, wakes, ready_after)
+    }
+
+    fn polled_while(
+        is_to_stay: bool,
+        polling: &mut Polling,
+        wakes: usize,
+        ready_after: usize,
+    ) -> (Poll<()>, usize, usize) {
         let task = Arc::<Counted>::default();
         let (waker, mut calls) = (Waker::from(task.clone()), 0);
-        let poll = polling.poll(&mut Context::from_waker(&waker), |context| {
+        let poll = polling.poll(&mut Context::from_waker(&waker), is_to_stay, |context| {
             calls += 1;
             if calls <= wakes {
                 context.waker().wake_by_ref();
@@ -115,12 +158,23 @@ mod tests {
     }
 
     #[test]
+    fn where_no_worker_sleeps_the_scheduler_has_the_task_back() {
+        let mut polling = Polling::default();
+        // Each wake is the task's own: a waker that it has.
+        assert_eq!(polled_while(false, &mut polling, 1, 9), (Poll::Pending, 2, 1));
+        assert_eq!(polled(&mut polling, 1, 9), (Poll::Pending, 0, 2));
+        // With a bell about, one word is enough.
+        assert_eq!(polled_while(false, &mut polling, 1, 9), (Poll::Pending, 1, 1));
+        assert_eq!(polled_while(false, &mut polling, 0, 9), (Poll::Pending, 0, 1));
+    }
+
+    #[test]
     fn a_wake_between_two_polls_wakes_the_task_once_for_each_turn() {
         let task = Arc::<Counted>::default();
         let waker = Waker::from(task.clone());
         let (mut polling, mut inner) = (Polling::default(), None);
-        for turn in 1..=3 {
-            let poll = polling.poll(&mut Context::from_waker(&waker), |context| {
+        for (turn, is_to_stay) in (1..).zip([true, false, true]) {
+            let poll = polling.poll(&mut Context::from_waker(&waker), is_to_stay, |context| {
                 inner = Some(context.waker().clone());
                 Poll::<()>::Pending
             });
@@ -135,9 +189,9 @@ mod tests {
     fn what_moved_to_another_task_wakes_that_one() {
         let (first, second) = (Arc::<Counted>::default(), Arc::<Counted>::default());
         let (mut polling, mut inner) = (Polling::default(), None);
-        for task in [&first, &second] {
+        for (task, is_to_stay) in [(&first, true), (&second, false)] {
             let waker = Waker::from(task.clone());
-            let _ = polling.poll(&mut Context::from_waker(&waker), |context| {
+            let _ = polling.poll(&mut Context::from_waker(&waker), is_to_stay, |context| {
                 inner = Some(context.waker().clone());
                 Poll::<()>::Pending
             });

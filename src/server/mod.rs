@@ -135,6 +135,9 @@ pub fn runtime(threads: Option<usize>) -> std::io::Result<tokio::runtime::Runtim
     if let Some(threads) = threads {
         builder.worker_threads(threads);
     }
+    builder
+        .on_thread_park(crate::live::park)
+        .on_thread_unpark(crate::live::unpark);
     builder.thread_name("gwanmun").enable_all().build()
 }
 

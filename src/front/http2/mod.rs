@@ -35,7 +35,7 @@ use super::shown::{self, Shown};
 use super::transport::Transport;
 use super::{Bounds, Front};
 use crate::engine::{Denial, DenialKind, problem};
-use crate::live::until_cut;
+use crate::live::{Alarm, until_cut};
 
 use gauge::Gauge;
 use stream::Stream;
@@ -137,7 +137,7 @@ pub(super) async fn serve<A>(
                     let _counted = counted;
                     let session = ServerSession::new_custom(Box::new(stream));
                     // What has to end before its end is dropped, and so its stream is reset.
-                    let _ = until_cut(app.process_new_http(session, &shutdown)).await;
+                    let _ = until_cut(app.process_new_http(session, &shutdown), &mut Alarm::default()).await;
                 });
             }
             Err(fault) => {
