@@ -1,5 +1,7 @@
 //! JSON of strangers, read so that it has one meaning: an object whose members are unique at every depth.
 
+mod plain;
+
 use std::cell::Cell;
 use std::fmt;
 
@@ -12,6 +14,12 @@ use super::json::{MAX_DEPTH, Token, Tokens};
 /// invalid UTF-8, numbers that neither 64 bits nor a double can tell from others, nesting beyond [`MAX_DEPTH`], anything after
 /// the end. So a record can hold any part of it and be read again.
 pub fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+    let plain = std::str::from_utf8(bytes).ok().and_then(plain::object);
+    plain.or_else(|| strict(bytes))
+}
+
+/// The same, with an eye on everything.
+fn strict(bytes: &[u8]) -> Option<Map<String, Value>> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let rounded = Cell::new(false);
     let strict = Strict {

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::{Acts, Answer, LimitAnswer, Principal, StepUp, Why};
 
 /// The answer to "what should happen to this request?".
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Decision {
     /// Forward it, or answer it here.
     pub effect: Effect,
@@ -24,12 +24,15 @@ pub struct Decision {
     pub limits: SmallVec<[LimitAnswer; 4]>,
     /// The answers used, each with the index of the rule that asked; the record keeps them.
     pub answers: SmallVec<[(u16, Answer); 4]>,
+    /// Why, rule by rule, as far as it was judged.
+    pub trail: Trail,
 }
 
 /// What happens.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub enum Effect {
     /// To the route's target.
+    #[default]
     Forward,
     /// Answered by a rule, such as a CORS preflight.
     Reply(Reply),

@@ -127,7 +127,9 @@ fn facts<'a>(client: &'a Client, at: i64) -> Facts<'a> {
 fn decide_now(rules: &[Rule], at: i64, lookup: &impl Lookup) -> (Decision, Trail, Option<i64>) {
     let client = Client::unnamed();
     let mut facts = facts(&client, at);
-    let (decision, trail) = futures::executor::block_on(decide(rules, &mut facts, lookup));
+    let mut decision = Decision::default();
+    futures::executor::block_on(decide(rules, &mut facts, lookup, &mut decision));
+    let trail = decision.trail.clone();
     let reopens = reopens_at(rules, &mut facts, &decision).map(|(at, _)| at.as_second());
     assert_eq!(facts.window_at, facts.now);
     (decision, trail, reopens)

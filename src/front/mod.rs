@@ -203,7 +203,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         };
         let (mut settings, mut alarm) = (None, Alarm::default());
         for served in 1.. {
-            let (head, began) = match self.read_head(&mut stream, &mut ahead, &mut shutdown, &mut alarm).await {
+            let (head, bounds, began) = match self.read_head(&mut stream, &mut ahead, &mut shutdown, &mut alarm).await {
                 Ok(Some(read)) => read,
                 Ok(None) => return,
                 Err(fault) => return refuse(&*self.refusals, &mut stream, peer, &ahead, fault).await,
@@ -216,7 +216,6 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
                 Ok(taken) => taken,
                 Err(fault) => return refuse(&*self.refusals, &mut stream, peer, &ahead, fault).await,
             };
-            let bounds = self.settings.load().bounds;
             let until = began + bounds.request_deadline;
             stream.await_only(awaited, bounds.sending, bounds.taking, until);
             if head.upgrade {
@@ -278,14 +277,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         }
     }
 
-    /// Reads until the header is whole; with it comes when it began. `None` where there is nobody to answer.
+    /// Reads until the header is whole; with it come the bounds it was read within, and when it began.
+    /// `None` where there is nobody to answer.
     async fn read_head(
         &self,
         stream: &mut Downstream,
         buffer: &mut BytesMut,
         shutdown: &mut watch::Receiver<bool>,
         alarm: &mut Alarm,
-    ) -> Result<Option<(Head, Instant)>, HeadFault> {
+    ) -> Result<Option<(Head, Bounds, Instant)>, HeadFault> {
         // RFC 9112 §2.2: an empty line before the request is forgiven, once.
         let mut may_skip = true;
         loop {
@@ -321,7 +321,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
                 if fresh.contains(&b'\n') || fresh.len() > 4096 || parsed <= longest && buffer.len() > longest {
                     parsed = buffer.len();
                     if let Some(head) = head::parse(buffer, &bounds)? {
-                        return Ok(Some((head, began)));
+                        return Ok(Some((head, bounds, began)));
                     }
                 }
                 match alarm.before(deadline, stream.read_first(buffer)).await {

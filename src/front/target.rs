@@ -1,5 +1,6 @@
 //! The target of a request and its `Host` (RFC 9112 §3.2): one host, and a path that nobody reads in another way.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::head::HeadFault;
@@ -67,20 +68,20 @@ pub(super) fn are_one(one: &[u8], other: &[u8]) -> Result<bool, HeadFault> {
 
 /// A host and a port, as they are meant.
 #[derive(Debug, PartialEq, Eq)]
-struct Authority {
-    host: String,
+struct Authority<'t> {
+    host: Cow<'t, str>,
     port: Option<u16>,
 }
 
-impl Authority {
-    fn read(text: &[u8]) -> Result<Self, HeadFault> {
+impl<'t> Authority<'t> {
+    fn read(text: &'t [u8]) -> Result<Self, HeadFault> {
         const BAD: HeadFault = HeadFault::Invalid("`Host` does not name a host");
         let text = std::str::from_utf8(text).map_err(|_| BAD)?;
         let host = normalise_host(text).map_err(|_| BAD)?;
         // A colon within brackets is the address's.
         let port = text.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
         Ok(Self {
-            host: host.into_owned(),
+            host,
             port: port.and_then(|(_, port)| port.parse().ok()),
         })
     }

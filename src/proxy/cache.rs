@@ -136,16 +136,14 @@ pub(super) fn judge_answer(
 
 /// False where the client wants a stored answer or none, and there is none (RFC 9111 §5.2.1.7).
 pub(super) async fn may_ask_origin(session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
-    if !exchange
-        .cache_lookup
-        .as_ref()
-        .is_some_and(|lookup| lookup.only_if_cached)
-    {
+    let lookup = exchange.cache_lookup.as_ref();
+    if !lookup.is_some_and(|lookup| lookup.only_if_cached) {
         return Ok(true);
     }
     let detail = "there is no stored answer";
     let denial = Denial::new(DenialKind::Refuse, StatusCode::GATEWAY_TIMEOUT, "not-cached", detail);
-    reply::refuse(session, exchange, denial).await?;
+    // Rarely needed, and large.
+    Box::pin(reply::refuse(session, exchange, denial)).await?;
     Ok(false)
 }
 

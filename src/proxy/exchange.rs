@@ -13,7 +13,7 @@ use super::request::RequestIds;
 use super::shape::Change;
 use crate::engine::{
     Act, CacheRule, CompressRule, Decision, Denial, Effect, Ended, Forwarded, PartSummary, Principal, RecordedRequest,
-    RequestEdits, Reshape, Trail,
+    RequestEdits, Reshape,
 };
 use crate::live::{Generation, InFlight, Lasts, Live};
 use crate::policies::cache::storable::Lookup;
@@ -30,8 +30,7 @@ pub struct Exchange {
     pub(super) rehearsal: bool,
     pub(super) route: Option<Arc<Route>>,
     pub(super) rules: Arc<[Arc<str>]>,
-    pub(super) decision: Option<Decision>,
-    pub(super) trail: Trail,
+    pub(super) decision: Option<Box<Decision>>,
     pub(super) recorded: Option<RecordedRequest>,
     /// The normalised target, where it differs from what the client sent.
     pub(super) target: Option<String>,
@@ -127,7 +126,6 @@ impl Exchange {
             rehearsal: live.clock.is_rehearsal(),
             route: None,
             decision: None,
-            trail: Trail::new(),
             recorded: None,
             target: None,
             forwarded_for: None,
@@ -163,7 +161,7 @@ impl Exchange {
         Carried {
             snapshot,
             rules: self.route.as_ref().map_or(&snapshot.unrouted, |route| &route.rules),
-            decision: self.decision.as_ref(),
+            decision: self.decision.as_deref(),
             id: &self.id,
             rehearsed: self.rehearsal.then_some(self.at),
         }

@@ -95,7 +95,8 @@ fn hand_over(exchange: &mut Exchange, seen: Seen) {
     let Some(request) = exchange.recorded.take() else {
         return;
     };
-    let decision = exchange.decision.take();
+    let mut decision = exchange.decision.take();
+    let trail = decision.as_mut().map(|decision| std::mem::take(&mut decision.trail));
     let answers = decision
         .as_ref()
         .map_or_else(Vec::new, |decision| named(&decision.answers, &exchange.rules));
@@ -103,7 +104,7 @@ fn hand_over(exchange: &mut Exchange, seen: Seen) {
         Answer::Refused(refusal) => refusal.claimed_sub.clone(),
         _ => None,
     });
-    let forwarded = decision.as_ref().is_some_and(Decision::is_forwarded);
+    let forwarded = decision.as_deref().is_some_and(Decision::is_forwarded);
     let record = Record {
         id: exchange.id.clone(),
         at: exchange.at,
@@ -112,9 +113,9 @@ fn hand_over(exchange: &mut Exchange, seen: Seen) {
         rules: exchange.rules.clone(),
         principal: decision.as_ref().and_then(|decision| decision.principal.clone()),
         claimed_sub,
-        decision: effected(decision.as_ref(), exchange.failure.as_ref(), &exchange.rules),
+        decision: effected(decision.as_deref(), exchange.failure.as_ref(), &exchange.rules),
         answers,
-        trail: std::mem::take(&mut exchange.trail),
+        trail: trail.unwrap_or_default(),
         status: seen.status,
         duration: exchange.began.elapsed(),
         request_bytes: seen.received,

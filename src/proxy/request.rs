@@ -161,20 +161,23 @@ pub(super) fn edit(request: &mut pingora::http::RequestHeader, edit: impl FnOnce
 
 /// What `Connection` names besides what concerns the connection itself.
 pub(super) fn nominated(headers: &HeaderMap) -> SmallVec<[HeaderName; 2]> {
+    const OWN: [&[u8]; 8] = [
+        b"keep-alive",
+        b"close",
+        b"upgrade",
+        b"te",
+        b"http2-settings",
+        b"transfer-encoding",
+        b"content-length",
+        b"host",
+    ];
     let lines = headers.get_all(header::CONNECTION).iter();
     let options = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    let names = options.filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok());
-    let own = [
-        "close",
-        "keep-alive",
-        "upgrade",
-        "te",
-        "http2-settings",
-        "transfer-encoding",
-        "content-length",
-        "host",
-    ];
-    names.filter(|name| !own.contains(&name.as_str())).collect()
+    let is_own = |option: &[u8]| OWN.iter().any(|own| option.eq_ignore_ascii_case(own));
+    let others = options.map(<[u8]>::trim_ascii).filter(|option| !is_own(option));
+    others
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+        .collect()
 }
 
 async fn serve(live: &Arc<Live>, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
@@ -337,7 +340,6 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
     }
     exchange.route = judged.route.cloned();
     exchange.rules = judged.rule_names.clone();
-    exchange.trail = judged.trail;
     exchange.decision = Some(judged.decision);
     exchange.recorded = Some(recorded);
     if request.uri.authority().is_some() || path != request.uri.path() {

@@ -21,8 +21,6 @@ use crate::upstreams::{Endpoint, NoEndpoint, Pool, Protocol, RetryAfter, Whom, w
 
 /// What waits to be sent when the last of a body has been read may take so long.
 const SENDING: Duration = Duration::from_secs(30);
-/// Pingora's own patience, which runs while the client still sends: what is owed is watched elsewhere, and ends sooner.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -84,17 +82,17 @@ pub(super) fn peer(session: &Session, exchange: &mut Exchange) -> Result<Box<Htt
         if awaited != Awaited::Header {
             begin_call();
         }
-        peer.options.read_timeout = Some(silence);
+        peer.options.read_timeout = silence;
     }
     attempt.tried.push(lease.at());
     attempt.lease = Some(lease);
     // The body counts anew on every try.
     exchange.body.received = 0;
-    peer.map(Box::new).ok_or_else(|| Error::new(ErrorType::InternalError))
+    peer.ok_or_else(|| Error::new(ErrorType::InternalError))
 }
 
-/// What the endpoint is waited for, and how long nothing may come of it.
-fn patience(headers: &HeaderMap, pool: &Pool) -> (Awaited, Duration) {
+/// What the endpoint is waited for, and how long nothing may come of it; `None` where that is watched elsewhere.
+fn patience(headers: &HeaderMap, pool: &Pool) -> (Awaited, Option<Duration>) {
     let timeout = &pool.settings.timeout;
     let (response, idle) = (timeout.response.0, timeout.idle.0);
     let content_type = headers.get(header::CONTENT_TYPE);
@@ -104,11 +102,11 @@ fn patience(headers: &HeaderMap, pool: &Pool) -> (Awaited, Duration) {
         let until = headers.get("grpc-timeout");
         let until = until.and_then(|until| grpc_timeout(until.as_bytes()));
         return match until.filter(|until| *until < idle) {
-            Some(until) if until < response => (Awaited::HurriedCall, until),
-            until => (Awaited::Call, until.unwrap_or(idle)),
+            Some(until) if until < response => (Awaited::HurriedCall, Some(until)),
+            until => (Awaited::Call, until.or(Some(idle))),
         };
     }
-    (Awaited::Header, response.max(idle).max(LONGEST))
+    (Awaited::Header, None)
 }
 
 /// Notes that all of the request is on its way: now the endpoint owes its answer.
@@ -261,10 +259,15 @@ fn passport(exchange: &Exchange) -> Result<Option<HeaderValue>> {
 /// The `Host` that was matched and judged, with the port it came with; `None` where it came like that.
 fn spelling(request: &RequestHeader, host: &str) -> Option<HeaderValue> {
     let sent = request.headers.get(header::HOST)?.to_str().ok()?;
+    let is_number = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    // Most came like that.
+    let rest = sent.strip_prefix(host);
+    if rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix(':').is_some_and(is_number)) {
+        return None;
+    }
     // A colon within brackets is the address's.
     let port = sent.rsplit_once(':').map_or("", |(_, port)| port);
-    let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    let spelt = match is_port && !sent.ends_with(']') {
+    let spelt = match is_number(port) && !sent.ends_with(']') {
         true => format!("{host}:{port}"),
         false => host.to_owned(),
     };

@@ -85,7 +85,7 @@ fn rules(case: &Case<'_>, judged: &Judged<'_>) -> Vec<ToldRule> {
     let numbered = judged.rules.iter().enumerate();
     numbered
         .map(|(at, rule)| {
-            let mark = judged.trail.iter().find(|mark| usize::from(mark.rule) == at);
+            let mark = judged.decision.trail.iter().find(|mark| usize::from(mark.rule) == at);
             let because = match mark {
                 Some(_) => match answer_to(judged, at) {
                     // The figures of an assumed answer would only mislead.

@@ -3,7 +3,6 @@
 mod descriptors;
 mod files;
 mod front;
-mod huge_pages;
 mod reload;
 mod tls;
 mod watchers;
@@ -103,10 +102,6 @@ pub fn run(options: &Options) -> ExitCode {
         Ok(snapshot) => snapshot,
         Err(failure) => return report(&failure),
     };
-    match huge_pages::take_code(huge_pages::MOST) {
-        Ok(bytes) => log::debug!("{bytes} bytes of code are on huge pages"),
-        Err(error) => log::debug!("the code stays on small pages: {error}"),
-    }
     let runtime = match runtime(snapshot.threads) {
         Ok(runtime) => runtime,
         Err(error) => return report(&StartFailure::Other(format!("cannot start the runtime: {error}"))),

@@ -170,7 +170,11 @@ fn deciding(route: &str) -> (usize, Decision) {
             },
             principal: Some(principal.clone()),
         };
-        decide(rules, &mut facts, &Unfrozen).now_or_never().unwrap().0
+        let mut decision = Decision::default();
+        decide(rules, &mut facts, &Unfrozen, &mut decision)
+            .now_or_never()
+            .unwrap();
+        decision
     };
     once();
     allocations(once)

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use super::{Route, Snapshot};
 use crate::engine::{
     Act, Client, Decision, Denial, DenialKind, Effect, Effected, Facts, HeaderEdits, Lookup, Params, Reply,
-    RequestView, Rule, Stage, Trail, decide, reopens_at,
+    RequestView, Rule, Stage, decide, reopens_at,
 };
 use crate::policies::authn::{Source, asked_for};
 use crate::routing::{Allow, Found, Rival};
@@ -34,9 +34,7 @@ pub struct Judged<'a> {
     /// The kind of application that calls.
     pub client: &'a Client,
     /// What happens.
-    pub decision: Decision,
-    /// Why.
-    pub trail: Trail,
+    pub decision: Box<Decision>,
     /// The methods that would do, on 405; they stand in the decision as `Allow`, too.
     pub allow: Option<Allow>,
 }
@@ -106,7 +104,8 @@ async fn judge_how<'a>(
         params,
         principal: None,
     };
-    let (mut decision, trail) = decide(rules, &mut facts, lookup).await;
+    let mut decision = Box::<Decision>::default();
+    decide(rules, &mut facts, lookup, &mut decision).await;
     match (route, is_preflight) {
         (None, true) => allow_nothing(&mut decision),
         (None, false) if decision.is_forwarded() => unrouted(&mut decision, allow.as_ref()),
@@ -126,7 +125,6 @@ async fn judge_how<'a>(
         params: facts.params,
         client,
         decision,
-        trail,
         allow,
     }
 }

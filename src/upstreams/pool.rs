@@ -126,8 +126,9 @@ impl Endpoint {
     }
 
     /// What Pingora connects to.
-    pub fn peer(&self) -> HttpPeer {
-        let mut peer = self.peer.clone();
+    pub fn peer(&self) -> Box<HttpPeer> {
+        // It is large: it is put where it stays.
+        let mut peer = Box::new(self.peer.clone());
         peer.group_key = peer.group_key.wrapping_add(self.state.left.load(Ordering::Relaxed));
         peer
     }

@@ -172,7 +172,9 @@ fn decided(yaml: &str, names: &str, asked: &Asked) -> (Decision, Trail, Option<T
     let mut rules: Vec<Rule> = drafts.into_iter().map(rule).collect();
     rules.sort_by_key(|rule| rule.stage);
     let mut facts = asked.facts();
-    let (decision, trail) = futures::executor::block_on(decide(&rules, &mut facts, &Silent));
+    let mut decision = Decision::default();
+    futures::executor::block_on(decide(&rules, &mut facts, &Silent, &mut decision));
+    let trail = decision.trail.clone();
     // `decide` learns who calls from a rule that asks; here it is known beforehand.
     let reopens = reopens_at(&rules, &mut facts, &decision).map(|(at, _)| at);
     (decision, trail, reopens)

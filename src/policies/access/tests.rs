@@ -237,10 +237,7 @@ fn denies_during_a_window_and_says_when_it_reopens() {
     let mut facts = night.facts();
     let decision = Decision {
         effect: Effect::Deny(denial),
-        acts: Default::default(),
-        principal: None,
-        limits: Default::default(),
-        answers: Default::default(),
+        ..Decision::default()
     };
     let (at, zone) = crate::engine::reopens_at(&rules, &mut facts, &decision).unwrap();
     assert_eq!((at, zone.iana_name()), (next, Some("Asia/Seoul")));

@@ -6,6 +6,9 @@
 //! `token-malformed` is also what cannot be read in one way: members that stand twice, and numbers that would be taken for
 //! others ([`claims::object`]).
 
+use std::cell::RefCell;
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
@@ -23,10 +26,12 @@ pub(super) const MAX_TOKEN: usize = 16 << 10;
 /// A refused token's subject is kept for detectors, cut to so many characters.
 const MAX_CLAIMED: usize = 256;
 
+type Members = Map<String, Value>;
+
 /// A token taken apart; nothing in it is believed yet.
 pub(super) struct Token<'a> {
-    header: Map<String, Value>,
-    claims: Map<String, Value>,
+    header: Arc<Members>,
+    claims: Members,
     signed: &'a [u8],
     signature: Vec<u8>,
 }
@@ -51,6 +56,25 @@ pub(super) struct Refused {
     pub newer_keys_may_help: bool,
 }
 
+thread_local! {
+    /// The last header that was read here, as it stood in the token: an issuer writes the same into all of them.
+    static LAST_HEADER: RefCell<(Box<str>, Arc<Members>)> = RefCell::default();
+}
+
+fn read_header(text: &str) -> Option<Arc<Members>> {
+    LAST_HEADER.with_borrow_mut(|(last, read)| {
+        if text.is_empty() || **last != *text {
+            *read = Arc::new(claims::object(&decode(text)?)?);
+            *last = text.into();
+        }
+        Some(read.clone())
+    })
+}
+
+fn decode(part: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(part).ok()
+}
+
 impl<'a> Token<'a> {
     /// Takes a compact JWS apart. Everything is decoded strictly: no padding, no stray bits, no duplicate members.
     pub fn parse(token: &'a str) -> Result<Self, CredentialRefusal> {
@@ -66,9 +90,8 @@ impl<'a> Token<'a> {
         if claims.contains('.') {
             return None;
         }
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();
         Some(Self {
-            header: claims::object(&decode(header)?)?,
+            header: read_header(header)?,
             claims: claims::object(&decode(claims)?)?,
             signed: signed.as_bytes(),
             signature: decode(signature)?,
