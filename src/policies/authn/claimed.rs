@@ -27,13 +27,22 @@ impl Claimed<'_> {
             subject: Arc::from(""),
             scopes: Vec::new(),
             roles: Vec::new(),
-            auth_time: instant(&claims, "auth_time", Round::Down),
-            acr: text(&claims, "acr").map(Into::into),
-            expires: instant(&claims, "exp", Round::Down),
-            token_id: text(&claims, "jti").map(Into::into),
+            auth_time: None,
+            acr: None,
+            expires: None,
+            token_id: None,
             identity: Box::default(),
             claims,
         };
+        for (name, claim) in &principal.claims {
+            match name.as_str() {
+                "auth_time" => principal.auth_time = instant(claim, Round::Down),
+                "acr" => principal.acr = claim.as_str().map(Into::into),
+                "exp" => principal.expires = instant(claim, Round::Down),
+                "jti" => principal.token_id = claim.as_str().map(Into::into),
+                _ => {}
+            }
+        }
         let subject = principal.claim(self.subject)?.as_str()?;
         principal.subject = Arc::from(Some(subject).filter(|subject| is_subject(subject))?);
         principal.identity = Principal::frame(self.authenticator, self.issuer, &principal.subject);
@@ -60,8 +69,8 @@ pub(super) enum Round {
 }
 
 /// A NumericDate (RFC 7519 §2), which may have a fraction. Instants beyond what can be written are as far as can be.
-pub(super) fn instant(claims: &Map<String, Value>, name: &str, round: Round) -> Option<Timestamp> {
-    let number = claims.get(name)?.as_number()?;
+pub(super) fn instant(claim: &Value, round: Round) -> Option<Timestamp> {
+    let number = claim.as_number()?;
     let seconds = match (number.as_i64(), number.as_f64()?) {
         (Some(whole), _) => whole,
         // Saturates, which is far beyond every instant.

@@ -122,22 +122,24 @@ impl<'a> Token<'a> {
                 newer_keys_may_help: false,
             })
         };
-        match self.issuer() {
+        let claims = Registered::among(&self.claims);
+        match claims.iss.and_then(Value::as_str) {
             None => return Err(refused("token-claims")),
             Some(issuer) if issuer != &*authenticator.issuer => return Err(refused("token-issuer")),
             Some(_) => {}
         }
-        let algorithm = self.check_header(authenticator).map_err(refused)?;
-        let key = self.find_key(algorithm, keys)?.id;
-        self.check_claims(authenticator).map_err(refused)?;
-        let Some(expires) = instant(&self.claims, "exp", Round::Down) else {
+        let (algorithm, kid) = self.check_header(authenticator).map_err(refused)?;
+        let key = self.find_key(algorithm, kid, keys)?.id;
+        claims.check(authenticator).map_err(refused)?;
+        bound::to(&self.claims).map_err(refused)?;
+        let Some(expires) = claims.exp.and_then(|exp| instant(exp, Round::Down)) else {
             return Err(refused("token-claims"));
         };
         let leeway = SignedDuration::try_from(authenticator.leeway).unwrap_or(SignedDuration::ZERO);
-        let issued = self.check_lifetime(authenticator, expires).map_err(refused)?;
-        let begins = match self.claims.get("nbf") {
+        let issued = claims.check_lifetime(authenticator, expires).map_err(refused)?;
+        let begins = match claims.nbf {
             None => issued,
-            Some(_) => instant(&self.claims, "nbf", Round::Up)
+            Some(nbf) => instant(nbf, Round::Up)
                 .ok_or_else(|| refused("token-claims"))?
                 .max(issued),
         };
@@ -168,31 +170,31 @@ impl<'a> Token<'a> {
     }
 
     /// The algorithm, where the header allows going on. `jku`, `x5u`, `jwk` and `x5c` are never looked at.
-    fn check_header(&self, authenticator: &JwtAuthenticator) -> Result<Algorithm, &'static str> {
-        let algorithm = match self.header.get("alg") {
+    fn check_header(&self, authenticator: &JwtAuthenticator) -> Result<(Algorithm, Option<&str>), &'static str> {
+        let header = Header::among(&self.header);
+        let algorithm = match header.alg {
             Some(Value::String(name)) => algorithm(name),
             _ => return Err("token-malformed"),
         };
         let listed = algorithm.filter(|algorithm| authenticator.algorithms.contains(algorithm));
         let algorithm: Algorithm = listed.ok_or("token-algorithm")?;
         // We understand no extension, so every critical one is unknown; an empty list is not allowed either.
-        if self.header.contains_key("crit") {
+        if header.has_crit {
             return Err("token-crit");
         }
         // An unencoded payload (RFC 7797) has to be announced in `crit`, but who signs what must not rest on that.
-        if self.header.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)) {
+        if header.b64.is_some_and(|b64| *b64 != Value::Bool(true)) {
             return Err("token-crit");
         }
         // Encrypted or compressed things, and a token within the token, are read by nobody here.
         let is_nested = |cty: &Value| cty.as_str().is_none_or(|cty| media_type(cty) == "jwt");
-        let is_wrapped = self.header.contains_key("enc") || self.header.contains_key("zip");
-        if is_wrapped || self.header.get("cty").is_some_and(is_nested) {
+        if header.is_wrapped || header.cty.is_some_and(is_nested) {
             return Err("token-malformed");
         }
-        if self.header.get("kid").is_some_and(|kid| !kid.is_string()) {
+        if header.kid.is_some_and(|kid| !kid.is_string()) {
             return Err("token-malformed");
         }
-        let typ = match self.header.get("typ") {
+        let typ = match header.typ {
             None => None,
             Some(Value::String(typ)) => Some(media_type(typ)),
             Some(_) => return Err("token-malformed"),
@@ -206,13 +208,12 @@ impl<'a> Token<'a> {
         if !accepted {
             return Err("token-type");
         }
-        Ok(algorithm)
+        Ok((algorithm, header.kid.and_then(Value::as_str)))
     }
 
     /// The key that verifies the token. A `kid` chooses the keys of that name and those without one; without `kid`, every
     /// key that fits is tried.
-    fn find_key<'k>(&self, algorithm: Algorithm, keys: &'k KeySet) -> Result<&'k Key, Box<Refused>> {
-        let kid = text(&self.header, "kid");
+    fn find_key<'k>(&self, algorithm: Algorithm, kid: Option<&str>, keys: &'k KeySet) -> Result<&'k Key, Box<Refused>> {
         let named = |key: &&Key| kid.is_some() && key.kid.as_deref() == kid;
         let candidates = keys
             .keys
@@ -234,10 +235,72 @@ impl<'a> Token<'a> {
                 })
             })
     }
+}
 
-    fn check_claims(&self, authenticator: &JwtAuthenticator) -> Result<(), &'static str> {
+/// The members of a header that mean something here.
+#[derive(Default)]
+struct Header<'h> {
+    alg: Option<&'h Value>,
+    kid: Option<&'h Value>,
+    typ: Option<&'h Value>,
+    cty: Option<&'h Value>,
+    b64: Option<&'h Value>,
+    has_crit: bool,
+    is_wrapped: bool,
+}
+
+impl<'h> Header<'h> {
+    fn among(members: &'h Members) -> Self {
+        let mut header = Self::default();
+        for (name, value) in members {
+            match name.as_str() {
+                "alg" => header.alg = Some(value),
+                "kid" => header.kid = Some(value),
+                "typ" => header.typ = Some(value),
+                "cty" => header.cty = Some(value),
+                "b64" => header.b64 = Some(value),
+                "crit" => header.has_crit = true,
+                "enc" | "zip" => header.is_wrapped = true,
+                _ => {}
+            }
+        }
+        header
+    }
+}
+
+/// Those of the registered claims (RFC 7519 §4.1) that a token is judged by.
+#[derive(Default)]
+struct Registered<'c> {
+    iss: Option<&'c Value>,
+    aud: Option<&'c Value>,
+    sub: Option<&'c Value>,
+    exp: Option<&'c Value>,
+    nbf: Option<&'c Value>,
+    iat: Option<&'c Value>,
+    is_id_token: bool,
+}
+
+impl<'c> Registered<'c> {
+    fn among(claims: &'c Members) -> Self {
+        let mut registered = Self::default();
+        for (name, value) in claims {
+            match name.as_str() {
+                "iss" => registered.iss = Some(value),
+                "aud" => registered.aud = Some(value),
+                "sub" => registered.sub = Some(value),
+                "exp" => registered.exp = Some(value),
+                "nbf" => registered.nbf = Some(value),
+                "iat" => registered.iat = Some(value),
+                "nonce" | "at_hash" => registered.is_id_token = true,
+                _ => {}
+            }
+        }
+        registered
+    }
+
+    fn check(&self, authenticator: &JwtAuthenticator) -> Result<(), &'static str> {
         let listed = |audience: &str| authenticator.audience.iter().any(|listed| listed == audience);
-        let heard = match self.claims.get("aud") {
+        let heard = match self.aud {
             Some(Value::String(audience)) => listed(audience),
             Some(Value::Array(all)) if all.iter().all(Value::is_string) => {
                 all.iter().filter_map(Value::as_str).any(listed)
@@ -247,30 +310,27 @@ impl<'a> Token<'a> {
         if !heard {
             return Err("token-audience");
         }
-        let is_number = |claim: &Value| claim.is_number();
-        let dated = self.claims.get("exp").is_some_and(is_number) && self.claims.get("iat").is_none_or(is_number);
-        if !dated || !text(&self.claims, "sub").is_some_and(is_subject) {
+        let dated = self.exp.is_some_and(Value::is_number) && self.iat.is_none_or(Value::is_number);
+        if !dated || !self.sub.and_then(Value::as_str).is_some_and(is_subject) {
             return Err("token-claims");
         }
         // An ID token is for the client that asked for it, not for an API.
-        let is_id_token = ["nonce", "at_hash"]
-            .iter()
-            .any(|claim| self.claims.contains_key(*claim));
-        if authenticator.typ.is_none() && is_id_token {
-            return Err("token-type");
+        match authenticator.typ.is_none() && self.is_id_token {
+            true => Err("token-type"),
+            false => Ok(()),
         }
-        bound::to(&self.claims).map(|_| ())
     }
-}
 
-impl Token<'_> {
     /// When the token was issued, where that matters because it may be good for so long only: a token that does not say, or
     /// says what is yet to come, could live on after its revocation was forgotten.
     fn check_lifetime(&self, authenticator: &JwtAuthenticator, expires: Timestamp) -> Result<Timestamp, &'static str> {
         let Some(longest) = authenticator.max_lifetime else {
             return Ok(Timestamp::MIN);
         };
-        let issued = instant(&self.claims, "iat", Round::Down).ok_or("token-claims")?;
+        let issued = self
+            .iat
+            .and_then(|iat| instant(iat, Round::Down))
+            .ok_or("token-claims")?;
         let longest = SignedDuration::try_from(longest).unwrap_or(SignedDuration::MAX);
         match expires.duration_since(issued) <= longest {
             true => Ok(issued),

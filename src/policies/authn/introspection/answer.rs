@@ -79,8 +79,9 @@ impl Answered {
                 return Err("token-claims");
             }
         }
-        let from = instant(&claims, "nbf", Round::Up).unwrap_or(Timestamp::MIN);
-        let until = instant(&claims, "exp", Round::Down).unwrap_or(Timestamp::MAX);
+        let dated = |name, round| claims.get(name).and_then(|claim| instant(claim, round));
+        let from = dated("nbf", Round::Up).unwrap_or(Timestamp::MIN);
+        let until = dated("exp", Round::Down).unwrap_or(Timestamp::MAX);
         let principal = authenticator.claimed().principal(claims).ok_or("token-claims")?;
         Ok(Self::Active {
             principal: Arc::new(principal),
