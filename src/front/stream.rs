@@ -9,7 +9,8 @@
 //! waits for the upstream, and takes early bytes for a fault that ends the connection without an answer. It is told of
 //! nothing but this request's own bytes, and of the client's leaving. Chunks come to it in their one form; a body that has
 //! none is an error of [`io::ErrorKind::InvalidData`], a client that dawdles one of [`io::ErrorKind::TimedOut`]; where it is the
-//! endpoint that dawdles with its header, reading fails, too ([`is_header_overdue`]).
+//! endpoint that dawdles with its header, reading fails, too ([`is_header_overdue`]). A connection that ends while its client is
+//! still sending is closed once that has been heard out, for a while.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
