@@ -6,20 +6,29 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{
-    Act, Answer, Asked, Decision, Denial, DenialKind, Effect, Effected, Facts, Lookup, Mark, Outcome, Reply, Rule,
-    Stage, Verdict, Why,
+    Act, Acts, Answer, Asked, Decision, Denial, DenialKind, Effect, Effected, Facts, Lookup, Mark, Outcome, Reply,
+    Rule, Stage, Trail, Verdict, Why,
 };
 use http::StatusCode;
 
 /// At most so many instants are tried to find when a refusal ends.
 const MAX_INSTANTS: usize = 64;
 
-/// Decides one request, in place: a decision is large, and goes far. `rules` stand in the order of their stages; `facts.principal` is filled in on the way.
+/// Decides one request. `rules` stand in the order of their stages; `facts.principal` is filled in on the way. The decision is
+/// large and goes far, so it stays where it was made.
 ///
 /// All rules of a stage are judged; the first refusal in order is the answer (among limits, the one with the longest
 /// wait), and later stages are not reached. Where another login is asked for by several rules, the first of them is the answer
 /// and its challenge asks for what satisfies all.
-pub async fn decide(rules: &[Rule], facts: &mut Facts<'_>, lookup: &impl Lookup, decision: &mut Decision) {
+pub async fn decide(rules: &[Rule], facts: &mut Facts<'_>, lookup: &impl Lookup) -> Box<Decision> {
+    let mut decision = Box::new(Decision {
+        effect: Effect::Forward,
+        acts: Acts::new(),
+        principal: None,
+        limits: Default::default(),
+        answers: Default::default(),
+        trail: Trail::new(),
+    });
     let mut first = 0;
     for stage in rules.chunk_by(|a, b| a.stage.judged_with() == b.stage.judged_with()) {
         let known = decision.answers.len();
@@ -32,7 +41,7 @@ pub async fn decide(rules: &[Rule], facts: &mut Facts<'_>, lookup: &impl Lookup,
                 decision.answers.extend(rules.zip(std::iter::repeat_with(answer)));
             }
         }
-        let verdict = judge_stage(stage, first, facts, known, decision);
+        let verdict = judge_stage(stage, first, facts, known, &mut decision);
         first += stage.len();
         if let Some(effect) = verdict {
             // What every answer carries was added by earlier stages; what concerns forwarding was not reached.
@@ -41,6 +50,7 @@ pub async fn decide(rules: &[Rule], facts: &mut Facts<'_>, lookup: &impl Lookup,
         }
     }
     decision.principal = facts.principal.clone();
+    decision
 }
 
 /// What one stage asks, each with the index of its rule.

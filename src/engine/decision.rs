@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::{Acts, Answer, LimitAnswer, Principal, StepUp, Why};
 
 /// The answer to "what should happen to this request?".
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Decision {
     /// Forward it, or answer it here.
     pub effect: Effect,
@@ -29,10 +29,9 @@ pub struct Decision {
 }
 
 /// What happens.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub enum Effect {
     /// To the route's target.
-    #[default]
     Forward,
     /// Answered by a rule, such as a CORS preflight.
     Reply(Reply),

@@ -127,8 +127,7 @@ fn facts<'a>(client: &'a Client, at: i64) -> Facts<'a> {
 fn decide_now(rules: &[Rule], at: i64, lookup: &impl Lookup) -> (Decision, Trail, Option<i64>) {
     let client = Client::unnamed();
     let mut facts = facts(&client, at);
-    let mut decision = Decision::default();
-    futures::executor::block_on(decide(rules, &mut facts, lookup, &mut decision));
+    let decision = *futures::executor::block_on(decide(rules, &mut facts, lookup));
     let trail = decision.trail.clone();
     let reopens = reopens_at(rules, &mut facts, &decision).map(|(at, _)| at.as_second());
     assert_eq!(facts.window_at, facts.now);

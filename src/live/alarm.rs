@@ -28,6 +28,11 @@ impl Alarm {
         }
     }
 
+    /// Whether it rang, and nobody has asked for it since.
+    pub fn has_rung(&self) -> bool {
+        self.0.as_ref().is_some_and(|timer| timer.is_elapsed())
+    }
+
     /// What `future` comes to, unless `due` passes before.
     pub async fn before<F: Future>(&mut self, due: Instant, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
@@ -53,11 +58,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_rings_when_what_is_waited_for_last_is_due() {
         let mut alarm = Alarm::default();
-        // Later than it was set for before, earlier, at once, and later again once it has rung.
-        for seconds in [60, 90, 30, 0, 30] {
+        for (set_for, due) in [(60, 60), (60, 90), (60, 30), (60, 0), (30, 30)] {
             let began = Instant::now();
-            assert_eq!(alarm.before(after(seconds), pending::<()>()).await, None);
-            assert_eq!(began.elapsed(), Duration::from_secs(seconds));
+            let set = alarm.before(after(set_for), tokio::task::yield_now());
+            assert_eq!(set.await, Some(()));
+            assert_eq!(alarm.before(after(due), pending::<()>()).await, None);
+            assert_eq!(began.elapsed(), Duration::from_secs(due));
         }
     }
 

@@ -1,12 +1,12 @@
 //! What a task is busy with may have to end before its end: because it is told to ([`Cut`]), or because an endpoint owes the
 //! header of its answer, or what follows it, for too long.
 //!
-//! Pingora waits anew with every byte, from the first of the request on, and for a header as long as for the rest: one that is
-//! dripped would be awaited for hours, a client that dawdles would be the endpoint's fault, and a stream, which is known by its
-//! header, could be as silent as any header. So what an endpoint owes has its deadline here. When it has passed, whoever reads
-//! from the client is told ([`is_header_overdue`]): Pingora does that while it waits for an endpoint, gives the endpoint up as if
-//! the client had failed, and the gate can still answer. Where nobody reads, the exchange is dropped. Nobody reads either while
-//! the client is written to: its own slowness is no silence of the endpoint.
+//! Pingora's own patience begins anew with every byte, from the first of the request on, and is the same for a header as for the
+//! rest: one that is dripped would be awaited for hours, a client that dawdles would be the endpoint's fault, and a stream, which
+//! is known by its header, could be as silent as any header. So what an endpoint owes has its deadline here. When it has passed,
+//! whoever reads from the client is told ([`is_header_overdue`]): Pingora does that while it waits for an endpoint, gives the
+//! endpoint up as if the client had failed, and the gate can still answer. Where nobody reads, the exchange is dropped. Nobody
+//! reads either while the client is written to: its own slowness is no silence of the endpoint.
 
 use std::cell::{Cell, OnceCell};
 use std::pin::Pin;
@@ -160,9 +160,11 @@ impl<F> UntilCut<'_, F> {
     fn poll_due(&mut self, deadline: Deadline, has_moved: bool, is_read: bool, context: &mut Context<'_>) -> Poll<()> {
         let now = Instant::now();
         let is_new = self.seen.replace(deadline) != Some(deadline) || has_moved;
+        // The alarm may have been set for something else: that it rang is nothing that happened.
+        let has_rung = self.alarm.has_rung();
         self.silent_until = match self.silent_until {
             _ if !is_read => None,
-            Some(until) if !is_new && (until <= now || deadline.at.is_none()) => Some(until),
+            Some(until) if !is_new && (has_rung || until <= now || deadline.at.is_none()) => Some(until),
             _ => now.checked_add(deadline.silence),
         };
         let Some(due) = [deadline.at, self.silent_until].into_iter().flatten().min() else {
@@ -246,6 +248,68 @@ mod tests {
         });
         assert_eq!(until_cut(exchange, &mut Alarm::default()).await, Some(false));
         assert_eq!(began.elapsed(), Duration::from_secs(6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_that_was_set_for_something_else_ends_no_silence() {
+        let (began, mut alarm) = (Instant::now(), Alarm::default());
+        // As by the request before.
+        let set = alarm.before(began + Duration::from_millis(600), tokio::task::yield_now());
+        assert_eq!(set.await, Some(()));
+        let exchange = Box::pin(async {
+            let silence = Duration::from_secs(1);
+            let at = Some(began + silence * 10);
+            owe_answer(Deadline { at, silence });
+            tokio::select! {
+                () = wait() => return,
+                () = tokio::time::sleep(Duration::from_millis(300)) => {}
+            }
+            wait().await;
+        });
+        assert_eq!(until_cut(exchange, &mut alarm).await, Some(()));
+        assert_eq!(began.elapsed(), Duration::from_millis(1300));
+    }
+
+    /// As if there were workers that sleep, while it is there.
+    struct OthersAsleep;
+
+    impl OthersAsleep {
+        fn begin() -> Self {
+            crate::live::park();
+            Self
+        }
+    }
+
+    impl Drop for OthersAsleep {
+        fn drop(&mut self) {
+            crate::live::unpark();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_wakes_itself_is_told_and_cut_all_the_same() {
+        for sleeps in [false, true] {
+            let _asleep = sleeps.then(OthersAsleep::begin);
+            let (began, cut) = (Instant::now(), Arc::<Cut>::default());
+            let told = cut.clone();
+            let exchange = Box::pin(async move {
+                owe();
+                tokio::task::yield_now().await;
+                wait().await;
+                assert!(settle_answer());
+                drop_when_told(&cut);
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                    told.end(EndedBy::Shutdown.into());
+                });
+                loop {
+                    tokio::task::yield_now().await;
+                    tokio::time::sleep(Duration::from_secs(3)).await;
+                }
+            });
+            let ended = until_cut::<Pin<Box<dyn Future<Output = ()>>>>(exchange, &mut Alarm::default()).await;
+            assert_eq!((ended, began.elapsed()), (None, Duration::from_secs(6)));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -46,7 +46,12 @@ const KEYED: [&str; 15] = [
 ];
 
 /// The endpoint whose turn it is.
-pub(super) fn peer(session: &Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+pub(super) fn peer(session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    let is_sent = session.as_mut().is_body_empty() || session.as_mut().is_body_done();
+    // Else it may be that nobody is owed anything, or that nobody reads: an upload that the endpoint takes no more of, an
+    // answer that goes to the cache alone.
+    let is_watched = is_sent && !session.cache.enabled();
+    let upload = exchange.generation.snapshot.bounds.body.within.0;
     let headers = &session.req_header().headers;
     let decision = exchange.decision.as_ref();
     let whom = Whom {
@@ -82,7 +87,9 @@ pub(super) fn peer(session: &Session, exchange: &mut Exchange) -> Result<Box<Htt
         if awaited != Awaited::Header {
             begin_call();
         }
-        peer.options.read_timeout = silence;
+        let (response, idle) = (pool.settings.timeout.response.0, pool.settings.timeout.idle.0);
+        let longest = (!is_watched).then(|| upload + SENDING + response.max(idle));
+        peer.options.read_timeout = silence.or(longest);
     }
     attempt.tried.push(lease.at());
     attempt.lease = Some(lease);
@@ -133,9 +140,12 @@ fn await_rest(response: &ResponseHeader, attempt: &mut Attempt) {
     let timeout = &pool.settings.timeout;
     let is_stream = is_stream(&response.headers);
     attempt.awaited = if is_stream { Awaited::Nothing } else { Awaited::Rest };
-    if is_stream || attempt.is_sent {
-        let silence = if is_stream { timeout.idle.0 } else { timeout.response.0 };
-        owe_answer(Deadline { at: None, silence });
+    let silence = if is_stream { timeout.idle.0 } else { timeout.response.0 };
+    // The client has all of such an answer with its header, and reads no more.
+    let is_told = response.status == StatusCode::RESET_CONTENT;
+    if is_stream || is_told || attempt.is_sent {
+        let at = tokio::time::Instant::now().checked_add(silence).filter(|_| is_told);
+        owe_answer(Deadline { at, silence });
     }
 }
 

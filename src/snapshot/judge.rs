@@ -104,8 +104,7 @@ async fn judge_how<'a>(
         params,
         principal: None,
     };
-    let mut decision = Box::<Decision>::default();
-    decide(rules, &mut facts, lookup, &mut decision).await;
+    let mut decision = decide(rules, &mut facts, lookup).await;
     match (route, is_preflight) {
         (None, true) => allow_nothing(&mut decision),
         (None, false) if decision.is_forwarded() => unrouted(&mut decision, allow.as_ref()),

@@ -390,7 +390,7 @@ impl Drop for Lease {
     }
 }
 
-/// Every timeout is set: Pingora's own defaults wait for ever.
+/// Every timeout is set, that for reading with each try: Pingora's own defaults wait for ever.
 fn peer(address: SocketAddr, settings: &UpstreamSettings, tls: Option<&UpstreamTls>) -> HttpPeer {
     let mut peer = match tls {
         None => HttpPeer::new(address, false, String::new()),

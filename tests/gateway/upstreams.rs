@@ -221,6 +221,25 @@ fn between_the_pieces_of_an_answer_there_is_no_more_time_than_before_its_header(
 }
 
 #[test]
+fn what_has_no_body_does_not_wait_for_the_end_of_one() {
+    let endpoint = Endpoint::start(|mut wire, _| {
+        wire.send(b"HTTP/1.1 205 Reset Content\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n");
+        wire.head();
+    });
+    let gateway = gateway(&format!(
+        "endpoints: [{}]\ntimeout: {{ response: 200ms, idle: 1h }}",
+        endpoint.address
+    ));
+    let mut client = Wire::open(gateway.address());
+    client.send(b"GET /x HTTP/1.1\r\nHost: gate.example\r\n\r\n");
+    assert!(client.head().unwrap().starts_with("HTTP/1.1 205 "));
+    // The endpoint sends no more, and is not waited for.
+    assert_eq!(client.rest(), b"");
+    let record = gateway.stop().remove(0);
+    assert_eq!(record["upstream"]["fault"], "response-timeout", "{record}");
+}
+
+#[test]
 fn no_caller_that_dawdles_is_an_endpoint_s_failure() {
     let settings = "timeout: { response: 500ms }\nbreaker: { window: 60s, open_for: 1h, min_requests: 2 }";
     let pause = || std::thread::sleep(std::time::Duration::from_secs(2));

@@ -262,9 +262,8 @@ impl<'a> Side<'a> {
                     params: judged.params,
                     principal: None,
                 };
-                let mut decision = Decision::default();
-                let decided = decide(rules, &mut facts, &lookup, &mut decision).now_or_never();
-                decided.context(WAITED)?;
+                let decided = decide(rules, &mut facts, &lookup).now_or_never();
+                let decision = decided.context(WAITED)?;
                 let policy = |at: u16| rules.get(usize::from(at)).map(|rule| rule.name.clone());
                 outcome(&decision, known, policy)
             }

@@ -172,8 +172,7 @@ fn decided(yaml: &str, names: &str, asked: &Asked) -> (Decision, Trail, Option<T
     let mut rules: Vec<Rule> = drafts.into_iter().map(rule).collect();
     rules.sort_by_key(|rule| rule.stage);
     let mut facts = asked.facts();
-    let mut decision = Decision::default();
-    futures::executor::block_on(decide(&rules, &mut facts, &Silent, &mut decision));
+    let decision = *futures::executor::block_on(decide(&rules, &mut facts, &Silent));
     let trail = decision.trail.clone();
     // `decide` learns who calls from a rule that asks; here it is known beforehand.
     let reopens = reopens_at(&rules, &mut facts, &decision).map(|(at, _)| at);

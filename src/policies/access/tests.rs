@@ -237,7 +237,11 @@ fn denies_during_a_window_and_says_when_it_reopens() {
     let mut facts = night.facts();
     let decision = Decision {
         effect: Effect::Deny(denial),
-        ..Decision::default()
+        acts: Default::default(),
+        principal: None,
+        limits: Default::default(),
+        answers: Default::default(),
+        trail: Default::default(),
     };
     let (at, zone) = crate::engine::reopens_at(&rules, &mut facts, &decision).unwrap();
     assert_eq!((at, zone.iana_name()), (next, Some("Asia/Seoul")));

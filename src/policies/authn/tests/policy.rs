@@ -123,8 +123,7 @@ fn judged(auth: &str, method: &Method, headers: &dyn Headers, answer: &Answer) -
         principal: None,
     };
     let lookup = Says(answer.clone(), parking_lot::Mutex::default());
-    let mut decision = Decision::default();
-    block_on(decide(&rules, &mut facts, &lookup, &mut decision));
+    let decision = block_on(decide(&rules, &mut facts, &lookup));
     assert_eq!(decision.trail.len(), 1);
     let said = match &decision.effect {
         Effect::Forward => match &decision.principal {
