@@ -159,7 +159,7 @@ impl Request {
         }
     }
 
-    fn decide(&self, rules: &[Rule]) -> Decision {
+    fn decide(&self, rules: &[Rule]) -> Box<Decision> {
         let mut facts = Facts {
             now: self.now,
             window_at: self.now,
@@ -180,7 +180,7 @@ impl Request {
         };
         let deciding = pin!(decide(rules, &mut facts, &Unfrozen));
         match deciding.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready((decision, _)) => decision,
+            Poll::Ready(decision) => decision,
             Poll::Pending => unreachable!("nothing is looked up"),
         }
     }
