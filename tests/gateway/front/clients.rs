@@ -28,6 +28,12 @@ fn start(upstream: &Upstream) -> Gateway {
     Gateway::start(&fill(ROUTES, &[("upstream", &upstream.address())]))
 }
 
+/// With patience for a client that waits for a word that it is not told.
+fn start_patiently(upstream: &Upstream) -> Gateway {
+    let yaml = ROUTES.replace("grace: 1s", "grace: 30s");
+    Gateway::start(&fill(&yaml, &[("upstream", &upstream.address())]))
+}
+
 /// What a program says on its standard output, which must end well.
 fn said(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -49,7 +55,7 @@ fn curl() -> Command {
 #[test]
 fn curl_uploads_in_every_version_whatever_it_says_of_the_length() {
     let upstream = origin();
-    let gateway = start(&upstream);
+    let gateway = start_patiently(&upstream);
     let url = format!("http://{}/up", gateway.address());
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("body");
