@@ -168,7 +168,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_reads_what_the_strict_reader_reads(value in json(), pretty in any::<bool>(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        fn it_reads_what_the_strict_reader_reads(
+            value in json(),
+            pretty in any::<bool>(),
+            at in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
             let text = match pretty {
                 true => serde_json::to_string_pretty(&value),
                 false => serde_json::to_string(&value),
@@ -176,11 +181,12 @@ mod tests {
             let text = text.unwrap();
             // As it is, and with one byte put in the place of another, taken out, or put in.
             let at = at.index(text.len());
-            let (mut other, mut less, mut more) = (text.clone().into_bytes(), text.clone().into_bytes(), text.clone().into_bytes());
+            let mut texts = [(); 4].map(|()| text.clone().into_bytes());
+            let [_, other, less, more] = &mut texts;
             other[at] = byte;
             less.remove(at);
             more.insert(at, byte);
-            for text in [text.into_bytes(), other, less, more] {
+            for text in texts {
                 let Ok(text) = std::str::from_utf8(&text) else { continue };
                 if let Some(read) = object(text) {
                     prop_assert_eq!(Some(read), super::super::strict(text.as_bytes()), "{}", text);
