@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: gwanmun::server::Allocator = gwanmun::server::Allocator;
 
 fn main() -> ExitCode {
     gwanmun::cli::main()

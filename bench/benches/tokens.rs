@@ -31,7 +31,7 @@ use serde_json::Value;
 
 /// The gateway's.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: gwanmun::server::Allocator = gwanmun::server::Allocator;
 
 const NOW: Timestamp = Timestamp::constant(1_795_500_000, 0);
 /// So many tokens are verified before they are forgotten.

@@ -1,5 +1,7 @@
 //! Assembly: a configuration becomes listeners, a proxy, observers and background tasks, and ends in order.
 
+#[cfg(feature = "mimalloc")]
+mod allocator;
 mod descriptors;
 mod files;
 mod front;
@@ -34,6 +36,8 @@ use crate::proxy::{Gate, RequestIds};
 use crate::rehearse::{Paint, failures, show_findings};
 use crate::snapshot::{self, AdminToken, Occasion, Snapshot};
 
+#[cfg(feature = "mimalloc")]
+pub use allocator::Allocator;
 use front::FrontRefusals;
 use watchers::Watchers;
 

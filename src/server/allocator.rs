@@ -1,0 +1,101 @@
+//! The allocator of the program: mimalloc, asked for an alignment only where it would not be there by itself.
+
+use std::alloc::{GlobalAlloc, Layout};
+
+use libmimalloc_sys as mi;
+
+/// mimalloc.
+#[derive(Debug, Clone, Copy)]
+pub struct Allocator;
+
+/// Blocks of a size are aligned to it up to here.
+const NATURAL: usize = 16;
+
+#[inline]
+fn is_natural(align: usize, size: usize) -> bool {
+    align <= NATURAL && align <= size
+}
+
+// SAFETY: every call goes to mimalloc as it came, except that an alignment is not mentioned which blocks of that size have.
+unsafe impl GlobalAlloc for Allocator {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let (size, align) = (layout.size(), layout.align());
+        // SAFETY: any size will do, and an alignment that is a power of two.
+        let block = unsafe {
+            match is_natural(align, size) {
+                true => mi::mi_malloc(size),
+                false => mi::mi_malloc_aligned(size, align),
+            }
+        };
+        block.cast()
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let (size, align) = (layout.size(), layout.align());
+        // SAFETY: as above.
+        let block = unsafe {
+            match is_natural(align, size) {
+                true => mi::mi_zalloc(size),
+                false => mi::mi_zalloc_aligned(size, align),
+            }
+        };
+        block.cast()
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, pointer: *mut u8, _: Layout) {
+        // SAFETY: the caller got it from here.
+        unsafe { mi::mi_free(pointer.cast()) }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let align = layout.align();
+        // SAFETY: the caller got it from here.
+        let block = unsafe {
+            match is_natural(align, size) {
+                true => mi::mi_realloc(pointer.cast(), size),
+                false => mi::mi_realloc_aligned(pointer.cast(), size, align),
+            }
+        };
+        block.cast()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_aligned_as_asked_and_keep_their_bytes() {
+        for align in [1, 2, 4, 8, 16, 32, 64, 4096] {
+            for size in [1, 3, 8, 15, 16, 17, 24, 40, 100, 250, 1000, 1025, 3000, 70_000, 1 << 20] {
+                let layout = Layout::from_size_align(size, align).unwrap_or(Layout::new::<u8>());
+                // SAFETY: the layout is not empty, and every block is freed by the layout it has.
+                unsafe {
+                    let some: Vec<*mut u8> = (0..9).map(|_| Allocator.alloc(layout)).collect();
+                    for block in some {
+                        assert!(
+                            !block.is_null() && block.addr().is_multiple_of(align),
+                            "{size} at {align}"
+                        );
+                        block.write_bytes(0xa5, size);
+                        let longer = Allocator.realloc(block, layout, 3 * size);
+                        assert!(
+                            !longer.is_null() && longer.addr().is_multiple_of(align),
+                            "{size} at {align}"
+                        );
+                        assert!((0..size).all(|at| longer.add(at).read() == 0xa5));
+                        let layout = Layout::from_size_align(3 * size, align).unwrap_or(layout);
+                        Allocator.dealloc(longer, layout);
+                    }
+                    let zeroed = Allocator.alloc_zeroed(layout);
+                    assert!(zeroed.addr().is_multiple_of(align) && (0..size).all(|at| zeroed.add(at).read() == 0));
+                    Allocator.dealloc(zeroed, layout);
+                }
+            }
+        }
+    }
+}
