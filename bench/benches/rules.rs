@@ -23,7 +23,7 @@ use serde_json::json;
 
 /// The gateway's.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: gwanmun::server::Allocator = gwanmun::server::Allocator;
 
 const RULES: &str = r#"
 listen: [{ address: 127.0.0.1:0 }]
@@ -141,7 +141,7 @@ impl Request {
             subject: "c1001".into(),
             scopes: vec!["transfer:read".into(), "transfer:write".into()],
             roles: vec!["customer".into(), "teller".into()],
-            claims: claims.as_object().cloned().unwrap_or_default(),
+            claims: claims.as_object().cloned().unwrap_or_default().into(),
             auth_time: None,
             acr: None,
             expires: None,

@@ -1,6 +1,8 @@
 //! JSON of strangers, read so that it has one meaning: an object whose members are unique at every depth.
 
+mod item;
 mod plain;
+mod text;
 
 use std::cell::Cell;
 use std::fmt;
@@ -9,6 +11,9 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Se
 use serde_json::{Map, Number, Value};
 
 use super::json::{MAX_DEPTH, Token, Tokens};
+
+pub use item::Item;
+pub use text::{Claims, Members, Source, members};
 
 /// The object that `bytes` are; `None` for anything else: other values, duplicate members at any depth, lone surrogates,
 /// invalid UTF-8, numbers that neither 64 bits nor a double can tell from others, nesting beyond [`MAX_DEPTH`], anything after

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+use super::claims::Claims;
 
 /// A verified caller. Its identity is (authenticator, issuer, subject), never the subject alone.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +21,7 @@ pub struct Principal {
     /// Roles, from the claim that the authenticator names.
     pub roles: Vec<Box<str>>,
     /// All claims of the credential.
-    pub claims: Map<String, Value>,
+    pub claims: Claims,
     /// When the caller last proved itself to the issuer.
     pub auth_time: Option<Timestamp>,
     /// The authentication context the issuer asserts.
@@ -62,17 +64,6 @@ impl Principal {
 
     /// A claim by its path (`address.country`): the exact name first, then member by member, shorter names first.
     pub fn claim(&self, path: &str) -> Option<&Value> {
-        claim_at(&self.claims, path)
+        self.claims.at(path)
     }
-}
-
-/// The member of `claims` under `path`, as [`Principal::claim`] finds it.
-fn claim_at<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
-    if let Some(value) = claims.get(path) {
-        return Some(value);
-    }
-    path.match_indices('.').find_map(|(dot, _)| {
-        let (name, rest) = (path.get(..dot)?, path.get(dot + 1..)?);
-        claim_at(claims.get(name)?.as_object()?, rest)
-    })
 }

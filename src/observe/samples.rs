@@ -138,7 +138,7 @@ pub(crate) fn person(subject: &str) -> Principal {
         subject: subject.into(),
         scopes: vec!["transfer:write".into(), "accounts:read".into()],
         roles: vec!["customer".into()],
-        claims: claims.as_object().cloned().unwrap(),
+        claims: claims.as_object().cloned().unwrap().into(),
         auth_time: Some(instant("2026-11-24T02:58:00Z")),
         acr: Some("otp".into()),
         expires: Some(instant("2026-11-24T03:10:00Z")),

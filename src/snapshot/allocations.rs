@@ -136,7 +136,7 @@ fn deciding(route: &str) -> (usize, Box<Decision>) {
         subject: "c1".into(),
         scopes: vec!["transfer:write".into()],
         roles: vec!["customer".into()],
-        claims: claims.as_object().cloned().unwrap(),
+        claims: claims.as_object().cloned().unwrap().into(),
         auth_time: None,
         acr: None,
         expires: None,

@@ -134,7 +134,7 @@ impl Asked {
             subject: "s".into(),
             scopes: list(scopes),
             roles: list(roles),
-            claims,
+            claims: claims.into(),
             auth_time: None,
             acr: None,
             expires: None,

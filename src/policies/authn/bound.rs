@@ -2,13 +2,13 @@
 //! made with it, 401 `token-bound` otherwise. One that is bound to anything else, such as a key by DPoP (`jkt`, RFC 9449 §6), is
 //! no bearer token, and nobody here could check it: 401 `token-type`.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::engine::{ClientCertificate, CredentialRefusal, Principal};
 
-/// The thumbprint of the certificate that claims bind their token to, or the code of a refusal.
-pub(super) fn to(claims: &Map<String, Value>) -> Result<Option<&str>, &'static str> {
-    match claims.get("cnf") {
+/// The thumbprint of the certificate that this `cnf` binds its token to, or the code of a refusal.
+pub(super) fn to(cnf: Option<&Value>) -> Result<Option<&str>, &'static str> {
+    match cnf {
         None => Ok(None),
         Some(Value::Object(ways)) if ways.len() == 1 => match ways.get("x5t#S256") {
             Some(Value::String(thumbprint)) => Ok(Some(thumbprint)),
@@ -20,7 +20,7 @@ pub(super) fn to(claims: &Map<String, Value>) -> Result<Option<&str>, &'static s
 
 /// Whether the connection is one that the principal's token may come by.
 pub(super) fn check(principal: &Principal, certificate: Option<&ClientCertificate>) -> Result<(), CredentialRefusal> {
-    let code = match to(&principal.claims) {
+    let code = match to(principal.claims.get("cnf")) {
         Ok(None) => return Ok(()),
         Ok(Some(thumbprint)) if certificate.is_some_and(|shown| *shown.thumbprint == *thumbprint) => return Ok(()),
         Ok(Some(_)) => "token-bound",

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::engine::Principal;
+use crate::engine::claims::{Claims, Item, members};
 
 /// Who vouches for claims, and where in them the subject, the scopes and the roles stand, by their paths.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +22,17 @@ pub(super) struct Claimed<'a> {
 impl Claimed<'_> {
     /// Whom the claims speak of; `None` without a subject.
     pub fn principal(&self, claims: Map<String, Value>) -> Option<Principal> {
+        let claims = Claims::from(claims);
+        let principal = self.named(members(&claims), &claims)?;
+        Some(Principal { claims, ..principal })
+    }
+
+    /// Whom the claims speak of, by the members of them all; without the claims themselves.
+    pub fn named<'c>(
+        &self,
+        members: impl Iterator<Item = (&'c str, Item<'c>)>,
+        claims: &'c Claims,
+    ) -> Option<Principal> {
         let mut principal = Principal {
             authenticator: self.authenticator.clone(),
             issuer: self.issuer.clone(),
@@ -32,22 +44,35 @@ impl Claimed<'_> {
             expires: None,
             token_id: None,
             identity: Box::default(),
-            claims,
+            claims: Claims::default(),
         };
-        for (name, claim) in &principal.claims {
-            match name.as_str() {
+        let (mut subject, mut scopes, mut roles) = (None, None, None);
+        for (name, claim) in members {
+            match name {
                 "auth_time" => principal.auth_time = instant(claim, Round::Down),
                 "acr" => principal.acr = claim.as_str().map(Into::into),
                 "exp" => principal.expires = instant(claim, Round::Down),
                 "jti" => principal.token_id = claim.as_str().map(Into::into),
                 _ => {}
             }
+            // Where the paths lead is mostly here.
+            for (path, found) in [
+                (self.subject, &mut subject),
+                (self.scopes, &mut scopes),
+                (self.roles, &mut roles),
+            ] {
+                if name == path {
+                    *found = Some(claim);
+                }
+            }
         }
-        let subject = principal.claim(self.subject)?.as_str()?;
+        // Or further in.
+        let at = |path: &str| Some(Item::from(claims.at(path)?));
+        let subject = subject.or_else(|| at(self.subject))?.as_str()?;
         principal.subject = Arc::from(Some(subject).filter(|subject| is_subject(subject))?);
         principal.identity = Principal::frame(self.authenticator, self.issuer, &principal.subject);
-        principal.scopes = names(principal.claim(self.scopes));
-        principal.roles = names(principal.claim(self.roles));
+        principal.scopes = names(scopes.or_else(|| at(self.scopes)));
+        principal.roles = names(roles.or_else(|| at(self.roles)));
         Some(principal)
     }
 }
@@ -55,10 +80,6 @@ impl Claimed<'_> {
 /// Whether a subject names anybody, and can be written down as it is: in a header of the upstream's, in a record.
 pub(super) fn is_subject(subject: &str) -> bool {
     !subject.is_empty() && !subject.chars().any(char::is_control)
-}
-
-pub(super) fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    members.get(name)?.as_str()
 }
 
 /// Which way a fraction of a second goes: to the disadvantage of the token.
@@ -69,8 +90,8 @@ pub(super) enum Round {
 }
 
 /// A NumericDate (RFC 7519 §2), which may have a fraction. Instants beyond what can be written are as far as can be.
-pub(super) fn instant(claim: &Value, round: Round) -> Option<Timestamp> {
-    let number = claim.as_number()?;
+pub(super) fn instant<'c>(claim: impl Into<Item<'c>>, round: Round) -> Option<Timestamp> {
+    let number = claim.into().as_number()?;
     let seconds = match (number.as_i64(), number.as_f64()?) {
         (Some(whole), _) => whole,
         // Saturates, which is far beyond every instant.
@@ -84,14 +105,17 @@ pub(super) fn instant(claim: &Value, round: Round) -> Option<Timestamp> {
 }
 
 /// Names as a list, or as one text with spaces between them. What is no text is no name.
-fn names(claim: Option<&Value>) -> Vec<Box<str>> {
-    match claim {
-        Some(Value::String(text)) => text
+fn names(claim: Option<Item<'_>>) -> Vec<Box<str>> {
+    let Some(claim) = claim else { return Vec::new() };
+    match claim.as_str() {
+        Some(text) => text
             .split(' ')
             .filter(|name| !name.is_empty())
             .map(Into::into)
             .collect(),
-        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(Into::into).collect(),
-        _ => Vec::new(),
+        None => {
+            let list = claim.items().unwrap_or_default().into_iter();
+            list.filter_map(Item::as_str).map(Into::into).collect()
+        }
     }
 }

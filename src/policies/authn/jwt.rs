@@ -4,7 +4,7 @@
 //! `token-signature`, `token-claims`, `token-audience`, `token-lifetime`, `token-not-yet-valid`, `token-expired`. What makes a
 //! token invalid for ever is looked for before what passes with time, so that `token-expired` means: valid otherwise.
 //! `token-malformed` is also what cannot be read in one way: members that stand twice, and numbers that would be taken for
-//! others ([`claims::object`]).
+//! others ([`object`]).
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -12,13 +12,15 @@ use std::sync::Arc;
 use base64_simd::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::Algorithm;
+use memchr::{memchr, memrchr};
 use serde_json::{Map, Value};
 
 use super::bound;
-use super::claimed::{Round, instant, is_subject, text};
+use super::claimed::{Round, instant, is_subject};
 use super::keys::{Key, KeyId, KeySet, algorithm};
-use super::settings::{JwtAuthenticator, media_type};
-use crate::engine::{CredentialRefusal, Principal, claims};
+use super::settings::{JwtAuthenticator, subtype};
+use crate::engine::claims::{self, Item, Source, object};
+use crate::engine::{CredentialRefusal, Principal};
 
 /// Longer tokens are refused before anything in them is read.
 pub(super) const MAX_TOKEN: usize = 16 << 10;
@@ -30,7 +32,7 @@ type Members = Map<String, Value>;
 /// A token taken apart; nothing in it is believed yet.
 pub(super) struct Token<'a> {
     header: Arc<Members>,
-    claims: Members,
+    claims: claims::Members<'a>,
     signed: &'a [u8],
     signature: Vec<u8>,
 }
@@ -63,7 +65,7 @@ thread_local! {
 fn read_header(text: &str) -> Option<Arc<Members>> {
     LAST_HEADER.with_borrow_mut(|(last, read)| {
         if text.is_empty() || **last != *text {
-            *read = Arc::new(claims::object(&decode(text)?)?);
+            *read = Arc::new(object(&decode(text)?)?);
             *last = text.into();
         }
         Some(read.clone())
@@ -75,42 +77,43 @@ fn decode(part: &str) -> Option<Vec<u8>> {
 }
 
 impl<'a> Token<'a> {
-    /// Takes a compact JWS apart. Everything is decoded strictly: no padding, no stray bits, no duplicate members.
-    pub fn parse(token: &'a str) -> Result<Self, CredentialRefusal> {
-        Self::take_apart(token).ok_or_else(|| refusal("token-malformed", None))
+    /// Takes a compact JWS apart; its claims stay in `source`. Everything is decoded strictly: no padding, no stray bits, no
+    /// duplicate members.
+    pub fn parse(token: &'a str, source: &'a mut Source) -> Result<Self, CredentialRefusal> {
+        Self::take_apart(token, source).ok_or_else(|| refusal("token-malformed", None))
     }
 
-    fn take_apart(token: &'a str) -> Option<Self> {
+    fn take_apart(token: &'a str, source: &'a mut Source) -> Option<Self> {
         if token.len() > MAX_TOKEN {
             return None;
         }
-        let (signed, signature) = token.rsplit_once('.')?;
-        let (header, claims) = signed.split_once('.')?;
-        if claims.contains('.') {
-            return None;
-        }
+        let bytes = token.as_bytes();
+        let (first, last) = (memchr(b'.', bytes)?, memrchr(b'.', bytes)?);
+        // No dot is spelt in base64url: one more between these two makes no claims.
+        let (header, claims) = (token.get(..first)?, token.get(first + 1..last)?);
         Some(Self {
             header: read_header(header)?,
-            claims: claims::object(&decode(claims)?)?,
-            signed: signed.as_bytes(),
-            signature: decode(signature)?,
+            claims: source.members(decode(claims)?)?,
+            signed: bytes.get(..last)?,
+            signature: decode(token.get(last + 1..)?)?,
         })
     }
 
     /// What the token says its issuer is; `None` where that is no text.
     pub fn issuer(&self) -> Option<&str> {
-        text(&self.claims, "iss")
+        self.claims.get("iss").and_then(Item::as_str)
     }
 
     /// A refusal, with the subject the token claims.
     pub fn refuse(&self, code: &'static str) -> CredentialRefusal {
-        let claimed = text(&self.claims, "sub").map(|sub| sub.chars().take(MAX_CLAIMED).collect::<String>().into());
+        let subject = self.claims.get("sub").and_then(Item::as_str);
+        let claimed = subject.map(|subject| subject.chars().take(MAX_CLAIMED).collect::<String>().into());
         refusal(code, claimed)
     }
 
-    /// Judges the token. Its claims move into the principal.
+    /// Judges the token.
     pub fn verify(
-        &mut self,
+        &self,
         authenticator: &JwtAuthenticator,
         keys: &KeySet,
         now: Timestamp,
@@ -122,7 +125,7 @@ impl<'a> Token<'a> {
             })
         };
         let claims = Registered::among(&self.claims);
-        match claims.iss.and_then(Value::as_str) {
+        match claims.iss.and_then(Item::as_str) {
             None => return Err(refused("token-claims")),
             Some(issuer) if issuer != &*authenticator.issuer => return Err(refused("token-issuer")),
             Some(_) => {}
@@ -130,19 +133,18 @@ impl<'a> Token<'a> {
         let (algorithm, kid) = self.check_header(authenticator).map_err(refused)?;
         let key = self.find_key(algorithm, kid, keys)?.id;
         claims.check(authenticator).map_err(refused)?;
-        bound::to(&self.claims).map_err(refused)?;
+        bound::to(claims.cnf.map(Value::from).as_ref()).map_err(refused)?;
         let Some(expires) = claims.exp.and_then(|exp| instant(exp, Round::Down)) else {
             return Err(refused("token-claims"));
         };
-        let leeway = SignedDuration::try_from(authenticator.leeway).unwrap_or(SignedDuration::ZERO);
+        let leeway = authenticator.leeway;
         let issued = claims.check_lifetime(authenticator, expires).map_err(refused)?;
         let begins = match claims.nbf {
             None => issued,
-            Some(nbf) => instant(nbf, Round::Up)
-                .ok_or_else(|| refused("token-claims"))?
-                .max(issued),
+            Some(nbf) => issued.max(Some(instant(nbf, Round::Up).ok_or_else(|| refused("token-claims"))?)),
         };
-        let from = begins.checked_sub(leeway).unwrap_or(Timestamp::MIN);
+        let from = begins.and_then(|begins| begins.checked_sub(leeway).ok());
+        let from = from.unwrap_or(Timestamp::MIN);
         if now < from {
             return Err(refused("token-not-yet-valid"));
         }
@@ -153,15 +155,15 @@ impl<'a> Token<'a> {
                 newer_keys_may_help: false,
             }));
         }
-        let claims = std::mem::take(&mut self.claims);
-        let Some(principal) = authenticator.claimed().principal(claims) else {
+        let claims = self.claims.claims();
+        let Some(principal) = authenticator.claimed().named(self.claims.iter(), &claims) else {
             return Err(Box::new(Refused {
                 refusal: refusal("token-claims", None),
                 newer_keys_may_help: false,
             }));
         };
         Ok(Verified {
-            principal,
+            principal: Principal { claims, ..principal },
             key,
             from,
             until: expires,
@@ -186,7 +188,7 @@ impl<'a> Token<'a> {
             return Err("token-crit");
         }
         // Encrypted or compressed things, and a token within the token, are read by nobody here.
-        let is_nested = |cty: &Value| cty.as_str().is_none_or(|cty| media_type(cty) == "jwt");
+        let is_nested = |cty: &Value| cty.as_str().is_none_or(|cty| subtype(cty).eq_ignore_ascii_case("jwt"));
         if header.is_wrapped || header.cty.is_some_and(is_nested) {
             return Err("token-malformed");
         }
@@ -195,13 +197,16 @@ impl<'a> Token<'a> {
         }
         let typ = match header.typ {
             None => None,
-            Some(Value::String(typ)) => Some(media_type(typ)),
+            Some(Value::String(typ)) => Some(subtype(typ)),
             Some(_) => return Err("token-malformed"),
         };
-        let accepted = match (&authenticator.typ, typ.as_deref()) {
-            (Some(wanted), typ) => typ == Some(wanted),
+        let accepted = match (&authenticator.typ, typ) {
+            (Some(wanted), typ) => typ.is_some_and(|typ| typ.eq_ignore_ascii_case(wanted)),
             // `logout+jwt`, `secevent+jwt`, `dpop+jwt`: tokens of the same issuer for another purpose (RFC 8725 §3.11).
-            (None, Some(typ)) => !typ.ends_with("+jwt") || typ == "at+jwt",
+            (None, Some(typ)) => {
+                let typ = typ.to_ascii_lowercase();
+                !typ.ends_with("+jwt") || typ == "at+jwt"
+            }
             (None, None) => true,
         };
         if !accepted {
@@ -270,26 +275,28 @@ impl<'h> Header<'h> {
 /// Those of the registered claims (RFC 7519 §4.1) that a token is judged by.
 #[derive(Default)]
 struct Registered<'c> {
-    iss: Option<&'c Value>,
-    aud: Option<&'c Value>,
-    sub: Option<&'c Value>,
-    exp: Option<&'c Value>,
-    nbf: Option<&'c Value>,
-    iat: Option<&'c Value>,
+    iss: Option<Item<'c>>,
+    aud: Option<Item<'c>>,
+    sub: Option<Item<'c>>,
+    exp: Option<Item<'c>>,
+    nbf: Option<Item<'c>>,
+    iat: Option<Item<'c>>,
+    cnf: Option<Item<'c>>,
     is_id_token: bool,
 }
 
 impl<'c> Registered<'c> {
-    fn among(claims: &'c Members) -> Self {
+    fn among(claims: &claims::Members<'c>) -> Self {
         let mut registered = Self::default();
-        for (name, value) in claims {
-            match name.as_str() {
+        for (name, value) in claims.iter() {
+            match name {
                 "iss" => registered.iss = Some(value),
                 "aud" => registered.aud = Some(value),
                 "sub" => registered.sub = Some(value),
                 "exp" => registered.exp = Some(value),
                 "nbf" => registered.nbf = Some(value),
                 "iat" => registered.iat = Some(value),
+                "cnf" => registered.cnf = Some(value),
                 "nonce" | "at_hash" => registered.is_id_token = true,
                 _ => {}
             }
@@ -299,18 +306,21 @@ impl<'c> Registered<'c> {
 
     fn check(&self, authenticator: &JwtAuthenticator) -> Result<(), &'static str> {
         let listed = |audience: &str| authenticator.audience.iter().any(|listed| listed == audience);
-        let heard = match self.aud {
-            Some(Value::String(audience)) => listed(audience),
-            Some(Value::Array(all)) if all.iter().all(Value::is_string) => {
-                all.iter().filter_map(Value::as_str).any(listed)
+        let audience = self.aud.ok_or("token-claims")?;
+        let heard = match audience.as_str() {
+            Some(audience) => listed(audience),
+            None => {
+                let all = audience.items().ok_or("token-claims")?.into_iter().map(Item::as_str);
+                let all: Option<Vec<&str>> = all.collect();
+                all.ok_or("token-claims")?.into_iter().any(listed)
             }
-            _ => return Err("token-claims"),
         };
         if !heard {
             return Err("token-audience");
         }
-        let dated = self.exp.is_some_and(Value::is_number) && self.iat.is_none_or(Value::is_number);
-        if !dated || !self.sub.and_then(Value::as_str).is_some_and(is_subject) {
+        let is_number = |claim: Item<'_>| claim.as_number().is_some();
+        let dated = self.exp.is_some_and(is_number) && self.iat.is_none_or(is_number);
+        if !dated || !self.sub.and_then(Item::as_str).is_some_and(is_subject) {
             return Err("token-claims");
         }
         // An ID token is for the client that asked for it, not for an API.
@@ -322,9 +332,13 @@ impl<'c> Registered<'c> {
 
     /// When the token was issued, where that matters because it may be good for so long only: a token that does not say, or
     /// says what is yet to come, could live on after its revocation was forgotten.
-    fn check_lifetime(&self, authenticator: &JwtAuthenticator, expires: Timestamp) -> Result<Timestamp, &'static str> {
+    fn check_lifetime(
+        &self,
+        authenticator: &JwtAuthenticator,
+        expires: Timestamp,
+    ) -> Result<Option<Timestamp>, &'static str> {
         let Some(longest) = authenticator.max_lifetime else {
-            return Ok(Timestamp::MIN);
+            return Ok(None);
         };
         let issued = self
             .iat
@@ -332,7 +346,7 @@ impl<'c> Registered<'c> {
             .ok_or("token-claims")?;
         let longest = SignedDuration::try_from(longest).unwrap_or(SignedDuration::MAX);
         match expires.duration_since(issued) <= longest {
-            true => Ok(issued),
+            true => Ok(Some(issued)),
             false => Err("token-lifetime"),
         }
     }

@@ -2,12 +2,13 @@
 //!
 //! Found by a randomly keyed hash, believed only where every byte is the same. Bounded by weight; what was used least goes.
 
-use std::sync::Arc;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::{Arc, LazyLock};
 
 use foldhash::quality::RandomState;
 use jiff::Timestamp;
 use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{OptionsBuilder, Weighter};
+use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
 use super::jwt::Verified;
 use super::keys::{KeyId, KeySet};
@@ -20,7 +21,54 @@ const USUAL_TOKENS: usize = 32_768;
 /// Verified tokens of one authenticator.
 #[derive(Debug)]
 pub(super) struct Memory {
-    tokens: Cache<Box<str>, Remembered, Weight, RandomState>,
+    tokens: Cache<Known, Remembered, Weight, RandomState>,
+}
+
+/// A token and its hash, which is taken once for all memories.
+#[derive(Clone, Copy)]
+pub(super) struct Hashed<'t> {
+    pub token: &'t str,
+    hash: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    token: Box<str>,
+    hash: u64,
+}
+
+impl<'t> Hashed<'t> {
+    pub fn new(token: &'t str) -> Self {
+        static KEYED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+        let hash = KEYED.hash_one(token);
+        Self { token, hash }
+    }
+}
+
+impl Hash for Hashed<'_> {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u64(self.hash);
+    }
+}
+
+impl Hash for Known {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u64(self.hash);
+    }
+}
+
+impl PartialEq for Known {
+    fn eq(&self, other: &Self) -> bool {
+        self.token == other.token
+    }
+}
+
+impl Eq for Known {}
+
+impl Equivalent<Known> for Hashed<'_> {
+    fn equivalent(&self, known: &Known) -> bool {
+        *self.token == *known.token
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -53,10 +101,10 @@ impl Memory {
     }
 
     /// Whom the token proved, while it is within its time and the key that verified it is among `keys`.
-    pub fn find(&self, token: &str, keys: &KeySet, now: Timestamp) -> Option<Arc<Principal>> {
-        let found = self.tokens.get(token)?;
+    pub fn find(&self, token: Hashed<'_>, keys: &KeySet, now: Timestamp) -> Option<Arc<Principal>> {
+        let found = self.tokens.get(&token)?;
         if !keys.has(found.key) {
-            self.tokens.remove(token);
+            self.tokens.remove(&token);
             return None;
         }
         // Both ends: on a rehearsal clock time may stand anywhere.
@@ -64,7 +112,7 @@ impl Memory {
     }
 
     /// Remembers a token until its `exp`.
-    pub fn keep(&self, token: &str, verified: Verified) -> Arc<Principal> {
+    pub fn keep(&self, token: Hashed<'_>, verified: Verified) -> Arc<Principal> {
         let principal = Arc::new(verified.principal);
         let remembered = Remembered {
             principal: principal.clone(),
@@ -72,7 +120,11 @@ impl Memory {
             from: verified.from,
             until: verified.until,
         };
-        self.tokens.insert(token.into(), remembered);
+        let known = Known {
+            token: token.token.into(),
+            hash: token.hash,
+        };
+        self.tokens.insert(known, remembered);
         principal
     }
 
@@ -91,8 +143,8 @@ impl Memory {
 #[derive(Debug, Clone)]
 struct Weight;
 
-impl Weighter<Box<str>, Remembered> for Weight {
-    fn weight(&self, token: &Box<str>, _: &Remembered) -> u64 {
-        512 + 3 * token.len() as u64
+impl Weighter<Known, Remembered> for Weight {
+    fn weight(&self, known: &Known, _: &Remembered) -> u64 {
+        512 + 3 * known.token.len() as u64
     }
 }

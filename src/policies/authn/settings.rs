@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
+use jiff::SignedDuration;
 use zeroize::Zeroizing;
 
 use super::claimed::Claimed;
@@ -307,7 +308,7 @@ pub struct JwtAuthenticator {
     pub(super) typ: Option<Box<str>>,
     pub(super) roles: Box<str>,
     pub(super) scopes: Box<str>,
-    pub(super) leeway: Duration,
+    pub(super) leeway: SignedDuration,
     pub(super) max_lifetime: Option<Duration>,
     pub(super) keys: KeysFrom,
     /// Where its tokens stand.
@@ -348,7 +349,10 @@ pub(super) fn compile_jwt(
     unfetched: &mut Vec<(Place, String)>,
 ) -> JwtAuthenticator {
     let JwtSettings { issuer, audience, .. } = settings;
-    let typ = settings.typ.as_ref().map(|typ| media_type(&typ.0).into());
+    let typ = settings
+        .typ
+        .as_ref()
+        .map(|typ| subtype(&typ.0.to_ascii_lowercase()).into());
     let mut algorithms = Vec::new();
     for algorithm in settings.algorithms.value.0.iter().map(|named| named.jws()) {
         if !algorithms.contains(&algorithm) {
@@ -363,7 +367,7 @@ pub(super) fn compile_jwt(
         typ,
         roles: settings.roles.0.clone(),
         scopes: settings.scopes.0.clone(),
-        leeway: settings.leeway.0,
+        leeway: SignedDuration::try_from(settings.leeway.0).unwrap_or_default(),
         max_lifetime: settings.max_lifetime.map(|longest| longest.0),
         keys: compile_keys(settings, load, unfetched),
         sources,
@@ -458,11 +462,12 @@ fn compile_jwks(jwks: &Spanned<JwksFrom>, issuer: &Spanned<Issuer>, load: &Load)
 }
 
 /// A media type as `typ` headers spell it: case does not matter, `application/` may be left out (RFC 7515 §4.1.9).
-pub(super) fn media_type(typ: &str) -> String {
-    let lower = typ.to_ascii_lowercase();
-    lower
-        .strip_prefix("application/")
-        .map_or_else(|| lower.clone(), str::to_owned)
+pub(super) fn subtype(typ: &str) -> &str {
+    const WRITTEN_OUT: &str = "application/";
+    match typ.split_at_checked(WRITTEN_OUT.len()) {
+        Some((written_out, subtype)) if written_out.eq_ignore_ascii_case(WRITTEN_OUT) => subtype,
+        _ => typ,
+    }
 }
 
 /// Whether keys may be fetched from there: https, or http on loopback; no user information, no fragment.

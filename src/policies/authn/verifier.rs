@@ -13,8 +13,9 @@ use super::copies::KeyCopies;
 use super::introspection::Introspector;
 use super::jwks::{KeySource, Newer, Timing};
 use super::jwt::{MAX_TOKEN, Token};
-use super::memory::Memory;
+use super::memory::{Hashed, Memory};
 use super::settings::JwtAuthenticator;
+use crate::engine::claims::Source;
 use crate::engine::{Answer, AuthenticatorId, ClientCertificate, CredentialRefusal, Principal};
 use crate::io::Client;
 
@@ -168,18 +169,20 @@ impl Verifiers {
                 _ => None,
             })
         };
-        if let Some(principal) = verifiers().find_map(|verifier| verifier.remembered(token, now)) {
+        let hashed = Hashed::new(token);
+        if let Some(principal) = verifiers().find_map(|verifier| verifier.remembered(hashed, now)) {
             return Answer::Principal(principal);
         }
         // Tokens and keys never stand in the same place.
         if judges().any(|judge| matches!(judge, Judge::ApiKey(_))) {
             return by_key(judges(), token, now);
         }
-        let mut parsed = Token::parse(token);
-        if let Ok(own) = &mut parsed
+        let mut source = Source::default();
+        let parsed = Token::parse(token, &mut source);
+        if let Ok(own) = &parsed
             && let Some(verifier) = verifiers().find(|verifier| own.issuer() == Some(&*verifier.authenticator.issuer))
         {
-            return verifier.judge(token, own, now).await;
+            return verifier.judge(hashed, own, now).await;
         }
         let introspector = judges().find_map(|judge| match judge {
             Judge::Introspection(introspector) => Some(introspector),
@@ -256,22 +259,24 @@ impl Verifier {
 
     /// Whom the token proves.
     pub async fn answer(&self, token: &str, now: Timestamp) -> Answer {
-        if let Some(principal) = self.remembered(token, now) {
+        let hashed = Hashed::new(token);
+        if let Some(principal) = self.remembered(hashed, now) {
             return Answer::Principal(principal);
         }
-        match Token::parse(token) {
-            Ok(mut parsed) => self.judge(token, &mut parsed, now).await,
+        let mut source = Source::default();
+        match Token::parse(token, &mut source) {
+            Ok(parsed) => self.judge(hashed, &parsed, now).await,
             Err(refusal) => Answer::Refused(refusal),
         }
     }
 
     /// Whom the token is known to prove. Costs a hash and a comparison.
-    pub fn remembered(&self, token: &str, now: Timestamp) -> Option<Arc<Principal>> {
+    pub(super) fn remembered(&self, token: Hashed<'_>, now: Timestamp) -> Option<Arc<Principal>> {
         let keys = self.keys.current();
         self.memory.find(token, keys.as_ref()?, now)
     }
 
-    async fn judge(&self, token: &str, parsed: &mut Token<'_>, now: Timestamp) -> Answer {
+    async fn judge(&self, token: Hashed<'_>, parsed: &Token<'_>, now: Timestamp) -> Answer {
         let Some(mut keys) = self.keys.first().await else {
             return UNAVAILABLE;
         };

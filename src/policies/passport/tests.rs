@@ -98,7 +98,8 @@ fn holder(expires: Option<i64>) -> Arc<Principal> {
         claims: json!({"sub": "u1", "secret": "not for upstreams"})
             .as_object()
             .unwrap()
-            .clone(),
+            .clone()
+            .into(),
         auth_time: Some(later(-60)),
         acr: Some("otp".into()),
         expires: expires.map(later),

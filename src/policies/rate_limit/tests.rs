@@ -356,7 +356,7 @@ fn with_facts<R>(lines: &Lines, claims: Option<Value>, use_facts: impl FnOnce(&F
             subject: "s".into(),
             scopes: Vec::new(),
             roles: Vec::new(),
-            claims: claims.as_object().unwrap().clone(),
+            claims: claims.as_object().unwrap().clone().into(),
             auth_time: None,
             acr: None,
             expires: None,

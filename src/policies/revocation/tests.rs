@@ -26,7 +26,7 @@ fn caller(authenticator: &str, issuer: &str, subject: &str) -> Principal {
         subject: subject.into(),
         scopes: Vec::new(),
         roles: Vec::new(),
-        claims: json!({"iat": 100}).as_object().cloned().unwrap(),
+        claims: json!({"iat": 100}).as_object().cloned().unwrap().into(),
         auth_time: None,
         acr: None,
         expires: None,
@@ -175,7 +175,7 @@ fn counts_a_token_that_does_not_say_when_it_was_issued_against_the_caller() {
     revoke(&revocations, identity("a", "i", "u1"), before(50));
     let issued = |iat: serde_json::Value| {
         let mut who = caller("a", "i", "u1");
-        who.claims.insert("iat".to_owned(), iat);
+        who.claims = [("iat".to_owned(), iat)].into_iter().collect();
         hit_by(&revocations, &who).is_some()
     };
     for (iat, expected) in [
@@ -192,7 +192,7 @@ fn counts_a_token_that_does_not_say_when_it_was_issued_against_the_caller() {
         assert_eq!(issued(iat.clone()), expected, "{iat}");
     }
     let mut silent = caller("a", "i", "u1");
-    silent.claims.remove("iat");
+    silent.claims = [].into_iter().collect();
     assert_eq!(hit_by(&revocations, &silent), Some(Reach::Identity));
     // And a token without an identifier is none that is named.
     silent.token_id = None;

@@ -92,7 +92,7 @@ fn judge(snapshot: &Snapshot, input: &Input<'_>) {
             subject: "s".into(),
             scopes: Vec::new(),
             roles: Vec::new(),
-            claims,
+            claims: claims.into(),
             auth_time: None,
             acr: None,
             expires: None,

@@ -112,7 +112,7 @@ impl Asked {
                 subject: "c1".into(),
                 scopes: Vec::new(),
                 roles: Vec::new(),
-                claims,
+                claims: claims.into(),
                 auth_time: None,
                 acr: None,
                 expires: None,

@@ -73,7 +73,7 @@ impl Answered {
         if claims.get("token_type").is_some_and(|kind| !is_bearer(kind)) {
             return Err("token-type");
         }
-        bound::to(&claims)?;
+        bound::to(claims.get("cnf"))?;
         for name in ["exp", "nbf", "iat"] {
             if claims.get(name).is_some_and(|claim| !claim.is_number()) {
                 return Err("token-claims");

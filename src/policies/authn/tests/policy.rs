@@ -146,7 +146,7 @@ fn somebody() -> Answer {
         subject: "u1".into(),
         scopes: Vec::new(),
         roles: Vec::new(),
-        claims: serde_json::Map::new(),
+        claims: [].into_iter().collect(),
         auth_time: None,
         acr: None,
         expires: None,

@@ -10,6 +10,7 @@ use super::super::keys::KeySet;
 use super::super::settings::JwtAuthenticator;
 use super::kit::*;
 use crate::engine::CredentialRefusal;
+use crate::engine::claims::Source;
 
 const ALL: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA";
 
@@ -19,7 +20,7 @@ fn judge(
     keys: &KeySet,
     now: Timestamp,
 ) -> Result<Verified, CredentialRefusal> {
-    Token::parse(token)?
+    Token::parse(token, &mut Source::default())?
         .verify(authenticator, keys, now)
         .map_err(|refused| refused.refusal)
 }
@@ -489,9 +490,15 @@ fn knows_ed25519_by_both_of_its_names() {
 fn chooses_keys_by_name_and_kind() {
     let (old, new, other) = (Signer::ed(), Signer::ed(), Signer::ec(Algorithm::ES256));
     let everything = authenticator(ALL, "jwks: discover");
-    let refused = |token: &str, keys: &KeySet| match Token::parse(token).unwrap().verify(&everything, keys, noon()) {
-        Ok(_) => ("good", false),
-        Err(refused) => (refused.refusal.code, refused.newer_keys_may_help),
+    let refused = |token: &str, keys: &KeySet| {
+        let mut source = Source::default();
+        match Token::parse(token, &mut source)
+            .unwrap()
+            .verify(&everything, keys, noon())
+        {
+            Ok(_) => ("good", false),
+            Err(refused) => (refused.refusal.code, refused.newer_keys_may_help),
+        }
     };
     let named = r#"{"alg":"EdDSA","kid":"a"}"#;
     let unnamed = r#"{"alg":"EdDSA"}"#;

@@ -67,7 +67,7 @@ fn refuses_whoever_is_hit_and_nobody_else() {
         assert_eq!(told, (Some(401), "token-revoked", vec![words.to_owned()]));
     }
     let mut silent = caller("a", "i", "u1");
-    silent.claims.clear();
+    silent.claims = [].into_iter().collect();
     let told = judged(Some(silent), Some(&revoked(Reach::Identity, before(300)))).2;
     assert!(told[1].contains("does not say when it was issued"), "{told:?}");
 }

@@ -188,10 +188,10 @@ fn longer_lives_bring_back_no_token_that_was_revoked() {
     let revocations = open(folder.path());
     let who = |issued: Option<i64>| {
         let mut who = caller("a", "i", "u9");
-        match issued {
-            Some(issued) => who.claims.insert("iat".to_owned(), issued.into()),
-            None => who.claims.remove("iat"),
-        };
+        who.claims = issued
+            .map(|issued| ("iat".to_owned(), issued.into()))
+            .into_iter()
+            .collect();
         who
     };
     revoke(&revocations, identity("a", "i", "u1"), before(150));

@@ -1,0 +1,232 @@
+//! Claims that stay text until one of them is asked for: most of those that a token brings never are.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value};
+
+use super::{Item, plain, strict};
+
+/// The claims of a credential: those of a token stay text until one of them is asked for.
+#[derive(Clone)]
+pub struct Claims {
+    /// Plain, where nothing was read from it yet.
+    text: Box<str>,
+    /// Those of the names in the text.
+    marks: u64,
+    read: OnceLock<Map<String, Value>>,
+}
+
+impl Claims {
+    /// The claim of that name. What is not there hardly ever takes reading.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        if self.read.get().is_none() && self.marks & plain::mark(name) == 0 {
+            return None;
+        }
+        (**self).get(name)
+    }
+
+    /// What a path (`address.country`) leads to: the exact name first, then member by member, shorter names first.
+    pub fn at(&self, path: &str) -> Option<&Value> {
+        let member = |name: &str| self.get(name);
+        member(path).or_else(|| through(path, member))
+    }
+}
+
+fn at<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+    let member = |name: &str| claims.get(name);
+    member(path).or_else(|| through(path, member))
+}
+
+/// What is in the member that the beginning of the path names.
+fn through<'a>(path: &str, member: impl Fn(&str) -> Option<&'a Value>) -> Option<&'a Value> {
+    path.match_indices('.').find_map(|(dot, _)| {
+        let (name, rest) = (path.get(..dot)?, path.get(dot + 1..)?);
+        at(member(name)?.as_object()?, rest)
+    })
+}
+
+/// All of them.
+impl Deref for Claims {
+    type Target = Map<String, Value>;
+
+    fn deref(&self) -> &Self::Target {
+        // The text was seen to be plain.
+        self.read.get_or_init(|| plain::object(&self.text).unwrap_or_default())
+    }
+}
+
+impl From<Map<String, Value>> for Claims {
+    fn from(read: Map<String, Value>) -> Self {
+        Self {
+            text: Box::default(),
+            marks: 0,
+            read: read.into(),
+        }
+    }
+}
+
+impl FromIterator<(String, Value)> for Claims {
+    fn from_iter<C: IntoIterator<Item = (String, Value)>>(claims: C) -> Self {
+        Map::from_iter(claims).into()
+    }
+}
+
+impl Default for Claims {
+    fn default() -> Self {
+        Map::new().into()
+    }
+}
+
+impl fmt::Debug for Claims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl PartialEq for Claims {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+/// What claims are read from, to be borrowed from.
+#[derive(Debug, Default)]
+pub struct Source {
+    text: String,
+    read: Option<Map<String, Value>>,
+}
+
+/// The claims in a text, and where they stand.
+#[derive(Debug)]
+pub struct Members<'s> {
+    named: plain::Members<'s>,
+    text: &'s str,
+    /// Whatever is not plain was read at once.
+    read: Option<&'s Map<String, Value>>,
+}
+
+impl Source {
+    /// The members of the object that `bytes` are; `None` for what [`object`] refuses.
+    pub fn members(&mut self, bytes: Vec<u8>) -> Option<Members<'_>> {
+        self.text = String::from_utf8(bytes).ok()?;
+        let text = self.text.as_str();
+        let (named, read) = match plain::members(text) {
+            Some(named) => (named, None),
+            None => {
+                let read = &*self.read.insert(strict(text.as_bytes())?);
+                let all = members(read).collect();
+                (plain::Members { all, marks: 0 }, Some(read))
+            }
+        };
+        Some(Members { named, text, read })
+    }
+}
+
+impl<'s> Members<'s> {
+    /// Each with its name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'s str, Item<'s>)> {
+        self.named.all.iter().copied()
+    }
+
+    /// The one of that name.
+    pub fn get(&self, name: &str) -> Option<Item<'s>> {
+        self.iter().find_map(|(known, item)| (known == name).then_some(item))
+    }
+
+    /// All of them, to be kept.
+    pub fn claims(&self) -> Claims {
+        match self.read {
+            Some(read) => read.clone().into(),
+            None => Claims {
+                text: self.text.into(),
+                marks: self.named.marks,
+                read: OnceLock::new(),
+            },
+        }
+    }
+}
+
+/// Claims and their names.
+pub fn members(claims: &Map<String, Value>) -> impl Iterator<Item = (&str, Item<'_>)> {
+    claims.iter().map(|(name, value)| (name.as_str(), value.into()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{object, plain::tests::json};
+    use super::*;
+
+    proptest! {
+        /// Whether a text is read where it stands or closely, at once or later: it says the same.
+        #[test]
+        fn claims_are_the_same_wherever_they_stand(
+            value in prop::collection::vec(("[a-zé\"\\\\.]{0,3}", json()), 0..40),
+            twice in any::<bool>(),
+            others in prop::collection::vec("[a-zé\"\\\\.]{0,3}", 4),
+        ) {
+            let members = value.iter().map(|(name, value)| format!("{}:{value}", Value::from(name.as_str())));
+            let mut members: Vec<String> = members.collect();
+            if !twice {
+                members.sort_by(|a, b| a.split(':').next().cmp(&b.split(':').next()));
+                members.dedup_by(|a, b| a.split(':').next() == b.split(':').next());
+            }
+            let text = format!("{{{}}}", members.join(","));
+            let mut source = Source::default();
+            let found = source.members(text.clone().into_bytes());
+            let Some(read) = object(text.as_bytes()) else {
+                prop_assert!(found.is_none(), "{}", text);
+                return Ok(());
+            };
+            let found = found.unwrap();
+            let each: Map<String, Value> = found.iter().map(|(name, item)| (name.to_owned(), item.into())).collect();
+            prop_assert_eq!(&each, &read);
+            let names: Vec<&str> = read.keys().chain(&others).map(String::as_str).collect();
+            for name in names {
+                let value = read.get(name);
+                let item = found.get(name);
+                prop_assert_eq!(item.map(Value::from), value.cloned());
+                // Of claims that nothing was asked of before.
+                prop_assert_eq!(found.claims().get(name).cloned(), value.cloned());
+                prop_assert_eq!(item.and_then(Item::as_str), value.and_then(Value::as_str));
+                prop_assert_eq!(item.and_then(Item::as_number), value.and_then(Value::as_number).cloned());
+                let items = item.and_then(Item::items);
+                let items = items.map(|items| items.into_iter().map(Value::from).collect());
+                prop_assert_eq!(items, value.and_then(Value::as_array).cloned());
+            }
+            let claims = found.claims();
+            prop_assert_eq!(&*claims, &read);
+            prop_assert_eq!(claims, Claims::from(read));
+        }
+    }
+
+    fn claims(text: &str) -> Claims {
+        Source::default().members(text.into()).unwrap().claims()
+    }
+
+    #[test]
+    fn nothing_is_read_for_what_is_not_there() {
+        let claims = claims(r#"{"sub":"u1","realm":{"roles":["a"],"deep.er":{"x":1}},"n":[]}"#);
+        assert_eq!(claims.at("cnf"), None);
+        assert!(claims.read.get().is_none());
+        for absent in ["", "su", "u1", "{", "role.s", "realm.role", "realm.deep", "n.0"] {
+            assert_eq!(claims.at(absent), None, "{absent}");
+        }
+        assert!(claims.read.get().is_some());
+        assert_eq!(claims.at("realm.deep.er.x"), Some(&1.into()));
+    }
+
+    #[test]
+    fn what_is_not_plain_is_read_at_once() {
+        for text in [r#"{"\u0063nf":{},"a":-1.5}"#, r#"{"cnf":{},"a":-1.5}"#] {
+            let claims = claims(text);
+            assert!(claims.read.get().is_some());
+            assert!(claims.get("cnf").is_some());
+            assert_eq!(claims.at("a").and_then(Value::as_f64), Some(-1.5));
+        }
+    }
+}
