@@ -65,6 +65,7 @@ unsafe impl GlobalAlloc for Allocator {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic)]
 mod tests {
     use super::*;
 
@@ -72,7 +73,10 @@ mod tests {
     fn blocks_are_aligned_as_asked_and_keep_their_bytes() {
         for align in [1, 2, 4, 8, 16, 32, 64, 4096] {
             for size in [1, 3, 8, 15, 16, 17, 24, 40, 100, 250, 1000, 1025, 3000, 70_000, 1 << 20] {
-                let layout = Layout::from_size_align(size, align).unwrap_or(Layout::new::<u8>());
+                let layouts = [size, 3 * size].map(|size| Layout::from_size_align(size, align));
+                let [Ok(layout), Ok(longer_layout)] = layouts else {
+                    panic!("{size} at {align}");
+                };
                 // SAFETY: the layout is not empty, and every block is freed by the layout it has.
                 unsafe {
                     let some: Vec<*mut u8> = (0..9).map(|_| Allocator.alloc(layout)).collect();
@@ -88,8 +92,7 @@ mod tests {
                             "{size} at {align}"
                         );
                         assert!((0..size).all(|at| longer.add(at).read() == 0xa5));
-                        let layout = Layout::from_size_align(3 * size, align).unwrap_or(layout);
-                        Allocator.dealloc(longer, layout);
+                        Allocator.dealloc(longer, longer_layout);
                     }
                     let zeroed = Allocator.alloc_zeroed(layout);
                     assert!(zeroed.addr().is_multiple_of(align) && (0..size).all(|at| zeroed.add(at).read() == 0));

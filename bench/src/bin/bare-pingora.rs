@@ -7,8 +7,12 @@ use async_trait::async_trait;
 use pingora::prelude::{HttpPeer, ProxyHttp, Result, Server, Session, http_proxy_service};
 use pingora::server::configuration::ServerConf;
 
+/// The gateway's.
+#[path = "../../../src/server/allocator.rs"]
+mod allocator;
+
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 struct Bare {
     upstream: SocketAddr,

@@ -16,8 +16,12 @@ use pingora::proxy::http_proxy_service;
 use pingora::proxy::subrequest::{BodyMode, Ctx};
 use pingora::server::configuration::ServerConf;
 
+/// The gateway's.
+#[path = "../../../src/server/allocator.rs"]
+mod allocator;
+
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 const PARTS: [&str; 3] = ["/first", "/second", "/third"];
 

@@ -13,10 +13,10 @@ const MEMBERS: usize = 32;
 const DIGITS: usize = 18;
 
 /// The members of an object, each under a name of its own.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Members<'t> {
     pub all: Vec<(&'t str, Item<'t>)>,
-    /// The [`mark`]s of their names.
+    /// The [`mark`]s of their names, where they were read here.
     pub marks: u64,
 }
 
@@ -83,14 +83,12 @@ impl<'t> Reader<'t> {
 
     /// What follows `{`.
     fn members(&mut self, levels: usize) -> Option<Members<'t>> {
-        let mut members = Members {
-            all: Vec::with_capacity(16),
-            marks: 0,
-        };
+        let mut members = Members::default();
         let mut sign = self.next_sign()?;
         if sign == b'}' {
             return Some(members);
         }
+        members.all.reserve(16);
         loop {
             if sign != b'"' {
                 return None;

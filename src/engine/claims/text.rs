@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 
-use super::{Item, plain, strict};
+use super::{Item, object, plain, strict};
 
 /// The claims of a credential: those of a token stay text until one of them is asked for.
 #[derive(Clone)]
@@ -15,10 +15,18 @@ pub struct Claims {
     text: Box<str>,
     /// Those of the names in the text.
     marks: u64,
-    read: OnceLock<Map<String, Value>>,
+    read: OnceLock<Arc<Map<String, Value>>>,
 }
 
 impl Claims {
+    fn unread(text: &str, marks: u64) -> Self {
+        Self {
+            text: text.into(),
+            marks,
+            read: OnceLock::new(),
+        }
+    }
+
     /// The claim of that name. What is not there hardly ever takes reading.
     pub fn get(&self, name: &str) -> Option<&Value> {
         if self.read.get().is_none() && self.marks & plain::mark(name) == 0 {
@@ -52,17 +60,19 @@ impl Deref for Claims {
     type Target = Map<String, Value>;
 
     fn deref(&self) -> &Self::Target {
-        // The text was seen to be plain.
-        self.read.get_or_init(|| plain::object(&self.text).unwrap_or_default())
+        self.read.get_or_init(|| {
+            let read = object(self.text.as_bytes());
+            debug_assert!(read.is_some(), "it was seen to be plain");
+            Arc::new(read.unwrap_or_default())
+        })
     }
 }
 
 impl From<Map<String, Value>> for Claims {
     fn from(read: Map<String, Value>) -> Self {
         Self {
-            text: Box::default(),
-            marks: 0,
-            read: read.into(),
+            read: Arc::new(read).into(),
+            ..Self::unread("", 0)
         }
     }
 }
@@ -95,7 +105,7 @@ impl PartialEq for Claims {
 #[derive(Debug, Default)]
 pub struct Source {
     text: String,
-    read: Option<Map<String, Value>>,
+    read: Option<Arc<Map<String, Value>>>,
 }
 
 /// The claims in a text, and where they stand.
@@ -104,7 +114,7 @@ pub struct Members<'s> {
     named: plain::Members<'s>,
     text: &'s str,
     /// Whatever is not plain was read at once.
-    read: Option<&'s Map<String, Value>>,
+    read: Option<&'s Arc<Map<String, Value>>>,
 }
 
 impl Source {
@@ -115,7 +125,7 @@ impl Source {
         let (named, read) = match plain::members(text) {
             Some(named) => (named, None),
             None => {
-                let read = &*self.read.insert(strict(text.as_bytes())?);
+                let read = &*self.read.insert(Arc::new(strict(text.as_bytes())?));
                 let all = members(read).collect();
                 (plain::Members { all, marks: 0 }, Some(read))
             }
@@ -138,12 +148,11 @@ impl<'s> Members<'s> {
     /// All of them, to be kept.
     pub fn claims(&self) -> Claims {
         match self.read {
-            Some(read) => read.clone().into(),
-            None => Claims {
-                text: self.text.into(),
-                marks: self.named.marks,
-                read: OnceLock::new(),
+            Some(read) => Claims {
+                read: read.clone().into(),
+                ..Claims::unread("", 0)
             },
+            None => Claims::unread(self.text, self.named.marks),
         }
     }
 }
@@ -158,7 +167,7 @@ pub fn members(claims: &Map<String, Value>) -> impl Iterator<Item = (&str, Item<
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{object, plain::tests::json};
+    use super::super::plain::tests::json;
     use super::*;
 
     proptest! {

@@ -14,7 +14,7 @@ use super::jwt::Verified;
 use super::keys::{KeyId, KeySet};
 use crate::engine::Principal;
 
-/// About fifty thousand tokens of common size.
+/// About forty thousand tokens of common size.
 const MAX_BYTES: u64 = 128 << 20;
 const USUAL_TOKENS: usize = 32_768;
 
@@ -139,12 +139,13 @@ impl Memory {
     }
 }
 
-/// What an entry takes, in bytes: the token, and its claims as a tree, measured at about two and a half times their text.
+/// What an entry takes, in bytes: the token, and its claims as text and, once one of them was asked for, as a tree, measured at
+/// about two and a half times that.
 #[derive(Debug, Clone)]
 struct Weight;
 
 impl Weighter<Known, Remembered> for Weight {
     fn weight(&self, known: &Known, _: &Remembered) -> u64 {
-        512 + 3 * known.token.len() as u64
+        512 + 4 * known.token.len() as u64
     }
 }

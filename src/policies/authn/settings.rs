@@ -461,7 +461,8 @@ fn compile_jwks(jwks: &Spanned<JwksFrom>, issuer: &Spanned<Issuer>, load: &Load)
     }
 }
 
-/// A media type as `typ` headers spell it: case does not matter, `application/` may be left out (RFC 7515 §4.1.9).
+/// A media type as `typ` headers spell it, without the `application/` that may be left out (RFC 7515 §4.1.9). Case does not
+/// matter.
 pub(super) fn subtype(typ: &str) -> &str {
     const WRITTEN_OUT: &str = "application/";
     match typ.split_at_checked(WRITTEN_OUT.len()) {

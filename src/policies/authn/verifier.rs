@@ -180,7 +180,8 @@ impl Verifiers {
         let mut source = Source::default();
         let parsed = Token::parse(token, &mut source);
         if let Ok(own) = &parsed
-            && let Some(verifier) = verifiers().find(|verifier| own.issuer() == Some(&*verifier.authenticator.issuer))
+            && let Some(issuer) = own.issuer()
+            && let Some(verifier) = verifiers().find(|verifier| issuer == &*verifier.authenticator.issuer)
         {
             return verifier.judge(hashed, own, now).await;
         }
@@ -270,7 +271,7 @@ impl Verifier {
         }
     }
 
-    /// Whom the token is known to prove. Costs a hash and a comparison.
+    /// Whom the token is known to prove. Costs a comparison.
     pub(super) fn remembered(&self, token: Hashed<'_>, now: Timestamp) -> Option<Arc<Principal>> {
         let keys = self.keys.current();
         self.memory.find(token, keys.as_ref()?, now)
