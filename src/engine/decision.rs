@@ -94,6 +94,7 @@ impl DenialKind {
 
 impl Denial {
     /// A refusal with neither messages nor times.
+    #[cold]
     pub fn new(kind: DenialKind, status: StatusCode, code: &str, detail: &str) -> Self {
         Self {
             kind,

@@ -60,6 +60,7 @@ pub(super) enum HeadFault {
 }
 
 impl HeadFault {
+    #[cold]
     pub fn told(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::Slow => (

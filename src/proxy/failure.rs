@@ -187,6 +187,7 @@ fn told(error: &Error) -> Denial {
     }
 }
 
+#[cold]
 pub(super) fn refuse(status: StatusCode, code: &str, detail: &str) -> Denial {
     Denial::new(DenialKind::Refuse, status, code, detail)
 }

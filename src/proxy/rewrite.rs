@@ -182,6 +182,7 @@ pub(super) fn after(request: &mut RequestHeader, exchange: &Exchange) -> Result<
     Ok(())
 }
 
+#[cold]
 fn refuse(status: StatusCode, code: &str, detail: &str) -> Denial {
     Denial::new(DenialKind::Refuse, status, code, detail)
 }
