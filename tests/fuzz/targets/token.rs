@@ -280,7 +280,7 @@ fn check(principal: &Principal, token: &str) {
     };
     assert_eq!(header["alg"], algorithm);
     assert!(header.get("crit").is_none() && header.get("b64").is_none_or(|b64| *b64 == true));
-    assert_eq!(claims, Value::Object(principal.claims.clone()));
+    assert_eq!(claims, Value::Object((*principal.claims).clone()));
     assert_eq!(claims["iss"], *principal.issuer);
     assert_eq!(claims["sub"], *principal.subject);
     assert!(!principal.subject.is_empty() && !principal.subject.chars().any(char::is_control));
