@@ -50,7 +50,7 @@ pub use lookup::{
 pub use mentions::Mentions;
 pub use page::{page, wants_page};
 pub use policy::{Holds, Outcome, Policy, Rule, Stage, Verdict, Why};
-pub use principal::Principal;
+pub use principal::{Granted, Principal};
 pub use problem::{problem, retry_after, rfc3339};
 pub use record::{Effected, Ended, EndedBy, Observer, PartSummary, Record, RecordedRequest, UpstreamSummary};
 pub use revocation::{Extent, Reach, Revocation, RevocationChange, Revoked, Whom, is_token_of};

@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use jiff::Timestamp;
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use super::claims::Claims;
+
+/// Scopes or roles by their names; a few short ones take no memory of their own.
+pub type Granted = SmallVec<[CompactString; 3]>;
 
 /// A verified caller. Its identity is (authenticator, issuer, subject), never the subject alone.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,21 +20,21 @@ pub struct Principal {
     /// Who vouches: the token's issuer, or a tag of the authenticator's own (`api-key:NAME`) for kinds without one.
     pub issuer: Arc<str>,
     /// The subject as the issuer spells it.
-    pub subject: Arc<str>,
+    pub subject: CompactString,
     /// Granted scopes.
-    pub scopes: Vec<Box<str>>,
+    pub scopes: Granted,
     /// Roles, from the claim that the authenticator names.
-    pub roles: Vec<Box<str>>,
+    pub roles: Granted,
     /// All claims of the credential.
     pub claims: Claims,
     /// When the caller last proved itself to the issuer.
     pub auth_time: Option<Timestamp>,
     /// The authentication context the issuer asserts.
-    pub acr: Option<Box<str>>,
+    pub acr: Option<CompactString>,
     /// When the credential ends, leeway not counted.
     pub expires: Option<Timestamp>,
     /// The credential's own identifier: a token's `jti`, what is shown of an API key.
-    pub token_id: Option<Box<str>>,
+    pub token_id: Option<CompactString>,
     /// (authenticator, issuer, subject), each framed by its length, so that no subject can spell another's.
     pub identity: Box<[u8]>,
 }
@@ -47,12 +52,12 @@ impl Principal {
 
     /// Whether the scope was granted.
     pub fn has_scope(&self, scope: &str) -> bool {
-        self.scopes.iter().any(|held| &**held == scope)
+        self.scopes.iter().any(|held| held == scope)
     }
 
     /// Whether the role is held.
     pub fn has_role(&self, role: &str) -> bool {
-        self.roles.iter().any(|held| &**held == role)
+        self.roles.iter().any(|held| held == role)
     }
 
     /// When the credential was issued (`iat`), in seconds since 1970, a fraction cut off; `None` where it does not say.

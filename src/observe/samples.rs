@@ -4,12 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use compact_str::CompactString;
 use http::{HeaderName, Method};
 use jiff::Timestamp;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use serde_json::json;
+use smallvec::smallvec;
 
 use crate::engine::{
     Answer, CredentialRefusal, Effected, Extent, Freezable, Freeze, LimitAnswer, Mark, PartSummary, Principal, Reach,
@@ -136,8 +138,8 @@ pub(crate) fn person(subject: &str) -> Principal {
         authenticator: "customer".into(),
         issuer: "https://id.bank.example".into(),
         subject: subject.into(),
-        scopes: vec!["transfer:write".into(), "accounts:read".into()],
-        roles: vec!["customer".into()],
+        scopes: smallvec!["transfer:write".into(), "accounts:read".into()],
+        roles: smallvec!["customer".into()],
         claims: claims.as_object().cloned().unwrap().into(),
         auth_time: Some(instant("2026-11-24T02:58:00Z")),
         acr: Some("otp".into()),
@@ -224,13 +226,15 @@ fn claims() -> impl Strategy<Value = serde_json::Value> {
 }
 
 fn principals() -> impl Strategy<Value = Principal> {
-    let who = (arc(), arc(), arc(), vec(boxed(), 0..3), vec(boxed(), 0..3));
+    let names = || vec(hostile(), 0..3).prop_map(|names| names.into_iter().map(Into::into).collect());
+    let short = || hostile().prop_map(CompactString::from);
+    let who = (arc(), arc(), short(), names(), names());
     let rest = (
         named(claims()),
         option::of(instants()),
-        option::of(boxed()),
+        option::of(short()),
         option::of(instants()),
-        option::of(boxed()),
+        option::of(short()),
     );
     (who, rest).prop_map(
         |((authenticator, issuer, subject, scopes, roles), (claims, auth_time, acr, expires, token_id))| Principal {

@@ -21,7 +21,7 @@ use serde_json::{Map, Value as Json};
 use super::{Draft, Inherit, Kind, Scope, passport};
 use crate::conf::{Entry, Node, Place, Schema, Schemas, TOKEN, Value, nearest};
 use crate::engine::{
-    Act, Answer, Denial, DenialKind, Facts, Forwarded, HeaderEdits, Policy, Principal, Stage, Verdict, Why,
+    Act, Answer, Denial, DenialKind, Facts, Forwarded, Granted, HeaderEdits, Policy, Principal, Stage, Verdict, Why,
 };
 
 /// `forward` on a route or in `defaults`.
@@ -262,7 +262,7 @@ impl Source {
 }
 
 /// Items with a space between them, none of which may be taken for more or fewer than one.
-fn list(items: &[Box<str>]) -> Result<Cow<'static, str>, Untellable> {
+fn list(items: &Granted) -> Result<Cow<'static, str>, Untellable> {
     let is_one = |item: &str| !item.is_empty() && !item.contains([' ', '\t']);
     match items.iter().all(|item| is_one(item)) {
         true => Ok(items.join(" ").into()),

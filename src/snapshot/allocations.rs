@@ -11,6 +11,7 @@ use futures::FutureExt;
 use http::Method;
 use jiff::Timestamp;
 use serde_json::json;
+use smallvec::smallvec;
 
 use super::{Occasion, Snapshot, compile};
 use crate::conf::Load;
@@ -134,8 +135,8 @@ fn deciding(route: &str) -> (usize, Box<Decision>) {
         authenticator: "a".into(),
         issuer: "i".into(),
         subject: "c1".into(),
-        scopes: vec!["transfer:write".into()],
-        roles: vec!["customer".into()],
+        scopes: smallvec!["transfer:write".into()],
+        roles: smallvec!["customer".into()],
         claims: claims.as_object().cloned().unwrap().into(),
         auth_time: None,
         acr: None,

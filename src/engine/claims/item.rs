@@ -40,11 +40,14 @@ impl<'c> Item<'c> {
         }
     }
 
-    /// What is in it, where it is a list.
-    pub fn items(self) -> Option<Vec<Self>> {
+    /// Calls `each` for what is in it, where it is a list; `None` where it is none.
+    pub fn each(self, mut each: impl FnMut(Self)) -> Option<()> {
         match self {
-            Self::List(list) => plain::items(list),
-            Self::Read(value) => Some(value.as_array()?.iter().map(Self::Read).collect()),
+            Self::List(list) => plain::items(list, each),
+            Self::Read(value) => {
+                value.as_array()?.iter().for_each(|item| each(Self::Read(item)));
+                Some(())
+            }
             _ => None,
         }
     }
@@ -62,7 +65,12 @@ impl From<Item<'_>> for Value {
             Item::Text(text) => text.into(),
             Item::Whole(number) => number.into(),
             Item::Word(word) => word.into(),
-            Item::List(list) => plain::items(list).unwrap_or_default().into_iter().collect(),
+            Item::List(_) => {
+                let mut items = Vec::new();
+                // It was read before: all of it can be.
+                item.each(|item| items.push(item.into()));
+                Self::Array(items)
+            }
             Item::Object(object) => Self::Object(plain::object(object).unwrap_or_default()),
             Item::Read(value) => value.clone(),
         }

@@ -45,12 +45,9 @@ pub(super) fn object(text: &str) -> Option<Map<String, Value>> {
     Some(members.map(|(name, item)| (name.to_owned(), item.into())).collect())
 }
 
-/// What is in a list that was read.
-pub(super) fn items(list: &str) -> Option<Vec<Item<'_>>> {
-    let mut reader = Reader { text: list, at: 1 };
-    let mut items = Vec::new();
-    reader.items(LEVELS, |item| items.push(item))?;
-    Some(items)
+/// Calls `each` for what is in a list that was read.
+pub(super) fn items<'t>(list: &'t str, each: impl FnMut(Item<'t>)) -> Option<()> {
+    Reader { text: list, at: 1 }.items(LEVELS, each)
 }
 
 struct Reader<'t> {

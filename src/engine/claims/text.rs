@@ -1,9 +1,10 @@
 //! Claims that stay text until one of them is asked for: most of those that a token brings never are.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::{Arc, OnceLock};
 
+use base64_simd::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::{Item, object, plain, strict};
@@ -11,28 +12,28 @@ use super::{Item, object, plain, strict};
 /// The claims of a credential: those of a token stay text until one of them is asked for.
 #[derive(Clone)]
 pub struct Claims {
-    /// Plain, where nothing was read from it yet.
-    text: Box<str>,
-    /// Those of the names in the text.
-    marks: u64,
+    /// Where nothing was read yet.
+    unread: Option<Unread>,
     read: OnceLock<Arc<Map<String, Value>>>,
 }
 
-impl Claims {
-    fn unread(text: &str, marks: u64) -> Self {
-        Self {
-            text: text.into(),
-            marks,
-            read: OnceLock::new(),
-        }
-    }
+/// Plain claims as they stand in their token.
+#[derive(Clone)]
+struct Unread {
+    token: Arc<str>,
+    at: Range<usize>,
+    /// Those of the names.
+    marks: u64,
+}
 
+impl Claims {
     /// The claim of that name. What is not there hardly ever takes reading.
     pub fn get(&self, name: &str) -> Option<&Value> {
-        if self.read.get().is_none() && self.marks & plain::mark(name) == 0 {
-            return None;
+        let marks = self.unread.as_ref().map_or(u64::MAX, |unread| unread.marks);
+        match marks & plain::mark(name) {
+            0 => None,
+            _ => (**self).get(name),
         }
-        (**self).get(name)
     }
 
     /// What a path (`address.country`) leads to: the exact name first, then member by member, shorter names first.
@@ -61,7 +62,11 @@ impl Deref for Claims {
 
     fn deref(&self) -> &Self::Target {
         self.read.get_or_init(|| {
-            let read = object(self.text.as_bytes());
+            let text = self
+                .unread
+                .as_ref()
+                .and_then(|unread| decode(&unread.token, &unread.at));
+            let read = text.and_then(|text| object(text.as_bytes()));
             debug_assert!(read.is_some(), "it was seen to be plain");
             Arc::new(read.unwrap_or_default())
         })
@@ -70,9 +75,15 @@ impl Deref for Claims {
 
 impl From<Map<String, Value>> for Claims {
     fn from(read: Map<String, Value>) -> Self {
+        Arc::new(read).into()
+    }
+}
+
+impl From<Arc<Map<String, Value>>> for Claims {
+    fn from(read: Arc<Map<String, Value>>) -> Self {
         Self {
-            read: Arc::new(read).into(),
-            ..Self::unread("", 0)
+            unread: None,
+            read: read.into(),
         }
     }
 }
@@ -108,19 +119,19 @@ pub struct Source {
     read: Option<Arc<Map<String, Value>>>,
 }
 
-/// The claims in a text, and where they stand.
+/// The claims in a token, and what they are.
 #[derive(Debug)]
 pub struct Members<'s> {
     named: plain::Members<'s>,
-    text: &'s str,
+    at: Range<usize>,
     /// Whatever is not plain was read at once.
     read: Option<&'s Arc<Map<String, Value>>>,
 }
 
 impl Source {
-    /// The members of the object that `bytes` are; `None` for what [`object`] refuses.
-    pub fn members(&mut self, bytes: Vec<u8>) -> Option<Members<'_>> {
-        self.text = String::from_utf8(bytes).ok()?;
+    /// The members of the object that stands in a token in base64url, without padding; `None` for what [`object`] refuses.
+    pub fn members(&mut self, token: &str, at: Range<usize>) -> Option<Members<'_>> {
+        self.text = decode(token, &at)?;
         let text = self.text.as_str();
         let (named, read) = match plain::members(text) {
             Some(named) => (named, None),
@@ -130,8 +141,13 @@ impl Source {
                 (plain::Members { all, marks: 0 }, Some(read))
             }
         };
-        Some(Members { named, text, read })
+        Some(Members { named, at, read })
     }
+}
+
+fn decode(token: &str, at: &Range<usize>) -> Option<String> {
+    let bytes = URL_SAFE_NO_PAD.decode_to_vec(token.get(at.clone())?).ok()?;
+    String::from_utf8(bytes).ok()
 }
 
 impl<'s> Members<'s> {
@@ -145,14 +161,18 @@ impl<'s> Members<'s> {
         self.iter().find_map(|(known, item)| (known == name).then_some(item))
     }
 
-    /// All of them, to be kept.
-    pub fn claims(&self) -> Claims {
+    /// All of them, to be kept with the token that they were found in.
+    pub fn claims(&self, token: &Arc<str>) -> Claims {
         match self.read {
-            Some(read) => Claims {
-                read: read.clone().into(),
-                ..Claims::unread("", 0)
+            Some(read) => read.clone().into(),
+            None => Claims {
+                unread: Some(Unread {
+                    token: token.clone(),
+                    at: self.at.clone(),
+                    marks: self.named.marks,
+                }),
+                read: OnceLock::new(),
             },
-            None => Claims::unread(self.text, self.named.marks),
         }
     }
 }
@@ -185,8 +205,9 @@ mod tests {
                 members.dedup_by(|a, b| a.split(':').next() == b.split(':').next());
             }
             let text = format!("{{{}}}", members.join(","));
+            let (token, at) = token(&text);
             let mut source = Source::default();
-            let found = source.members(text.clone().into_bytes());
+            let found = source.members(&token, at);
             let Some(read) = object(text.as_bytes()) else {
                 prop_assert!(found.is_none(), "{}", text);
                 return Ok(());
@@ -200,21 +221,28 @@ mod tests {
                 let item = found.get(name);
                 prop_assert_eq!(item.map(Value::from), value.cloned());
                 // Of claims that nothing was asked of before.
-                prop_assert_eq!(found.claims().get(name).cloned(), value.cloned());
+                prop_assert_eq!(found.claims(&token).get(name).cloned(), value.cloned());
                 prop_assert_eq!(item.and_then(Item::as_str), value.and_then(Value::as_str));
                 prop_assert_eq!(item.and_then(Item::as_number), value.and_then(Value::as_number).cloned());
-                let items = item.and_then(Item::items);
-                let items = items.map(|items| items.into_iter().map(Value::from).collect());
-                prop_assert_eq!(items, value.and_then(Value::as_array).cloned());
+                let mut items = Vec::new();
+                let is_list = item.and_then(|item| item.each(|item| items.push(Value::from(item))));
+                prop_assert_eq!(is_list.map(|()| items), value.and_then(Value::as_array).cloned());
             }
-            let claims = found.claims();
+            let claims = found.claims(&token);
             prop_assert_eq!(&*claims, &read);
             prop_assert_eq!(claims, Claims::from(read));
         }
     }
 
+    /// A token, and where in it the text stands.
+    fn token(text: &str) -> (Arc<str>, Range<usize>) {
+        let claims = URL_SAFE_NO_PAD.encode_to_string(text);
+        (format!("e30.{claims}.e30").into(), 4..4 + claims.len())
+    }
+
     fn claims(text: &str) -> Claims {
-        Source::default().members(text.into()).unwrap().claims()
+        let (token, at) = token(text);
+        Source::default().members(&token, at).unwrap().claims(&token)
     }
 
     #[test]

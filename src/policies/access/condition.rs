@@ -35,7 +35,7 @@ use super::expression::Expression;
 use super::scopes::Scope;
 use super::window::WindowRef;
 use crate::conf::{Describe, Entry, Fields, Key, Load, Node, Read, Schema, Schemas, Spanned};
-use crate::engine::{Facts, Mentions, Truth};
+use crate::engine::{Facts, Granted, Mentions, Truth};
 use crate::policies::clients::{Clients, HeaderValues, Listed};
 
 /// What names in conditions may refer to.
@@ -360,9 +360,9 @@ impl Clause {
 
     /// What it rests on. No value of a claim, header or parameter: those may be private.
     fn why(&self, facts: &Facts<'_>) -> Option<String> {
-        let held = |held: &[Box<str>], what: &str| match held {
-            [] => format!("the caller holds no {what}"),
-            held => format!("the caller holds {}", join(held.iter().map(|held| &**held))),
+        let held = |held: &Granted, what: &str| match held.is_empty() {
+            true => format!("the caller holds no {what}"),
+            false => format!("the caller holds {}", join(held.iter().map(|held| &**held))),
         };
         let principal = facts.principal.as_deref();
         match (self, principal) {

@@ -124,7 +124,7 @@ impl Asked {
     }
 
     pub fn by(roles: &[&str], scopes: &[&str], claims: serde_json::Value) -> Self {
-        let list = |items: &[&str]| items.iter().map(|item| Box::from(*item)).collect();
+        let list = |items: &[&str]| items.iter().copied().map(Into::into).collect();
         let serde_json::Value::Object(claims) = claims else {
             panic!()
         };

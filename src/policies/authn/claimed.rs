@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::engine::Principal;
 use crate::engine::claims::{Claims, Item, members};
+use crate::engine::{Granted, Principal};
 
 /// Who vouches for claims, and where in them the subject, the scopes and the roles stand, by their paths.
 #[derive(Debug, Clone, Copy)]
@@ -19,61 +19,90 @@ pub(super) struct Claimed<'a> {
     pub roles: &'a str,
 }
 
-impl Claimed<'_> {
+/// The claims that a token is judged by and its principal made of: the registered ones (RFC 7519 §4.1) and those that the
+/// authenticator names.
+#[derive(Default)]
+pub(super) struct Found<'c> {
+    pub iss: Option<Item<'c>>,
+    pub aud: Option<Item<'c>>,
+    pub sub: Option<Item<'c>>,
+    pub exp: Option<Item<'c>>,
+    pub nbf: Option<Item<'c>>,
+    pub iat: Option<Item<'c>>,
+    pub cnf: Option<Item<'c>>,
+    pub is_id_token: bool,
+    jti: Option<Item<'c>>,
+    acr: Option<Item<'c>>,
+    auth_time: Option<Item<'c>>,
+    subject: Option<Item<'c>>,
+    scopes: Option<Item<'c>>,
+    roles: Option<Item<'c>>,
+}
+
+impl<'a> Claimed<'a> {
     /// Whom the claims speak of; `None` without a subject.
     pub fn principal(&self, claims: Map<String, Value>) -> Option<Principal> {
         let claims = Claims::from(claims);
-        let principal = self.named(members(&claims), &claims)?;
-        Some(Principal { claims, ..principal })
+        let read = claims.clone();
+        self.named(&self.among(members(&read)), claims)
     }
 
-    /// Whom the claims speak of, by the members of them all; without the claims themselves.
-    pub fn named<'c>(
-        &self,
-        members: impl Iterator<Item = (&'c str, Item<'c>)>,
-        claims: &'c Claims,
-    ) -> Option<Principal> {
-        let mut principal = Principal {
-            authenticator: self.authenticator.clone(),
-            issuer: self.issuer.clone(),
-            subject: Arc::from(""),
-            scopes: Vec::new(),
-            roles: Vec::new(),
-            auth_time: None,
-            acr: None,
-            expires: None,
-            token_id: None,
-            identity: Box::default(),
-            claims: Claims::default(),
-        };
-        let (mut subject, mut scopes, mut roles) = (None, None, None);
+    /// Those among all claims.
+    pub fn among<'c>(&self, members: impl Iterator<Item = (&'c str, Item<'c>)>) -> Found<'c> {
+        let mut found = Found::default();
         for (name, claim) in members {
             match name {
-                "auth_time" => principal.auth_time = instant(claim, Round::Down),
-                "acr" => principal.acr = claim.as_str().map(Into::into),
-                "exp" => principal.expires = instant(claim, Round::Down),
-                "jti" => principal.token_id = claim.as_str().map(Into::into),
+                "iss" => found.iss = Some(claim),
+                "aud" => found.aud = Some(claim),
+                "sub" => found.sub = Some(claim),
+                "exp" => found.exp = Some(claim),
+                "nbf" => found.nbf = Some(claim),
+                "iat" => found.iat = Some(claim),
+                "cnf" => found.cnf = Some(claim),
+                "jti" => found.jti = Some(claim),
+                "acr" => found.acr = Some(claim),
+                "auth_time" => found.auth_time = Some(claim),
+                "nonce" | "at_hash" => found.is_id_token = true,
                 _ => {}
             }
             // Where the paths lead is mostly here.
-            for (path, found) in [
-                (self.subject, &mut subject),
-                (self.scopes, &mut scopes),
-                (self.roles, &mut roles),
+            for (path, place) in [
+                (self.subject, &mut found.subject),
+                (self.scopes, &mut found.scopes),
+                (self.roles, &mut found.roles),
             ] {
                 if name == path {
-                    *found = Some(claim);
+                    *place = Some(claim);
                 }
             }
         }
+        found
+    }
+
+    /// Whom the claims speak of, by what was found among them; `None` without a subject.
+    pub fn named(&self, found: &Found<'_>, claims: Claims) -> Option<Principal> {
         // Or further in.
         let at = |path: &str| Some(Item::from(claims.at(path)?));
-        let subject = subject.or_else(|| at(self.subject))?.as_str()?;
-        principal.subject = Arc::from(Some(subject).filter(|subject| is_subject(subject))?);
-        principal.identity = Principal::frame(self.authenticator, self.issuer, &principal.subject);
-        principal.scopes = names(scopes.or_else(|| at(self.scopes)));
-        principal.roles = names(roles.or_else(|| at(self.roles)));
-        Some(principal)
+        let text = |claim: Option<Item<'_>>| claim.and_then(Item::as_str).map(Into::into);
+        let subject = found.subject.or_else(|| at(self.subject))?.as_str();
+        let subject = subject.filter(|subject| is_subject(subject))?;
+        let listed = |claim: Option<Item<'_>>, path: &str| {
+            let claim = claim.or_else(|| at(path));
+            claim.map(names).unwrap_or_default()
+        };
+        Some(Principal {
+            authenticator: self.authenticator.clone(),
+            issuer: self.issuer.clone(),
+            identity: Principal::frame(self.authenticator, self.issuer, subject),
+            subject: subject.into(),
+            scopes: listed(found.scopes, self.scopes),
+            roles: listed(found.roles, self.roles),
+            auth_time: found.auth_time.and_then(|claim| instant(claim, Round::Down)),
+            acr: text(found.acr),
+            expires: found.exp.and_then(|claim| instant(claim, Round::Down)),
+            token_id: text(found.jti),
+            claims,
+        })
     }
 }
 
@@ -105,17 +134,14 @@ pub(super) fn instant<'c>(claim: impl Into<Item<'c>>, round: Round) -> Option<Ti
 }
 
 /// Names as a list, or as one text with spaces between them. What is no text is no name.
-fn names(claim: Option<Item<'_>>) -> Vec<Box<str>> {
-    let Some(claim) = claim else { return Vec::new() };
+fn names(claim: Item<'_>) -> Granted {
+    let mut names = Granted::new();
     match claim.as_str() {
-        Some(text) => text
-            .split(' ')
-            .filter(|name| !name.is_empty())
-            .map(Into::into)
-            .collect(),
+        Some(text) => names.extend(text.split(' ').filter(|name| !name.is_empty()).map(Into::into)),
         None => {
-            let list = claim.items().unwrap_or_default().into_iter();
-            list.filter_map(Item::as_str).map(Into::into).collect()
+            // What is no list has none.
+            claim.each(|item| names.extend(item.as_str().map(Into::into)));
         }
     }
+    names
 }

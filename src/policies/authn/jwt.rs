@@ -16,7 +16,7 @@ use memchr::{memchr, memrchr};
 use serde_json::{Map, Value};
 
 use super::bound;
-use super::claimed::{Round, instant, is_subject};
+use super::claimed::{Found, Round, instant, is_subject};
 use super::keys::{Key, KeyId, KeySet, algorithm};
 use super::settings::{JwtAuthenticator, subtype};
 use crate::engine::claims::{self, Item, Source, object};
@@ -31,6 +31,7 @@ type Members = Map<String, Value>;
 
 /// A token taken apart; nothing in it is believed yet.
 pub(super) struct Token<'a> {
+    token: &'a str,
     header: Arc<Members>,
     claims: claims::Members<'a>,
     signed: &'a [u8],
@@ -40,7 +41,8 @@ pub(super) struct Token<'a> {
 /// A token that was verified.
 #[derive(Debug)]
 pub(super) struct Verified {
-    pub principal: Principal,
+    pub token: Arc<str>,
+    pub principal: Arc<Principal>,
     /// The key that verified it.
     pub key: KeyId,
     /// From when it is good, leeway counted.
@@ -90,10 +92,10 @@ impl<'a> Token<'a> {
         let bytes = token.as_bytes();
         let (first, last) = (memchr(b'.', bytes)?, memrchr(b'.', bytes)?);
         // No dot is spelt in base64url: one more between these two makes no claims.
-        let (header, claims) = (token.get(..first)?, token.get(first + 1..last)?);
         Some(Self {
-            header: read_header(header)?,
-            claims: source.members(decode(claims)?)?,
+            token,
+            header: read_header(token.get(..first)?)?,
+            claims: source.members(token, first + 1..last)?,
             signed: bytes.get(..last)?,
             signature: decode(token.get(last + 1..)?)?,
         })
@@ -124,7 +126,8 @@ impl<'a> Token<'a> {
                 newer_keys_may_help: false,
             })
         };
-        let claims = Registered::among(&self.claims);
+        let claimed = authenticator.claimed();
+        let claims = claimed.among(self.claims.iter());
         match claims.iss.and_then(Item::as_str) {
             None => return Err(refused("token-claims")),
             Some(issuer) if issuer != &*authenticator.issuer => return Err(refused("token-issuer")),
@@ -155,15 +158,16 @@ impl<'a> Token<'a> {
                 newer_keys_may_help: false,
             }));
         }
-        let claims = self.claims.claims();
-        let Some(principal) = authenticator.claimed().named(self.claims.iter(), &claims) else {
+        let token: Arc<str> = self.token.into();
+        let Some(principal) = claimed.named(&claims, self.claims.claims(&token)) else {
             return Err(Box::new(Refused {
                 refusal: refusal("token-claims", None),
                 newer_keys_may_help: false,
             }));
         };
         Ok(Verified {
-            principal: Principal { claims, ..principal },
+            token,
+            principal: Arc::new(principal),
             key,
             from,
             until: expires,
@@ -272,47 +276,20 @@ impl<'h> Header<'h> {
     }
 }
 
-/// Those of the registered claims (RFC 7519 §4.1) that a token is judged by.
-#[derive(Default)]
-struct Registered<'c> {
-    iss: Option<Item<'c>>,
-    aud: Option<Item<'c>>,
-    sub: Option<Item<'c>>,
-    exp: Option<Item<'c>>,
-    nbf: Option<Item<'c>>,
-    iat: Option<Item<'c>>,
-    cnf: Option<Item<'c>>,
-    is_id_token: bool,
-}
-
-impl<'c> Registered<'c> {
-    fn among(claims: &claims::Members<'c>) -> Self {
-        let mut registered = Self::default();
-        for (name, value) in claims.iter() {
-            match name {
-                "iss" => registered.iss = Some(value),
-                "aud" => registered.aud = Some(value),
-                "sub" => registered.sub = Some(value),
-                "exp" => registered.exp = Some(value),
-                "nbf" => registered.nbf = Some(value),
-                "iat" => registered.iat = Some(value),
-                "cnf" => registered.cnf = Some(value),
-                "nonce" | "at_hash" => registered.is_id_token = true,
-                _ => {}
-            }
-        }
-        registered
-    }
-
+impl Found<'_> {
     fn check(&self, authenticator: &JwtAuthenticator) -> Result<(), &'static str> {
         let listed = |audience: &str| authenticator.audience.iter().any(|listed| listed == audience);
         let audience = self.aud.ok_or("token-claims")?;
         let heard = match audience.as_str() {
             Some(audience) => listed(audience),
             None => {
-                let all = audience.items().ok_or("token-claims")?.into_iter().map(Item::as_str);
-                let all: Option<Vec<&str>> = all.collect();
-                all.ok_or("token-claims")?.into_iter().any(listed)
+                let (mut heard, mut are_texts) = (false, true);
+                let each = |item: Item<'_>| match item.as_str() {
+                    Some(audience) => heard |= listed(audience),
+                    None => are_texts = false,
+                };
+                let is_list = audience.each(each).is_some();
+                (is_list && are_texts).then_some(heard).ok_or("token-claims")?
             }
         };
         if !heard {

@@ -14,7 +14,7 @@ use serde_json::{Map, json};
 use super::key::encode;
 use super::{Audience, Passport};
 use crate::conf::Json;
-use crate::engine::Principal;
+use crate::engine::{Granted, Principal};
 
 /// About fifty thousand passports of common size.
 const MAX_BYTES: u64 = 64 << 20;
@@ -169,7 +169,7 @@ impl Passport {
             Audience::Upstream => upstream,
             Audience::Named(name) => name,
         };
-        let texts = |names: &[Box<str>]| (!names.is_empty()).then(|| names.join(" "));
+        let texts = |names: &Granted| (!names.is_empty()).then(|| names.join(" "));
         let claims = [
             ("iss", Some(json!(self.issuer))),
             ("aud", Some(json!(audience))),

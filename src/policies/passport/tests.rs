@@ -12,6 +12,7 @@ use ring::signature::{
     Ed25519KeyPair, UnparsedPublicKey,
 };
 use serde_json::{Value, json};
+use smallvec::smallvec;
 
 use super::{Passport, PassportSettings, Passports};
 use crate::conf::{Load, Read};
@@ -93,8 +94,8 @@ fn holder(expires: Option<i64>) -> Arc<Principal> {
         authenticator: "customer".into(),
         issuer: "https://id.example".into(),
         subject: "u1".into(),
-        scopes: vec!["a:read".into(), "b".into()],
-        roles: vec!["teller".into()],
+        scopes: smallvec!["a:read".into(), "b".into()],
+        roles: smallvec!["teller".into()],
         claims: json!({"sub": "u1", "secret": "not for upstreams"})
             .as_object()
             .unwrap()
@@ -159,8 +160,8 @@ fn leaves_out_what_nobody_said() {
     let passport = usual(", audience: \"all of us\", ttl: 5s", &ed25519());
     let nobody = Arc::new(Principal {
         issuer: "".into(),
-        scopes: Vec::new(),
-        roles: Vec::new(),
+        scopes: Default::default(),
+        roles: Default::default(),
         auth_time: None,
         acr: None,
         expires: None,
@@ -234,7 +235,7 @@ fn stays_bounded_and_takes_nobody_for_a_caller_who_is_gone() {
     for subject in 0..300 {
         let holder = Arc::new(Principal {
             subject: subject.to_string().into(),
-            scopes: vec!["s".repeat(500).into()],
+            scopes: smallvec!["s".repeat(500).into()],
             ..(*holder(None)).clone()
         });
         let value = passports.bearer(&holder, &upstream, noon()).unwrap();

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use compact_str::CompactString;
 use http::{HeaderName, Method};
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -16,8 +17,8 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Vi
 use super::{ReadFailure, Recorded, RecordedDecision};
 use crate::engine::claims::Claim;
 use crate::engine::{
-    Answer, CredentialRefusal, Extent, Freezable, Freeze, FreezeChange, LimitAnswer, Principal, Reach, Revocation,
-    RevocationChange, Revoked, Whom,
+    Answer, CredentialRefusal, Extent, Freezable, Freeze, FreezeChange, Granted, LimitAnswer, Principal, Reach,
+    Revocation, RevocationChange, Revoked, Whom,
 };
 
 #[derive(serde::Deserialize)]
@@ -78,13 +79,13 @@ pub(super) struct RequestLine {
 struct PrincipalMember {
     authenticator: String,
     issuer: String,
-    sub: String,
-    scopes: Vec<Box<str>>,
-    roles: Vec<Box<str>>,
-    acr: Option<Box<str>>,
+    sub: CompactString,
+    scopes: Granted,
+    roles: Granted,
+    acr: Option<CompactString>,
     auth_time: Option<Timestamp>,
     exp: Option<Timestamp>,
-    jti: Option<Box<str>>,
+    jti: Option<CompactString>,
     claims: Members<Claim>,
 }
 
@@ -254,7 +255,7 @@ fn identified(member: PrincipalMember) -> Principal {
         identity: Principal::frame(&member.authenticator, &member.issuer, &member.sub),
         authenticator: member.authenticator.into(),
         issuer: member.issuer.into(),
-        subject: member.sub.into(),
+        subject: member.sub,
         scopes: member.scopes,
         roles: member.roles,
         claims: member

@@ -95,8 +95,8 @@ fn reads_the_principal() {
         (&*principal.authenticator, &*principal.issuer, &*principal.subject),
         ("main", "https://id.example", "u1")
     );
-    assert_eq!(principal.scopes, ["transfer:read".into(), "transfer:write".into()]);
-    assert_eq!(principal.roles, ["teller".into(), "treasury".into()]);
+    assert_eq!(*principal.scopes, ["transfer:read", "transfer:write"]);
+    assert_eq!(*principal.roles, ["teller", "treasury"]);
     assert_eq!(principal.auth_time, Some(Timestamp::from_second(now - 60).unwrap()));
     assert_eq!(
         (principal.acr.as_deref(), principal.token_id.as_deref()),
@@ -121,8 +121,8 @@ fn reads_roles_and_scopes_from_the_named_claims() {
     let keys = key_set(&[signer.jwk("")]);
     let principal = judge(&token, &authenticator, &keys, noon()).unwrap().principal;
     assert_eq!(
-        (principal.roles, principal.scopes),
-        (vec!["a".into(), "b".into()], vec!["x".into(), "y".into()])
+        (&*principal.roles, &*principal.scopes),
+        (&["a".into(), "b".into()][..], &["x".into(), "y".into()][..])
     );
 }
 
