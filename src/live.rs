@@ -275,6 +275,10 @@ impl Generation {
     }
 }
 
+const KEYS_UNAVAILABLE: Answer = Answer::Unavailable {
+    code: "keys-unavailable",
+};
+
 /// Answers the questions of one request from live state.
 pub struct Asking<'a> {
     /// The generation the request pinned.
@@ -291,6 +295,18 @@ pub struct Asking<'a> {
 
 impl Lookup for Asking<'_> {
     async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
+        let (mut answers, is_complete) = self.answer_at_once(asked);
+        if !is_complete {
+            // Rare, and large: it would be a part of every request's future.
+            Box::pin(self.verify(asked, &mut answers)).await;
+        }
+        answers
+    }
+}
+
+impl Asking<'_> {
+    /// What is known, in the order of the questions, and whether that is all: a token may have to be verified first.
+    fn answer_at_once(&self, asked: &[(u16, Question<'_>)]) -> (Answers, bool) {
         let mut limits: SmallVec<[(&LimitTable, LimitKey<'_>); 4]> = SmallVec::new();
         for (_, question) in asked {
             if let Question::Limit { limit, key } = question
@@ -300,7 +316,8 @@ impl Lookup for Asking<'_> {
             }
         }
         let mut counted = check(&limits, self.monotonic).into_iter();
-        let mut answers = Answers::new();
+        let verifiers = &self.generation.verifiers;
+        let (mut answers, mut is_complete) = (Answers::new(), true);
         for (_, question) in asked {
             answers.push(match question {
                 Question::Token {
@@ -308,18 +325,17 @@ impl Lookup for Asking<'_> {
                     token,
                     certificate,
                 } => {
-                    let verifiers = &self.generation.verifiers;
-                    verifiers.answer(authenticators, token, *certificate, self.now).await
+                    let known = verifiers.answer_at_once(authenticators, token, *certificate, self.now);
+                    is_complete &= known.is_some();
+                    known.unwrap_or(KEYS_UNAVAILABLE)
                 }
                 Question::Certificate {
                     authenticators,
                     certificate,
-                } => match self.generation.verifiers.prove(authenticators, certificate, self.now) {
+                } => match verifiers.prove(authenticators, certificate, self.now) {
                     Some(Ok(principal)) => Answer::Principal(principal),
                     Some(Err(refusal)) => Answer::Refused(refusal),
-                    None => Answer::Unavailable {
-                        code: "keys-unavailable",
-                    },
+                    None => KEYS_UNAVAILABLE,
                 },
                 Question::Freezes { route, upstreams } => {
                     Answer::Freezes(self.freezes.held().concerning(route, upstreams, self.now))
@@ -335,6 +351,21 @@ impl Lookup for Asking<'_> {
                 }
             });
         }
-        answers
+        (answers, is_complete)
+    }
+
+    /// Answers the questions about tokens, which are verified where they are not remembered.
+    async fn verify(&self, asked: &[(u16, Question<'_>)], answers: &mut Answers) {
+        let verifiers = &self.generation.verifiers;
+        for ((_, question), answer) in asked.iter().zip(answers) {
+            if let Question::Token {
+                authenticators,
+                token,
+                certificate,
+            } = question
+            {
+                *answer = verifiers.answer(authenticators, token, *certificate, self.now).await;
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Number, Value};
 use super::json::{MAX_DEPTH, Token, Tokens};
 
 pub use item::Item;
-pub use text::{Claims, Members, Source, members};
+pub use text::{Claims, Members, Source, base64url, members};
 
 /// The object that `bytes` are; `None` for anything else: other values, duplicate members at any depth, lone surrogates,
 /// invalid UTF-8, numbers that neither 64 bits nor a double can tell from others, nesting beyond [`MAX_DEPTH`], anything after

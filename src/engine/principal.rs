@@ -25,7 +25,7 @@ pub struct Principal {
     pub scopes: Granted,
     /// Roles, from the claim that the authenticator names.
     pub roles: Granted,
-    /// All claims of the credential.
+    /// All claims of the credential. Those of a token have the whole of it behind them, signature and all.
     pub claims: Claims,
     /// When the caller last proved itself to the issuer.
     pub auth_time: Option<Timestamp>,

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -318,7 +319,8 @@ async fn decide(live: &Live, session: &Session, exchange: &mut Exchange) -> Resu
         now: exchange.at,
         monotonic: live.monotonic(),
     };
-    let judged = judge(snapshot, view, address, exchange.at, &asking).await;
+    // Where it is made, it stays: it is large.
+    let judged = pin!(judge(snapshot, view, address, exchange.at, &asking)).await;
     recorded.client = judged.client.name.clone();
     let sources = judged.route.map_or(&[][..], |route| &route.token_sources);
     let sources = if sources.is_empty() {

@@ -12,7 +12,7 @@ use super::{Item, object, plain, strict};
 /// The claims of a credential: those of a token stay text until one of them is asked for.
 #[derive(Clone)]
 pub struct Claims {
-    /// Where nothing was read yet.
+    /// What they are read from when one of them is asked for; `None` where they were read at once.
     unread: Option<Unread>,
     read: OnceLock<Arc<Map<String, Value>>>,
 }
@@ -22,7 +22,7 @@ pub struct Claims {
 struct Unread {
     token: Arc<str>,
     at: Range<usize>,
-    /// Those of the names.
+    /// The marks of their names ([`plain::mark`]).
     marks: u64,
 }
 
@@ -119,18 +119,19 @@ pub struct Source {
     read: Option<Arc<Map<String, Value>>>,
 }
 
-/// The claims in a token, and what they are.
+/// The claims that stand in a token.
 #[derive(Debug)]
 pub struct Members<'s> {
     named: plain::Members<'s>,
+    token: &'s str,
     at: Range<usize>,
     /// Whatever is not plain was read at once.
     read: Option<&'s Arc<Map<String, Value>>>,
 }
 
 impl Source {
-    /// The members of the object that stands in a token in base64url, without padding; `None` for what [`object`] refuses.
-    pub fn members(&mut self, token: &str, at: Range<usize>) -> Option<Members<'_>> {
+    /// The members of the object that stands in a token as [`base64url`]; `None` for what [`object`] refuses.
+    pub fn members<'s>(&'s mut self, token: &'s str, at: Range<usize>) -> Option<Members<'s>> {
         self.text = decode(token, &at)?;
         let text = self.text.as_str();
         let (named, read) = match plain::members(text) {
@@ -141,13 +142,18 @@ impl Source {
                 (plain::Members { all, marks: 0 }, Some(read))
             }
         };
-        Some(Members { named, at, read })
+        Some(Members { named, token, at, read })
     }
 }
 
+/// What is so encoded, where it is encoded in the one way there is: without padding, and with no bits that mean nothing
+/// (RFC 7515 §2, RFC 4648 §3.5).
+pub fn base64url(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode_to_vec(text).ok()
+}
+
 fn decode(token: &str, at: &Range<usize>) -> Option<String> {
-    let bytes = URL_SAFE_NO_PAD.decode_to_vec(token.get(at.clone())?).ok()?;
-    String::from_utf8(bytes).ok()
+    String::from_utf8(base64url(token.get(at.clone())?)?).ok()
 }
 
 impl<'s> Members<'s> {
@@ -161,9 +167,10 @@ impl<'s> Members<'s> {
         self.iter().find_map(|(known, item)| (known == name).then_some(item))
     }
 
-    /// All of them, to be kept with the token that they were found in.
-    pub fn claims(&self, token: &Arc<str>) -> Claims {
-        match self.read {
+    /// The token and all of them, to be kept.
+    pub fn kept(&self) -> (Arc<str>, Claims) {
+        let token: Arc<str> = self.token.into();
+        let claims = match self.read {
             Some(read) => read.clone().into(),
             None => Claims {
                 unread: Some(Unread {
@@ -173,7 +180,8 @@ impl<'s> Members<'s> {
                 }),
                 read: OnceLock::new(),
             },
-        }
+        };
+        (token, claims)
     }
 }
 
@@ -185,12 +193,19 @@ pub fn members(claims: &Map<String, Value>) -> impl Iterator<Item = (&str, Item<
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use base64::Engine;
     use proptest::prelude::*;
 
     use super::super::plain::tests::json;
     use super::*;
 
     proptest! {
+        /// Of all spellings of some bytes only one is read.
+        #[test]
+        fn what_is_spelt_in_the_one_way_is_decoded(text in "[A-Za-z0-9_-]{0,70}[A-Za-z0-9_+/= .é-]{0,3}[A-Za-z0-9_-]{0,4}") {
+            prop_assert_eq!(base64url(&text), base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(&text).ok());
+        }
+
         /// Whether a text is read where it stands or closely, at once or later: it says the same.
         #[test]
         fn claims_are_the_same_wherever_they_stand(
@@ -221,28 +236,29 @@ mod tests {
                 let item = found.get(name);
                 prop_assert_eq!(item.map(Value::from), value.cloned());
                 // Of claims that nothing was asked of before.
-                prop_assert_eq!(found.claims(&token).get(name).cloned(), value.cloned());
+                prop_assert_eq!(found.kept().1.get(name).cloned(), value.cloned());
                 prop_assert_eq!(item.and_then(Item::as_str), value.and_then(Value::as_str));
                 prop_assert_eq!(item.and_then(Item::as_number), value.and_then(Value::as_number).cloned());
                 let mut items = Vec::new();
                 let is_list = item.and_then(|item| item.each(|item| items.push(Value::from(item))));
                 prop_assert_eq!(is_list.map(|()| items), value.and_then(Value::as_array).cloned());
             }
-            let claims = found.claims(&token);
+            let (kept, claims) = found.kept();
+            prop_assert_eq!(&*kept, &*token);
             prop_assert_eq!(&*claims, &read);
             prop_assert_eq!(claims, Claims::from(read));
         }
     }
 
     /// A token, and where in it the text stands.
-    fn token(text: &str) -> (Arc<str>, Range<usize>) {
+    fn token(text: &str) -> (String, Range<usize>) {
         let claims = URL_SAFE_NO_PAD.encode_to_string(text);
-        (format!("e30.{claims}.e30").into(), 4..4 + claims.len())
+        (format!("e30.{claims}.e30"), 4..4 + claims.len())
     }
 
     fn claims(text: &str) -> Claims {
         let (token, at) = token(text);
-        Source::default().members(&token, at).unwrap().claims(&token)
+        Source::default().members(&token, at).unwrap().kept().1
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(super) struct Claimed<'a> {
     pub roles: &'a str,
 }
 
-/// The claims that a token is judged by and its principal made of: the registered ones (RFC 7519 §4.1) and those that the
+/// The claims that a token is judged by and its principal made of: registered ones (RFC 7519 §10.1.2) and those that the
 /// authenticator names.
 #[derive(Default)]
 pub(super) struct Found<'c> {
@@ -39,12 +39,11 @@ pub(super) struct Found<'c> {
     roles: Option<Item<'c>>,
 }
 
-impl<'a> Claimed<'a> {
+impl Claimed<'_> {
     /// Whom the claims speak of; `None` without a subject.
     pub fn principal(&self, claims: Map<String, Value>) -> Option<Principal> {
-        let claims = Claims::from(claims);
-        let read = claims.clone();
-        self.named(&self.among(members(&read)), claims)
+        let claims = Arc::new(claims);
+        self.named(&self.among(members(&claims)), claims.clone().into())
     }
 
     /// Those among all claims.
@@ -81,7 +80,7 @@ impl<'a> Claimed<'a> {
 
     /// Whom the claims speak of, by what was found among them; `None` without a subject.
     pub fn named(&self, found: &Found<'_>, claims: Claims) -> Option<Principal> {
-        // Or further in.
+        // Where no member has the name of a path, it may lead further in.
         let at = |path: &str| Some(Item::from(claims.at(path)?));
         let text = |claim: Option<Item<'_>>| claim.and_then(Item::as_str).map(Into::into);
         let subject = found.subject.or_else(|| at(self.subject))?.as_str();
@@ -143,5 +142,6 @@ fn names(claim: Item<'_>) -> Granted {
             claim.each(|item| names.extend(item.as_str().map(Into::into)));
         }
     }
+    names.shrink_to_fit();
     names
 }

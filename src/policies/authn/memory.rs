@@ -12,9 +12,9 @@ use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
 use super::jwt::Verified;
 use super::keys::{KeyId, KeySet};
-use crate::engine::Principal;
+use crate::engine::{Granted, Principal};
 
-/// About forty-five thousand tokens of common size.
+/// About forty thousand tokens of common size.
 const MAX_BYTES: u64 = 128 << 20;
 const USUAL_TOKENS: usize = 32_768;
 
@@ -31,7 +31,7 @@ pub(super) struct Hashed<'t> {
     hash: u64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Known {
     token: Arc<str>,
     hash: u64,
@@ -84,7 +84,7 @@ impl Memory {
         Self::holding(MAX_BYTES, USUAL_TOKENS)
     }
 
-    fn holding(bytes: u64, usual: usize) -> Self {
+    pub(super) fn holding(bytes: u64, usual: usize) -> Self {
         let mut options = OptionsBuilder::new();
         options.estimated_items_capacity(usual).weight_capacity(bytes);
         let tokens = match options.build() {
@@ -113,6 +113,7 @@ impl Memory {
 
     /// Remembers a token until its `exp`.
     pub fn keep(&self, token: Hashed<'_>, verified: Verified) -> Arc<Principal> {
+        debug_assert_eq!(*token.token, *verified.token, "the one that was verified");
         let known = Known {
             token: verified.token,
             hash: token.hash,
@@ -139,12 +140,18 @@ impl Memory {
 }
 
 /// What an entry takes, in bytes: whom the token proves, the token, and its claims as a tree once one of them was asked for,
-/// measured at about two and a half times their text.
+/// which takes two and a half times their text or, where most of it is brackets, more.
 #[derive(Debug, Clone)]
 struct Weight;
 
+/// A principal, its identity and the place in the memory.
+const ENTRY: usize = 768;
+const _: () = assert!(size_of::<Principal>() <= 400, "weigh it anew");
+
 impl Weighter<Known, Remembered> for Weight {
-    fn weight(&self, known: &Known, _: &Remembered) -> u64 {
-        768 + 3 * known.token.len() as u64
+    fn weight(&self, known: &Known, remembered: &Remembered) -> u64 {
+        let principal = &remembered.principal;
+        let apart = |names: &Granted| if names.spilled() { size_of_val(&**names) } else { 0 };
+        (ENTRY + 4 * known.token.len() + apart(&principal.scopes) + apart(&principal.roles)) as u64
     }
 }

@@ -130,13 +130,24 @@ impl Verifiers {
         certificate: Option<&ClientCertificate>,
         now: Timestamp,
     ) -> Answer {
-        match self.named_by(candidates, token, now).await {
-            Answer::Principal(principal) => match bound::check(&principal, certificate) {
-                Ok(()) => Answer::Principal(principal),
-                Err(refusal) => Answer::Refused(refusal),
-            },
-            answer => answer,
-        }
+        let hashed = Hashed::new(token);
+        let named = match self.known(candidates, hashed, now) {
+            Some(answer) => answer,
+            None => self.find_out(candidates, hashed, now).await,
+        };
+        brought_with(certificate, named)
+    }
+
+    /// As [`answer`](Self::answer), where that takes no verifying: of remembered tokens and API keys. `None` for all else.
+    pub fn answer_at_once(
+        &self,
+        candidates: &[AuthenticatorId],
+        token: &str,
+        certificate: Option<&ClientCertificate>,
+        now: Timestamp,
+    ) -> Option<Answer> {
+        let named = self.known(candidates, Hashed::new(token), now)?;
+        Some(brought_with(certificate, named))
     }
 
     /// Whom the certificate of the connection proves to the first of `candidates` that accepts it.
@@ -160,32 +171,35 @@ impl Verifiers {
         refused
     }
 
-    /// Whom the credential names, whoever brings it.
-    async fn named_by(&self, candidates: &[AuthenticatorId], token: &str, now: Timestamp) -> Answer {
-        let judges = || candidates.iter().filter_map(|id| self.all.get(usize::from(id.0)));
-        let verifiers = || {
-            judges().filter_map(|judge| match judge {
-                Judge::Jwt(verifier) => Some(verifier),
-                _ => None,
-            })
-        };
-        let hashed = Hashed::new(token);
-        if let Some(principal) = verifiers().find_map(|verifier| verifier.remembered(hashed, now)) {
-            return Answer::Principal(principal);
+    fn judges(&self, candidates: &[AuthenticatorId]) -> impl Iterator<Item = &Judge> {
+        candidates.iter().filter_map(|id| self.all.get(usize::from(id.0)))
+    }
+
+    fn known(&self, candidates: &[AuthenticatorId], token: Hashed<'_>, now: Timestamp) -> Option<Answer> {
+        let mut remembered = self.judges(candidates).filter_map(|judge| match judge {
+            Judge::Jwt(verifier) => verifier.remembered(token, now),
+            _ => None,
+        });
+        if let Some(principal) = remembered.next() {
+            return Some(Answer::Principal(principal));
         }
         // Tokens and keys never stand in the same place.
-        if judges().any(|judge| matches!(judge, Judge::ApiKey(_))) {
-            return by_key(judges(), token, now);
-        }
+        let are_keys = self.judges(candidates).any(|judge| matches!(judge, Judge::ApiKey(_)));
+        are_keys.then(|| by_key(self.judges(candidates), token.token, now))
+    }
+
+    /// Whom a token names that is not known, whoever brings it.
+    async fn find_out(&self, candidates: &[AuthenticatorId], hashed: Hashed<'_>, now: Timestamp) -> Answer {
+        let token = hashed.token;
         let mut source = Source::default();
         let parsed = Token::parse(token, &mut source);
         if let Ok(own) = &parsed
             && let Some(issuer) = own.issuer()
-            && let Some(verifier) = verifiers().find(|verifier| issuer == &*verifier.authenticator.issuer)
+            && let Some(verifier) = self.judges(candidates).find_map(|judge| judge.of_issuer(issuer))
         {
             return verifier.judge(hashed, own, now).await;
         }
-        let introspector = judges().find_map(|judge| match judge {
+        let introspector = self.judges(candidates).find_map(|judge| match judge {
             Judge::Introspection(introspector) => Some(introspector),
             _ => None,
         });
@@ -197,6 +211,26 @@ impl Verifiers {
             Ok(parsed) if parsed.issuer().is_none() => parsed.refuse("token-claims"),
             Ok(parsed) => parsed.refuse("token-issuer"),
         })
+    }
+}
+
+impl Judge {
+    fn of_issuer(&self, issuer: &str) -> Option<&Verifier> {
+        match self {
+            Self::Jwt(verifier) if *issuer == *verifier.authenticator.issuer => Some(verifier),
+            _ => None,
+        }
+    }
+}
+
+/// A token that is bound to a certificate proves nobody without it.
+fn brought_with(certificate: Option<&ClientCertificate>, named: Answer) -> Answer {
+    let Answer::Principal(principal) = &named else {
+        return named;
+    };
+    match bound::check(principal, certificate) {
+        Ok(()) => named,
+        Err(refusal) => Answer::Refused(refusal),
     }
 }
 

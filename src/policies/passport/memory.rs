@@ -123,7 +123,7 @@ impl Slot {
         Self {
             made: Mutex::new(None),
             // The rest of a passport and of an entry; base64 and what stands between names come to less than half.
-            weight: 1024 + 2 * said as u64,
+            weight: 1200 + 2 * said as u64,
             _holder: Arc::downgrade(holder),
         }
     }

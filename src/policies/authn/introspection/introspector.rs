@@ -34,7 +34,7 @@ const MAX_ANSWER: usize = 64 << 10;
 /// So many tokens are asked about at a time; the others wait.
 const MAX_AT_ONCE: usize = 64;
 /// What a refused or a small token takes; claims come on top.
-const ENTRY: u64 = 512;
+const ENTRY: u64 = 768;
 const MAX_BYTES: u64 = 64 << 20;
 const USUAL_TOKENS: usize = 16_384;
 /// For so long nobody asks an issuer where its endpoint is.

@@ -3,6 +3,7 @@ mod certificates;
 mod introspection;
 pub(super) mod kit;
 mod live;
+mod memory;
 mod policy;
 mod rotation;
 mod settings;
