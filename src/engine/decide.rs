@@ -21,14 +21,16 @@ const MAX_INSTANTS: usize = 64;
 /// wait), and later stages are not reached. Where another login is asked for by several rules, the first of them is the answer
 /// and its challenge asks for what satisfies all.
 pub async fn decide(rules: &[Rule], facts: &mut Facts<'_>, lookup: &impl Lookup) -> Box<Decision> {
-    let mut decision = Box::new(Decision {
+    let place = Box::new_uninit();
+    let decision = Decision {
         effect: Effect::Forward,
         acts: Acts::new(),
         principal: None,
         limits: Default::default(),
         answers: Default::default(),
         trail: Trail::new(),
-    });
+    };
+    let mut decision = Box::write(place, decision);
     let mut first = 0;
     for stage in rules.chunk_by(|a, b| a.stage.judged_with() == b.stage.judged_with()) {
         let known = decision.answers.len();

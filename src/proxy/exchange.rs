@@ -114,10 +114,11 @@ pub(super) struct Body {
 }
 
 impl Exchange {
-    /// A request that has just been read.
-    pub(super) fn new(live: &Arc<Live>, ids: &RequestIds) -> Self {
+    /// A request that has just been read. It is large, and made where it stays.
+    pub(super) fn new(live: &Arc<Live>, ids: &RequestIds) -> Box<Self> {
+        let place = Box::new_uninit();
         let generation = live.current();
-        Self {
+        let exchange = Self {
             rules: generation.snapshot.unrouted_names.clone(),
             generation,
             id: ids.next(),
@@ -137,7 +138,8 @@ impl Exchange {
             lasts: None,
             tunnel: None,
             in_flight: live.enter(),
-        }
+        };
+        Box::write(place, exchange)
     }
 
     pub(super) fn live(&self) -> &Arc<Live> {

@@ -63,7 +63,7 @@ impl ProxyHttp for Gate {
     type CTX = Box<Exchange>;
 
     fn new_ctx(&self) -> Box<Exchange> {
-        Box::new(Exchange::new(&self.live, &self.ids))
+        Exchange::new(&self.live, &self.ids)
     }
 
     /// None: Pingora would build its own for every request.

@@ -1,5 +1,6 @@
 mod api_keys;
 mod certificates;
+mod hostile;
 mod introspection;
 pub(super) mod kit;
 mod live;
