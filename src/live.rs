@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 
 use crate::engine::{Answer, Answers, LimitKey, Lookup, Observer, Question};
 use crate::io::{Client, Clock};
-use crate::policies::authn::{KeyCopies, Timing, Verifiers};
+use crate::policies::authn::{KeyCopies, Timing, UNAVAILABLE, Verifiers};
 use crate::policies::cache::store::{DEFAULT_CAPACITY, Store};
 pub use crate::policies::freeze::FreezeFailure;
 use crate::policies::freeze::Freezes;
@@ -275,10 +275,6 @@ impl Generation {
     }
 }
 
-const KEYS_UNAVAILABLE: Answer = Answer::Unavailable {
-    code: "keys-unavailable",
-};
-
 /// Answers the questions of one request from live state.
 pub struct Asking<'a> {
     /// The generation the request pinned.
@@ -295,18 +291,19 @@ pub struct Asking<'a> {
 
 impl Lookup for Asking<'_> {
     async fn answer(&self, asked: &[(u16, Question<'_>)]) -> Answers {
-        let (mut answers, is_complete) = self.answer_at_once(asked);
-        if !is_complete {
-            // Rare, and large: it would be a part of every request's future.
-            Box::pin(self.verify(asked, &mut answers)).await;
+        let (mut answers, open) = self.answer_at_once(asked);
+        if !open.is_empty() {
+            // It is large, and would be a part of every request's future.
+            Box::pin(self.verify(asked, &open, &mut answers)).await;
         }
         answers
     }
 }
 
 impl Asking<'_> {
-    /// What is known, in the order of the questions, and whether that is all: a token may have to be verified first.
-    fn answer_at_once(&self, asked: &[(u16, Question<'_>)]) -> (Answers, bool) {
+    /// What can be said without waiting, in the order of the questions, and which of them are open: of tokens that have to be
+    /// verified first. What stands in those places admits nobody.
+    fn answer_at_once(&self, asked: &[(u16, Question<'_>)]) -> (Answers, SmallVec<[usize; 2]>) {
         let mut limits: SmallVec<[(&LimitTable, LimitKey<'_>); 4]> = SmallVec::new();
         for (_, question) in asked {
             if let Question::Limit { limit, key } = question
@@ -317,8 +314,8 @@ impl Asking<'_> {
         }
         let mut counted = check(&limits, self.monotonic).into_iter();
         let verifiers = &self.generation.verifiers;
-        let (mut answers, mut is_complete) = (Answers::new(), true);
-        for (_, question) in asked {
+        let (mut answers, mut open) = (Answers::new(), SmallVec::new());
+        for (at, (_, question)) in asked.iter().enumerate() {
             answers.push(match question {
                 Question::Token {
                     authenticators,
@@ -326,8 +323,10 @@ impl Asking<'_> {
                     certificate,
                 } => {
                     let known = verifiers.answer_at_once(authenticators, token, *certificate, self.now);
-                    is_complete &= known.is_some();
-                    known.unwrap_or(KEYS_UNAVAILABLE)
+                    known.unwrap_or_else(|| {
+                        open.push(at);
+                        UNAVAILABLE
+                    })
                 }
                 Question::Certificate {
                     authenticators,
@@ -335,7 +334,7 @@ impl Asking<'_> {
                 } => match verifiers.prove(authenticators, certificate, self.now) {
                     Some(Ok(principal)) => Answer::Principal(principal),
                     Some(Err(refusal)) => Answer::Refused(refusal),
-                    None => KEYS_UNAVAILABLE,
+                    None => UNAVAILABLE,
                 },
                 Question::Freezes { route, upstreams } => {
                     Answer::Freezes(self.freezes.held().concerning(route, upstreams, self.now))
@@ -351,18 +350,22 @@ impl Asking<'_> {
                 }
             });
         }
-        (answers, is_complete)
+        (answers, open)
     }
 
-    /// Answers the questions about tokens, which are verified where they are not remembered.
-    async fn verify(&self, asked: &[(u16, Question<'_>)], answers: &mut Answers) {
+    /// Answers the open questions.
+    async fn verify(&self, asked: &[(u16, Question<'_>)], open: &[usize], answers: &mut Answers) {
         let verifiers = &self.generation.verifiers;
-        for ((_, question), answer) in asked.iter().zip(answers) {
-            if let Question::Token {
-                authenticators,
-                token,
-                certificate,
-            } = question
+        for at in open {
+            if let Some((
+                _,
+                Question::Token {
+                    authenticators,
+                    token,
+                    certificate,
+                },
+            )) = asked.get(*at)
+                && let Some(answer) = answers.get_mut(*at)
             {
                 *answer = verifiers.answer(authenticators, token, *certificate, self.now).await;
             }

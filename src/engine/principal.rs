@@ -25,7 +25,7 @@ pub struct Principal {
     pub scopes: Granted,
     /// Roles, from the claim that the authenticator names.
     pub roles: Granted,
-    /// All claims of the credential. Those of a token have the whole of it behind them, signature and all.
+    /// All claims of the credential. Those of a token keep the token in memory, its signature included.
     pub claims: Claims,
     /// When the caller last proved itself to the issuer.
     pub auth_time: Option<Timestamp>,
@@ -39,7 +39,21 @@ pub struct Principal {
     pub identity: Box<[u8]>,
 }
 
+const _: () = assert!(
+    size_of::<Principal>() <= 400,
+    "it takes more than `Principal::SIZE` says"
+);
+
 impl Principal {
+    /// What one takes that is remembered: with its identity and its place, without its claims and what is granted. In bytes.
+    pub const SIZE: usize = 768;
+
+    /// What is granted takes so many bytes more.
+    pub fn granted_size(&self) -> usize {
+        let size = |names: &Granted| if names.spilled() { size_of_val(&**names) } else { 0 };
+        size(&self.scopes) + size(&self.roles)
+    }
+
     /// The framed identity of the three parts.
     pub fn frame(authenticator: &str, issuer: &str, subject: &str) -> Box<[u8]> {
         let mut framed = Vec::with_capacity(24 + authenticator.len() + issuer.len() + subject.len());

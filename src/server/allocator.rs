@@ -1,11 +1,11 @@
 //! The allocator of the program: mimalloc, asked for an alignment only where it would not be there by itself.
 //!
-//! Where there is no memory for a small block, the program ends here and now. What asks for one has nothing to undo then, and what
-//! goes into the block is written there at once: a future of Pingora's, 13 KiB for every request, would be made elsewhere and
-//! copied.
+//! A null from `alloc` leads to `handle_alloc_error`, which may unwind: so the compiler has to make what goes into a block before
+//! there is the block, and to copy it, such as a future of Pingora's of 13 KiB for every request. That a small block is always there
+//! it can see. Where there is none, the program ends, also for those who would ask (`try_reserve`); growing a block is not
+//! concerned.
 
 use std::alloc::{GlobalAlloc, Layout};
-use std::io::Write;
 
 use libmimalloc_sys as mi;
 
@@ -17,7 +17,7 @@ pub struct Allocator;
 const NATURAL: usize = 16;
 
 /// Whoever asks for more may be told that there is none.
-const SMALL: usize = 1 << 20;
+const SMALL: usize = 64 << 10;
 
 /// The block, of that size; never null where it is small.
 #[inline]
@@ -31,7 +31,10 @@ fn there<T>(block: *mut T, size: usize) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn end() -> ! {
-    let _ = std::io::stderr().write_all(b"out of memory\n");
+    const TOLD: &[u8] = b"out of memory\n";
+    // Standard error has a lock, which somebody may hold who waits for its reader.
+    // SAFETY: the text is there, and as long as it says.
+    unsafe { libc::write(libc::STDERR_FILENO, TOLD.as_ptr().cast(), TOLD.len()) };
     std::process::abort()
 }
 

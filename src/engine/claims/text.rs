@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use base64_simd::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use super::{Item, object, plain, strict};
+use super::{Item, object, plain, strict, tree_size};
 
 /// The claims of a credential: those of a token stay text until one of them is asked for.
 #[derive(Clone)]
@@ -120,11 +120,11 @@ pub struct Source {
 }
 
 /// The claims that stand in a token.
-#[derive(Debug)]
 pub struct Members<'s> {
     named: plain::Members<'s>,
     token: &'s str,
     at: Range<usize>,
+    text: &'s str,
     /// Whatever is not plain was read at once.
     read: Option<&'s Arc<Map<String, Value>>>,
 }
@@ -142,12 +142,18 @@ impl Source {
                 (plain::Members { all, marks: 0 }, Some(read))
             }
         };
-        Some(Members { named, token, at, read })
+        Some(Members {
+            named,
+            token,
+            at,
+            text,
+            read,
+        })
     }
 }
 
-/// What is so encoded, where it is encoded in the one way there is: without padding, and with no bits that mean nothing
-/// (RFC 7515 §2, RFC 4648 §3.5).
+/// The bytes that a text spells in base64url; `None` unless it does so in the one way there is, without padding and without
+/// bits that mean nothing (RFC 7515 §2, RFC 4648 §3.5).
 pub fn base64url(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode_to_vec(text).ok()
 }
@@ -165,6 +171,11 @@ impl<'s> Members<'s> {
     /// The one of that name.
     pub fn get(&self, name: &str) -> Option<Item<'s>> {
         self.iter().find_map(|(known, item)| (known == name).then_some(item))
+    }
+
+    /// About how many bytes they take once they were read.
+    pub fn tree_size(&self) -> usize {
+        tree_size(self.text.as_bytes())
     }
 
     /// The token and all of them, to be kept.

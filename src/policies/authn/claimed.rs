@@ -19,7 +19,7 @@ pub(super) struct Claimed<'a> {
     pub roles: &'a str,
 }
 
-/// The claims that a token is judged by and its principal made of: registered ones (RFC 7519 §10.1.2) and those that the
+/// The claims that a token is judged by and its principal made of: registered ones (RFC 7519 §10.1) and those that the
 /// authenticator names.
 #[derive(Default)]
 pub(super) struct Found<'c> {

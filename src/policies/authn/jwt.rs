@@ -41,6 +41,8 @@ pub(super) struct Token<'a> {
 pub(super) struct Verified {
     /// As it was sent.
     pub token: Arc<str>,
+    /// What its claims take once they were read, in bytes.
+    pub tree: usize,
     pub principal: Arc<Principal>,
     /// The key that verified it.
     pub key: KeyId,
@@ -170,6 +172,7 @@ impl<'a> Token<'a> {
         };
         Ok(Verified {
             token,
+            tree: self.claims.tree_size(),
             principal: Arc::new(principal),
             key,
             from,

@@ -6,12 +6,12 @@
 
 use std::fmt;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use ring::digest::{self, SHA256};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use crate::engine::claims::base64url;
 
 /// Larger sets are refused.
 pub(super) const MAX_SET: usize = 256 << 10;
@@ -229,7 +229,7 @@ impl Jwk {
             ("EC", Some("P-256")) => Some((Curve::P256, self.point(32)?)),
             ("EC", Some("P-384")) => Some((Curve::P384, self.point(48)?)),
             ("OKP", Some("Ed25519")) => {
-                let x = decode(self.x.as_deref()?)?;
+                let x = base64url(self.x.as_deref()?)?;
                 let usable = x.len() == 32 && !has_small_order(&x);
                 usable.then(|| (Curve::Ed25519, DecodingKey::from_ed_der(&x)))
             }
@@ -240,7 +240,7 @@ impl Jwk {
     /// Uncompressed, both coordinates at full length (RFC 7518 §6.2.1.2). Whether it is on the curve is checked when it is
     /// used: a point that is not verifies nothing.
     fn point(&self, length: usize) -> Option<DecodingKey> {
-        let (x, y) = (decode(self.x.as_deref()?)?, decode(self.y.as_deref()?)?);
+        let (x, y) = (base64url(self.x.as_deref()?)?, base64url(self.y.as_deref()?)?);
         if x.len() != length || y.len() != length {
             return None;
         }
@@ -278,13 +278,9 @@ fn has_small_order(key: &[u8]) -> bool {
     }
 }
 
-fn decode(text: &str) -> Option<Vec<u8>> {
-    URL_SAFE_NO_PAD.decode(text).ok()
-}
-
 /// A big-endian number without leading zeros, which some issuers add.
 fn number(text: &str) -> Option<Vec<u8>> {
-    let bytes = decode(text)?;
+    let bytes = base64url(text)?;
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     bytes.get(zeros..).map(<[u8]>::to_vec)
 }

@@ -12,7 +12,7 @@ use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
 use super::jwt::Verified;
 use super::keys::{KeyId, KeySet};
-use crate::engine::{Granted, Principal};
+use crate::engine::Principal;
 
 /// About forty thousand tokens of common size.
 const MAX_BYTES: u64 = 128 << 20;
@@ -77,6 +77,8 @@ struct Remembered {
     key: KeyId,
     from: Timestamp,
     until: Timestamp,
+    /// What the entry takes, once all claims were read.
+    bytes: u64,
 }
 
 impl Memory {
@@ -113,7 +115,8 @@ impl Memory {
 
     /// Remembers a token until its `exp`.
     pub fn keep(&self, token: Hashed<'_>, verified: Verified) -> Arc<Principal> {
-        debug_assert_eq!(*token.token, *verified.token, "the one that was verified");
+        debug_assert!(*token.token == *verified.token, "another was verified");
+        let bytes = Principal::SIZE + token.token.len() + verified.tree + verified.principal.granted_size();
         let known = Known {
             token: verified.token,
             hash: token.hash,
@@ -123,6 +126,7 @@ impl Memory {
             key: verified.key,
             from: verified.from,
             until: verified.until,
+            bytes: bytes as u64,
         };
         self.tokens.insert(known, remembered);
         verified.principal
@@ -139,19 +143,11 @@ impl Memory {
     }
 }
 
-/// What an entry takes, in bytes: whom the token proves, the token, and its claims as a tree once one of them was asked for,
-/// which takes two and a half times their text or, where most of it is brackets, more.
 #[derive(Debug, Clone)]
 struct Weight;
 
-/// A principal, its identity and the place in the memory.
-const ENTRY: usize = 768;
-const _: () = assert!(size_of::<Principal>() <= 400, "weigh it anew");
-
 impl Weighter<Known, Remembered> for Weight {
-    fn weight(&self, known: &Known, remembered: &Remembered) -> u64 {
-        let principal = &remembered.principal;
-        let apart = |names: &Granted| if names.spilled() { size_of_val(&**names) } else { 0 };
-        (ENTRY + 4 * known.token.len() + apart(&principal.scopes) + apart(&principal.roles)) as u64
+    fn weight(&self, _: &Known, remembered: &Remembered) -> u64 {
+        remembered.bytes
     }
 }

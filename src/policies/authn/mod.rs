@@ -93,7 +93,7 @@ pub use introspection::{IntrospectionAuthenticator, IntrospectionStatus, Introsp
 pub use jwks::Timing;
 pub use places::{FromSettings, TokenPlaces};
 pub use settings::{ClaimPath, JwksFrom, JwtAuthenticator, JwtSettings, Leeway, SignatureAlgorithm};
-pub use verifier::{KeyStatus, Verifier, Verifiers};
+pub use verifier::{KeyStatus, UNAVAILABLE, Verifier, Verifiers};
 
 use self::credential::{SITE_HEADERS, is_from_another_site, is_of_another_scheme};
 use super::{Draft, Inherit, Kind, Scope};

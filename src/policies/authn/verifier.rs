@@ -19,7 +19,8 @@ use crate::engine::claims::Source;
 use crate::engine::{Answer, AuthenticatorId, ClientCertificate, CredentialRefusal, Principal};
 use crate::io::Client;
 
-const UNAVAILABLE: Answer = Answer::Unavailable {
+/// The answer of a verifier that has nothing to judge by.
+pub const UNAVAILABLE: Answer = Answer::Unavailable {
     code: "keys-unavailable",
 };
 /// One fetch may have begun before the key was published; the next one did not.
@@ -121,7 +122,7 @@ impl Verifiers {
     }
 
     /// Whom the credential proves. An API key is judged by the one of `candidates` that knows it, a token by the one that is
-    /// configured for its issuer; any other token is asked about, where one of them does that. A remembered token is answered
+    /// configured for its issuer; any other token is asked about, where one of them does that. A remembered JWT is answered
     /// without waiting. A token that is bound to a certificate proves nobody without it.
     pub async fn answer(
         &self,
@@ -138,7 +139,7 @@ impl Verifiers {
         brought_with(certificate, named)
     }
 
-    /// As [`answer`](Self::answer), where that takes no verifying: of remembered tokens and API keys. `None` for all else.
+    /// As [`answer`](Self::answer), where that takes no waiting: of remembered JWTs, and where API keys are taken. `None` else.
     pub fn answer_at_once(
         &self,
         candidates: &[AuthenticatorId],
@@ -157,9 +158,8 @@ impl Verifiers {
         certificate: &ClientCertificate,
         now: Timestamp,
     ) -> Option<Result<Arc<Principal>, CredentialRefusal>> {
-        let judges = candidates.iter().filter_map(|id| self.all.get(usize::from(id.0)));
         let mut refused = None;
-        for judge in judges {
+        for judge in self.judges(candidates) {
             let Judge::Certificate(certificates) = judge else {
                 continue;
             };
@@ -175,6 +175,7 @@ impl Verifiers {
         candidates.iter().filter_map(|id| self.all.get(usize::from(id.0)))
     }
 
+    /// What can be said without waiting; where keys are taken, that is always something.
     fn known(&self, candidates: &[AuthenticatorId], token: Hashed<'_>, now: Timestamp) -> Option<Answer> {
         let mut remembered = self.judges(candidates).filter_map(|judge| match judge {
             Judge::Jwt(verifier) => verifier.remembered(token, now),

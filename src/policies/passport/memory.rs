@@ -122,7 +122,8 @@ impl Slot {
         let said = names.sum::<usize>() + holder.subject.len() + holder.issuer.len();
         Self {
             made: Mutex::new(None),
-            // The rest of a passport and of an entry; base64 and what stands between names come to less than half.
+            // The rest of a passport and of an entry, and the holder's place, which stays as long; base64 and what stands
+            // between names come to less than half.
             weight: 1200 + 2 * said as u64,
             _holder: Arc::downgrade(holder),
         }

@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 
 use super::answer::{Answered, NoAnswer};
 use super::{ClientAuth, ClientCredentials, Endpoint, IntrospectionAuthenticator};
+use crate::engine::claims::tree_size;
 use crate::engine::{Answer, Principal};
 use crate::io::{Client, ClientError};
 use crate::policies::authn::discovery::{self, FetchFailure};
@@ -33,8 +34,6 @@ use crate::policies::authn::discovery::{self, FetchFailure};
 const MAX_ANSWER: usize = 64 << 10;
 /// So many tokens are asked about at a time; the others wait.
 const MAX_AT_ONCE: usize = 64;
-/// What a refused or a small token takes; claims come on top.
-const ENTRY: u64 = 768;
 const MAX_BYTES: u64 = 64 << 20;
 const USUAL_TOKENS: usize = 16_384;
 /// For so long nobody asks an issuer where its endpoint is.
@@ -247,7 +246,7 @@ impl Shared {
         let timeout = self.authenticator.timeout;
         let asked = tokio::time::timeout(timeout, self.fetch(token)).await;
         match asked.unwrap_or(Err(Failure::Late(timeout))) {
-            Ok((answered, bytes)) => {
+            Ok((answered, tree)) => {
                 self.note(None);
                 let (active, inactive) = self.authenticator.lifetimes;
                 let lifetime = match &answered {
@@ -255,10 +254,14 @@ impl Shared {
                     Answered::Refused(_) => inactive,
                 };
                 if !lifetime.is_zero() {
+                    let granted = match &answered {
+                        Answered::Active { principal, .. } => principal.granted_size(),
+                        Answered::Refused(_) => 0,
+                    };
                     let remembered = Remembered {
                         answered: answered.clone(),
                         until: Instant::now() + lifetime,
-                        bytes: ENTRY + 3 * bytes as u64,
+                        bytes: (Principal::SIZE + tree + granted) as u64,
                     };
                     self.memory.insert(*key, remembered);
                 }
@@ -294,7 +297,7 @@ impl Shared {
         }
     }
 
-    /// What the endpoint says, with the length of its answer.
+    /// What the endpoint says, and how much memory that takes, in bytes.
     async fn fetch(&self, token: &str) -> Result<(Answered, usize), Failure> {
         let credentials = self.authenticator.client.as_ref().ok_or(Failure::NoSecret)?;
         // Closed by nobody.
@@ -318,7 +321,7 @@ impl Shared {
             return Err(Failure::NotJson);
         }
         let answered = Answered::read(&response.body, &self.authenticator)?;
-        Ok((answered, response.body.len()))
+        Ok((answered, tree_size(&response.body)))
     }
 
     async fn endpoint(&self) -> Result<Arc<str>, Failure> {
@@ -415,7 +418,6 @@ fn memory() -> Cache<TokenKey, Remembered, Weight, RandomState> {
     }
 }
 
-/// What an answer takes, in bytes: its claims as a tree, measured at about two and a half times their text.
 #[derive(Debug, Clone)]
 struct Weight;
 
