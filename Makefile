@@ -37,6 +37,7 @@ lint: native components
 	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --all-targets --manifest-path bench/Cargo.toml --target-dir $(TARGET) -- -D warnings
+	cargo clippy --locked --no-default-features --manifest-path tests/fuzz/Cargo.toml --target-dir $(TARGET) -- -D warnings
 
 bench: native
 	@.ci/debian nginx wrk
