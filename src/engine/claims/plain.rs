@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Item;
+use super::{Item, PLACE, TABLE, TEXT};
 
 /// Deeper nesting is left to the strict reader.
 const LEVELS: usize = 4;
@@ -18,6 +18,8 @@ pub(super) struct Members<'t> {
     pub all: Vec<(&'t str, Item<'t>)>,
     /// The [`mark`]s of their names, where they were read here.
     pub marks: u64,
+    /// About how many bytes they take once they are no text.
+    pub size: usize,
 }
 
 /// A bit for a name, which few other names have: where it is missing among those of many, the name is missing too.
@@ -30,11 +32,12 @@ pub(super) fn mark(name: &str) -> u64 {
 
 /// The members of the object that `text` is; `None` where the strict reader has to look.
 pub(super) fn members(text: &str) -> Option<Members<'_>> {
-    let mut reader = Reader { text, at: 0 };
-    let members = match reader.next_sign()? {
+    let mut reader = Reader::new(text, 0);
+    let mut members = match reader.next_sign()? {
         b'{' => reader.members(LEVELS)?,
         _ => return None,
     };
+    members.size = reader.size + TEXT * text.len();
     reader.skip_space();
     (reader.at == text.len()).then_some(members)
 }
@@ -47,15 +50,21 @@ pub(super) fn object(text: &str) -> Option<Map<String, Value>> {
 
 /// Calls `each` for what is in a list that was read.
 pub(super) fn items<'t>(list: &'t str, each: impl FnMut(Item<'t>)) -> Option<()> {
-    Reader { text: list, at: 1 }.items(LEVELS, each)
+    Reader::new(list, 1).items(LEVELS, each)
 }
 
 struct Reader<'t> {
     text: &'t str,
     at: usize,
+    /// What was read so far takes so many bytes beside its texts.
+    size: usize,
 }
 
 impl<'t> Reader<'t> {
+    fn new(text: &'t str, at: usize) -> Self {
+        Self { text, at, size: 0 }
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -80,6 +89,7 @@ impl<'t> Reader<'t> {
 
     /// What follows `{`.
     fn members(&mut self, levels: usize) -> Option<Members<'t>> {
+        self.size += TABLE;
         let mut members = Members::default();
         let mut sign = self.next_sign()?;
         if sign == b'}' {
@@ -127,6 +137,7 @@ impl<'t> Reader<'t> {
     }
 
     fn value(&mut self, levels: usize) -> Option<Item<'t>> {
+        self.size += PLACE;
         let inner = levels.checked_sub(1)?;
         let sign = self.next_sign()?;
         let from = self.at - 1;
@@ -273,6 +284,21 @@ pub(super) mod tests {
             "iat":1795499940, "exp" : 1795503600,"realm_access":{"roles":["고객"]},"email_verified":true,"zero":0,"none":null,"more":[],"less":{}}"#;
         assert_eq!(object(claims), super::super::strict(claims.as_bytes()));
         assert_eq!(object(claims).unwrap().len(), 13);
+    }
+
+    #[test]
+    fn what_is_read_is_weighed_as_the_text_would_be() {
+        let all = [
+            "{}",
+            r#"{"a":1}"#,
+            r#"{"a":[1,2,{}],"b":"x","c":{"d":{"e":[]}}}"#,
+            r#"{"roles":["a","b","c"],"exp":1}"#,
+        ];
+        for text in all {
+            let (read, whole) = (members(text).unwrap().size, super::super::tree_size(text.as_bytes()));
+            let places = 2 * text.matches(['{', '[']).count();
+            assert!(read.abs_diff(whole) <= places * PLACE, "{text}: {read}, {whole}");
+        }
     }
 
     #[test]

@@ -124,7 +124,6 @@ pub struct Members<'s> {
     named: plain::Members<'s>,
     token: &'s str,
     at: Range<usize>,
-    text: &'s str,
     /// Whatever is not plain was read at once.
     read: Option<&'s Arc<Map<String, Value>>>,
 }
@@ -139,16 +138,11 @@ impl Source {
             None => {
                 let read = &*self.read.insert(Arc::new(strict(text.as_bytes())?));
                 let all = members(read).collect();
-                (plain::Members { all, marks: 0 }, Some(read))
+                let size = tree_size(text.as_bytes());
+                (plain::Members { all, marks: 0, size }, Some(read))
             }
         };
-        Some(Members {
-            named,
-            token,
-            at,
-            text,
-            read,
-        })
+        Some(Members { named, token, at, read })
     }
 }
 
@@ -175,7 +169,7 @@ impl<'s> Members<'s> {
 
     /// About how many bytes they take once they were read.
     pub fn tree_size(&self) -> usize {
-        tree_size(self.text.as_bytes())
+        self.named.size
     }
 
     /// The token and all of them, to be kept.
